@@ -1,0 +1,37 @@
+"""From a URL to the backend that carries it, imported only when asked for."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.errors import ConfigurationError
+from bridge.ports import Backend
+
+_MODULES = {
+    "memory": "bridge.backends.memory",
+    "redis+pubsub": "bridge.backends.redis",
+    "redis+sharded": "bridge.backends.redis",
+}
+_EXTRAS = {"bridge.backends.redis": "redis"}
+
+
+def open_backend(url: str, options: Mapping[str, Any]) -> Backend:
+    """Return the backend for `url`, which opens nothing yet. Raises `ConfigurationError`."""
+    scheme = urlsplit(url).scheme if isinstance(url, str) else ""
+    if scheme not in _MODULES:
+        known = ", ".join(f"{name}://" for name in _MODULES)
+        raise ConfigurationError(
+            f"no backend for the URL scheme {scheme + '://' if scheme else '(none)'}; known are {known}"
+        )
+    name = _MODULES[scheme]
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        extra = _EXTRAS.get(name)
+        raise ConfigurationError(
+            f"{scheme}:// needs a package that is not installed ({error.name}): "
+            f"pip install 'celery-event-bridge[{extra}]'"
+        ) from error
+    backend: Backend = module.open_backend(url, **options)
+    return backend

@@ -1,0 +1,141 @@
+"""The contract: what a channel, a topic, its two views and a subscription promise.
+
+The shape is that of the broadcast channel between Celery workers and an API server that this project grew
+from: at its centre stands a named topic, seen by some as a producer and by others as a subscriber.
+"""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+
+class Message(bytes):
+    """A payload as received: the published bytes, with where they came from."""
+
+    topic: str
+    id: str | None
+
+    def __new__(cls, payload: bytes = b"", *, topic: str, id: str | None = None) -> Self:  # noqa: A002
+        message = super().__new__(cls, payload)
+        message.topic = topic
+        message.id = id
+        return message
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}>"
+
+
+class Gap(Message):
+    """Stands in a subscription where messages may be missing: empty, and never published by anyone.
+
+    Only a backend without replay delivers it, once after every outage, before the first message that
+    follows the outage. A reader that keeps state reads it afresh; one that does not may skip it:
+    `if isinstance(message, bridge.Gap): continue`.
+    """
+
+
+@runtime_checkable
+class Subscription(Protocol):
+    """One reader's place in a topic.
+
+    It belongs to one reader: only one thread or greenlet may receive from it at a time. `close` may be
+    called from any, at any moment.
+    """
+
+    def __iter__(self) -> Iterator[Message]:
+        """Yield messages as they come, until the subscription is closed.
+
+        Ends quietly after `close`; raises the reason, a subclass of `SubscriptionClosed`, if the
+        subscription was closed for one.
+        """
+        ...
+
+    def receive(self, timeout: float | None = 0.1) -> Message | None:
+        """Return the next message, or `None` if none comes within `timeout` seconds (`None`: wait for ever).
+
+        Raises `SubscriptionClosed` after `close`, within 100 ms also in a call that is already waiting. If
+        the subscription was closed for a reason, what was queued before comes first, then the reason is
+        raised: `SlowConsumer`, `PositionLost` or `ConnectionLost`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the subscription and release what it holds. Never blocks; may be called again."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the subscription, which has been established since `subscribe` returned."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the subscription."""
+        ...
+
+
+@runtime_checkable
+class Producer(Protocol):
+    """The write-only view of a topic. May be shared by threads and greenlets."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    def publish(self, payload: bytes) -> str | None:
+        """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
+
+        Messages that one thread publishes arrive in that order. Raises `ValueError` for anything but bytes
+        of at most `max_payload`, before anything is sent, and `PublishError` if the backend did not take
+        the message within the channel's `timeout`.
+        """
+        ...
+
+
+@runtime_checkable
+class Subscriber(Protocol):
+    """The read-only view of a topic. May be shared by threads and greenlets."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    def subscribe(self) -> Subscription:
+        """Open a subscription that gets every message published after this call returns.
+
+        Raises `ConnectionLost` if the backend cannot be reached within the channel's `timeout`. Once open,
+        the subscription survives outages of the backend: it waits, and goes on.
+        """
+        ...
+
+
+@runtime_checkable
+class Topic(Producer, Subscriber, Protocol):
+    """A named stream of messages, with both views. May be shared by threads and greenlets."""
+
+    def as_producer(self) -> Producer:
+        """Return the write-only view."""
+        ...
+
+    def as_subscriber(self) -> Subscriber:
+        """Return the read-only view."""
+        ...
+
+
+@runtime_checkable
+class BroadcastChannel(Protocol):
+    """Carries the messages of many topics between processes.
+
+    Every subscription of a topic gets every message of that topic, and of no other. Opens nothing until
+    first use, may be shared by threads and greenlets, and may be created before a fork.
+    """
+
+    def topic(self, name: str) -> Topic:
+        """Return the topic called `name`: 1 to 255 characters, no control characters, else `ValueError`."""
+        ...
+
+    def close(self) -> None:
+        """Close every subscription and connection of this channel. May be called again."""
+        ...

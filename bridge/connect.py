@@ -1,0 +1,175 @@
+"""`connect`: a URL becomes a broadcast channel, its backend and its hub behind it."""
+
+import unicodedata
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from bridge.backends import open_backend
+from bridge.channel import Producer, Subscriber, Subscription
+from bridge.errors import ConfigurationError, ConnectionLost, PublishError
+from bridge.hub import Hub
+from bridge.ports import Backend
+from bridge.state import Change, TopicState
+from bridge.subscription import QueuedSubscription
+
+LONGEST_TOPIC = 255
+
+
+def connect(
+    url: str,
+    *,
+    namespace: str = "bridge",
+    max_payload: int = 1024 * 1024,
+    queue_size: int = 10_000,
+    timeout: float = 5.0,
+    **options: Any,
+) -> "Channel":
+    """Return the broadcast channel that `url` names; nothing is opened until its first use.
+
+    `namespace` prefixes every key, so that several bridges can share a server. `max_payload` is in bytes,
+    `queue_size` in messages that one subscription may fall behind, `timeout` in seconds that opening a
+    connection, one publish or one subscribe may take. `options` are those of the backend, all of which
+    `docs/reference.md` lists. Raises `ConfigurationError` for a URL, an option or an extra that will not do.
+    """
+    for name, value in (("max_payload", max_payload), ("queue_size", queue_size), ("timeout", timeout)):
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise ConfigurationError(f"{name} must be a number above zero, not {value!r}")
+    try:
+        _check_name(namespace, "a namespace")
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    try:
+        backend = open_backend(url, {"namespace": namespace, "timeout": timeout, **options})
+    except TypeError as error:
+        unknown = ", ".join(options)
+        raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
+    return Channel(backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+
+
+def _check_name(name: object, what: str) -> str:
+    """Return `name` if it is 1 to 255 characters without control characters, else raise `ValueError`."""
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{what} must be a str of 1 to {LONGEST_TOPIC} characters, not {type(name).__name__}"
+        )
+    if not 1 <= len(name) <= LONGEST_TOPIC:
+        raise ValueError(f"{what} must have 1 to {LONGEST_TOPIC} characters, this one has {len(name)}")
+    for character in name:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise ValueError(f"{what} must not contain control characters, {name!r} contains {character!r}")
+    return name
+
+
+class Channel:
+    """The `BroadcastChannel` of every backend."""
+
+    def __init__(self, backend: Backend, *, max_payload: int, queue_size: int, timeout: float) -> None:
+        self._backend = backend
+        self._hub = Hub(backend, queue_size=queue_size)
+        self._max_payload = max_payload
+        self._timeout = timeout
+        self._closed = False
+
+    def topic(self, name: str) -> "NamedTopic":
+        return NamedTopic(self, _check_name(name, "a topic name"))
+
+    def close(self) -> None:
+        self._closed = True
+        self._hub.close()
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def check_payload(self, payload: bytes) -> bytes:
+        """Return `payload` as bytes; raise `ValueError` if it is none or larger than `max_payload`."""
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise ValueError(
+                f"a payload must be at most {self._max_payload} bytes, not {type(payload).__name__}"
+            )
+        payload = bytes(payload)
+        if len(payload) > self._max_payload:
+            raise ValueError(
+                f"a payload must be at most {self._max_payload} bytes (max_payload), not {len(payload)}"
+            )
+        return payload
+
+    def publish(self, topic: str, payload: bytes, change: Change | None = None) -> str | None:
+        """Publish to the topic of that name, with what the message changes in the topic's state."""
+        if self._closed:
+            raise PublishError("the channel is closed; connect again")
+        return self._backend.publish(topic, self.check_payload(payload), change)
+
+    def subscribe(self, topic: str) -> QueuedSubscription:
+        subscription = self._hub.open([topic])
+        if subscription.wait_established(self._timeout):
+            return subscription
+        subscription.close()
+        why = self._hub.last_error or "it does not answer"
+        raise ConnectionLost(f"could not subscribe to {topic!r} within {self._timeout:g} s: {why}")
+
+    def watch(self, topics: Iterable[str]) -> QueuedSubscription:
+        """Open one subscription to several topics that begins with their states, without waiting for it."""
+        return self._hub.open(topics, stateful=True)
+
+    def states(self, topic: str) -> list[TopicState]:
+        """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
+        return self._backend.states(topic)
+
+    def ping(self) -> None:
+        """Raise `ConnectionLost` if the backend cannot be reached."""
+        self._backend.ping()
+
+    def stats(self) -> dict[str, int]:
+        """Return what this process counts: open subscriptions, messages received, connections lost, …"""
+        return {
+            "subscriptions": self._hub.subscriptions,
+            "messages_received": self._hub.messages_received,
+            "connections_lost": self._hub.connections_lost,
+            "slow_consumers": self._hub.slow_consumers,
+        }
+
+
+class _View:
+    """A topic of a channel."""
+
+    def __init__(self, channel: Channel, name: str) -> None:
+        self._channel = channel
+        self._name = name
+
+    @property
+    def topic(self) -> str:
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+
+class TopicProducer(_View):
+    """The `Producer` of every backend."""
+
+    def publish(self, payload: bytes) -> str | None:
+        return self._channel.publish(self._name, payload)
+
+
+class TopicSubscriber(_View):
+    """The `Subscriber` of every backend."""
+
+    def subscribe(self) -> Subscription:
+        return self._channel.subscribe(self._name)
+
+
+class NamedTopic(TopicProducer, TopicSubscriber):
+    """The `Topic` of every backend."""
+
+    def as_producer(self) -> Producer:
+        return TopicProducer(self._channel, self._name)
+
+    def as_subscriber(self) -> Subscriber:
+        return TopicSubscriber(self._channel, self._name)

@@ -1,0 +1,197 @@
+"""Task events: their vocabulary, their JSON, and what a snapshot is. No other module knows this JSON.
+
+A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in seconds since the epoch.
+
+| type       | fields |
+|------------|--------|
+| `state`    | `state` (Celery's name), `attempt` from 1; where known `name`, `worker`, `result`, `error` |
+| `progress` | `current`; where known `total`, `percent`, `message` |
+| `log`      | `level`, `message` |
+| any other  | `data`, whatever JSON the task gave |
+
+On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
+you have, a snapshot follows) and `end` (`state`; nothing follows).
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+from bridge.state import Change, TopicState
+
+SCHEMA_VERSION = 1
+
+FEED = "tasks"
+"""The topic that carries the events of every task."""
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+STREAM_TYPES = frozenset({"snapshot", "reset", "end"})
+RESERVED_TYPES = STREAM_TYPES | {"state", "progress", "step", "log", "message", "error", "open"}
+
+LONGEST_TEXT = 10_000
+"""Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
+
+_TASK_PREFIX = "task:"
+
+# The order of states within an attempt. Reports and everything the task says share the rank of STARTED.
+_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2}
+_OVER = 3
+
+
+def task_topic(task_id: str) -> str:
+    """Return the name of the topic that carries the events of the task `task_id`."""
+    return _TASK_PREFIX + task_id
+
+
+def task_of(topic: str) -> str | None:
+    """Return the id of the task whose topic this is, or `None` if it is another topic."""
+    return topic.removeprefix(_TASK_PREFIX) if topic.startswith(_TASK_PREFIX) else None
+
+
+def cut(text: str) -> str:
+    """Return `text`, cut with a mark if it is longer than `LONGEST_TEXT` characters."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}… ({len(text) - LONGEST_TEXT} characters cut)"
+
+
+def in_words(value: object) -> str:
+    """Return what stands in for a value that JSON cannot express: its `repr`, cut; never raises."""
+    try:
+        return cut(repr(value))
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """Return `event` as JSON. A value that JSON cannot express becomes its `repr`, cut to `LONGEST_TEXT`."""
+    try:
+        text = json.dumps(event, default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (ValueError, TypeError, RecursionError):
+        # NaN, a cycle, a key that is no text, a lone surrogate: keep what is plain, tell the rest in words.
+        plain = {k: v if isinstance(v, int | bool | None) else in_words(v) for k, v in event.items()}
+        plain |= {k: event[k] for k in ("type", "task", "at", "state", "name") if k in event}
+        return json.dumps(plain).encode()
+
+
+def error(exception: BaseException) -> dict[str, str]:
+    """Return what an event says of `exception`. Never raises."""
+    try:
+        message = cut(str(exception))
+    except Exception:
+        message = in_words(exception)
+    return {"type": type(exception).__name__, "message": message}
+
+
+def decode(payload: bytes) -> dict[str, Any] | None:
+    """Return the task event in `payload`, or `None`: anyone may publish anything to a task's topic."""
+    try:
+        event = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and _is_event(event) else None
+
+
+def _is_event(event: dict[str, Any]) -> bool:
+    kind = event.get("type")
+    return (
+        isinstance(kind, str)
+        and kind.isprintable()
+        and isinstance(event.get("task"), str)
+        and isinstance(event.get("at"), int | float)
+        and (kind != "state" or isinstance(event.get("state"), str))
+    )
+
+
+def check_type(kind: object) -> str:
+    """Return `kind` if a task may publish events of that type, else raise `ValueError`."""
+    if not isinstance(kind, str) or not 1 <= len(kind) <= 100:
+        raise ValueError(f"an event type must be a str of 1 to 100 characters, not {kind!r}")
+    if not kind.isprintable():
+        raise ValueError(f"an event type must not hold a line break or another control character: {kind!r}")
+    if kind in RESERVED_TYPES:
+        raise ValueError(f"the event type {kind!r} has a meaning of its own; choose another name")
+    return kind
+
+
+def make(kind: str, task: str, *, attempt: int = 1, **fields: Any) -> tuple[bytes, Change]:
+    """Return a task event of type `kind` as JSON, and what it changes in the state of its task.
+
+    Fields that are `None` are left out. `attempt` counts from 1.
+    """
+    event: dict[str, Any] = {"v": SCHEMA_VERSION, "type": kind, "task": task, "at": round(time.time(), 3)}
+    if kind == "state":
+        event["attempt"] = attempt
+    event |= {name: value for name, value in fields.items() if value is not None}
+    payload = encode(event)
+    rank, final, kept = _RANKS["STARTED"], False, {}
+    if kind == "state":
+        rank = _RANKS.get(fields["state"], _OVER)
+        final = rank == _OVER
+        kept = {"state": payload, f"state.{fields['state']}": payload}
+        if rank == _RANKS["STARTED"]:
+            kept["progress"] = b""  # that of an earlier attempt
+    elif kind == "progress":
+        kept = {"progress": payload}
+    is_entry = kind not in ("state", "progress")
+    return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED)
+
+
+def end_of(event: Mapping[str, Any]) -> str | None:
+    """Return the state in which `event`, a `state` event or a snapshot, says the task ended, if it does."""
+    state = event.get("state")
+    return state if event["type"] in ("state", "snapshot") and state in ENDS else None
+
+
+def end(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `end` event that follows `event`, the last one of its task."""
+    return {
+        "v": SCHEMA_VERSION,
+        "type": "end",
+        "task": event["task"],
+        "at": event["at"],
+        "state": event["state"],
+    }
+
+
+def reset(topic: str) -> dict[str, Any]:
+    """Return the event that says: what you know of this topic may be outdated."""
+    event = {"v": SCHEMA_VERSION, "type": "reset", "at": round(time.time(), 3)}
+    task = task_of(topic)
+    return event if task is None else {**event, "task": task}
+
+
+def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
+    """Return the whole state of `task`: what its events so far amount to.
+
+    `state`, `name`, `attempt`, `worker`, `result`, `error`, `queued_at`, `started_at` and `ended_at` are
+    there where they are known; `progress` is the last progress event or `None`; `events` holds log and
+    custom events in order, the newest 1,000, and `omitted` counts the older ones. A task that nobody has
+    said anything about is PENDING, as in Celery.
+    """
+    state = state or TopicState(task)
+    whole: dict[str, Any] = {
+        "v": SCHEMA_VERSION,
+        "type": "snapshot",
+        "task": task,
+        "at": round(time.time(), 3),
+    }
+    states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
+    current = states.pop("state", {"state": "PENDING"})
+    whole |= {name: current[name] for name in ("state", "attempt", "result", "error") if name in current}
+    for event in sorted(states.values(), key=itemgetter("at")):
+        whole |= {name: event[name] for name in ("name", "worker") if name in event}
+    for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
+        if source in states:
+            whole[name] = states[source]["at"]
+    if end_of(whole):
+        whole["ended_at"] = current["at"]
+    progress = state.fields.get("progress")
+    whole["progress"] = decode(progress) if progress else None
+    whole["events"] = [entry for entry in map(decode, state.entries) if entry]
+    whole["omitted"] = state.omitted
+    return whole

@@ -1,0 +1,96 @@
+"""What the hub asks of a backend, and all it knows of one.
+
+A backend is the publishing side, shared by every thread of a process. A reader is one reading connection;
+only the hub's own thread calls it, `wake` excepted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.channel import Message
+from bridge.state import Change, TopicState
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The backend has confirmed: every message of `topic` published from now on will be delivered."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The backend will not let this connection read `topic`; `error` is what it said."""
+
+    topic: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """The state of `topic`, or of every member where it is a group.
+
+    It stands in the order of the messages: those before it are in it, those after it are not.
+    """
+
+    topic: str
+    states: Sequence[TopicState]
+
+
+Event = Message | Attached | Refused | States
+
+
+class Reader(Protocol):
+    """One reading connection. `ConnectionLost` from any method means: close it and open another."""
+
+    def attach(self, topic: str) -> None:
+        """Begin to read `topic`; `Attached` or `Refused` follows."""
+        ...
+
+    def detach(self, topic: str) -> None:
+        """Stop reading `topic`."""
+        ...
+
+    def request_state(self, topic: str) -> None:
+        """Ask for the state of `topic`, which is attached; `States` follows."""
+        ...
+
+    def poll(self) -> Sequence[Event]:
+        """Wait until something comes or `wake` is called; return what came, in order."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting `poll`, or else the next one, return at once. Any thread may call it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection. Must not disturb a parent process that has the same connection."""
+        ...
+
+
+class Backend(Protocol):
+    """What carries messages between processes."""
+
+    def publish(self, topic: str, payload: bytes, change: Change | None = None) -> str | None:
+        """Publish, applying `change` in the same step; return the id if there is one.
+
+        Raises `PublishError`. A refused change publishes nothing.
+        """
+        ...
+
+    def states(self, topic: str) -> list[TopicState]:
+        """Read the state of `topic`, or of each member where it is a group, newest first."""
+        ...
+
+    def ping(self) -> None:
+        """Raise `ConnectionLost` if the backend cannot be reached."""
+        ...
+
+    def open_reader(self) -> Reader:
+        """Open a reading connection; raises `ConnectionLost` if it cannot."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection except those of readers."""
+        ...

@@ -1,0 +1,153 @@
+"""A reader with a bounded queue: the hub puts messages in, one thread or greenlet takes them out."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from bridge.channel import Message
+from bridge.errors import ConnectionLost, SlowConsumer, SubscriptionClosed
+from bridge.ports import States
+
+Item = Message | States
+
+
+class QueuedSubscription:
+    """The `Subscription` of every backend.
+
+    With `stateful` set, it also gets the `States` of each topic, first of all and again after an outage.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        *,
+        queue_size: int,
+        on_close: Callable[["QueuedSubscription"], None],
+        stateful: bool = False,
+    ) -> None:
+        self.topics = frozenset(topics)
+        self.stateful = stateful
+        self._queue_size = queue_size
+        self._on_close = on_close
+        # Guards everything below.
+        self._changed = threading.Condition(threading.Lock())
+        self._items: deque[Item] = deque()
+        self._awaited = set(self.topics)
+        self._closed = False
+        self._reason: SubscriptionClosed | None = None
+
+    def receive(self, timeout: float | None = 0.1) -> Message | None:
+        with self._changed:
+            if not self._wait(timeout):
+                return None
+            item = self._items.popleft()
+        assert isinstance(item, Message), "only stateful subscriptions hold States, and those use take()"
+        return item
+
+    def take(self, timeout: float | None) -> list[Item]:
+        """Return all that is queued, waiting up to `timeout` seconds for the first; raises as `receive`."""
+        with self._changed:
+            self._wait(timeout)
+            items = list(self._items)
+            self._items.clear()
+        return items
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait for an item; return whether there is one. Requires holding `_changed`."""
+        if not self._items and not self._over():
+            self._changed.wait_for(lambda: self._items or self._over(), timeout)
+        if self._closed:
+            raise SubscriptionClosed("the subscription is closed")
+        if self._items:
+            return True
+        if self._reason is not None:
+            raise self._reason.with_traceback(None)
+        return False
+
+    def _over(self) -> bool:
+        return self._closed or self._reason is not None
+
+    def __iter__(self) -> Iterator[Message]:
+        while True:
+            try:
+                message = self.receive(timeout=None)
+            except SubscriptionClosed:
+                if self._closed:
+                    return
+                raise
+            if message is not None:
+                yield message
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+        self._on_close(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def wait_established(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until every topic is attached; return whether it is.
+
+        Raises the reason if the subscription is closed for one meanwhile.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._awaited or self._over(), timeout)
+            if self._reason is not None:
+                raise self._reason.with_traceback(None)
+            return not self._awaited
+
+    # What follows is called by the hub.
+
+    def establish(self, topic: str) -> bool:
+        """Note that `topic` is attached; return whether it is for the first time."""
+        with self._changed:
+            if topic not in self._awaited:
+                return False
+            self._awaited.discard(topic)
+            if not self._awaited:
+                self._changed.notify_all()
+            return True
+
+    def deliver(self, items: Sequence[Item]) -> bool:
+        """Queue `items`; return False, and close for `SlowConsumer`, if they do not fit."""
+        with self._changed:
+            if self._over():
+                return True
+            room = self._queue_size - len(self._items)
+            self._items.extend(items[:room] if room < len(items) else items)
+            self._changed.notify()
+            if room >= len(items):
+                return True
+        names = ", ".join(sorted(map(repr, self.topics)))
+        self.fail(
+            SlowConsumer(
+                f"the reader of {names} fell {self._queue_size} messages behind and was closed, so that "
+                "none is dropped silently; read faster, or raise queue_size"
+            )
+        )
+        return False
+
+    def fail(self, reason: SubscriptionClosed) -> None:
+        """Close for `reason`, which is raised once what is queued has been received."""
+        with self._changed:
+            if not self._over():
+                self._reason = reason
+                self._changed.notify_all()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: the reader stayed in the parent, and so may the holder of the lock."""
+        self._changed = threading.Condition(threading.Lock())
+        self._items.clear()
+        self._reason = ConnectionLost("this subscription was opened before a fork; subscribe in the child")

@@ -1,0 +1,73 @@
+"""`connect`: what it refuses, and how it says so."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import bridge
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("kafka://localhost", {}, "kafka://.*known are memory://"),
+        ("localhost:6379", {}, "localhost://"),
+        ("", {}, "(none)"),
+        (None, {}, "(none)"),
+        ("redis+pubsub://localhost:port", {}, "redis\\+pubsub://"),
+        ("redis+pubsub://localhost/zero", {}, "'zero'"),
+        ("redis+pubsub://localhost/0?colour=red", {}, "colour"),
+        ("memory://", {"colour": "red"}, "colour"),
+        ("memory://", {"max_payload": 0}, "max_payload"),
+        ("memory://", {"queue_size": "many"}, "queue_size"),
+        ("memory://", {"timeout": -1}, "timeout"),
+        ("memory://", {"namespace": ""}, "namespace"),
+        ("redis+pubsub://localhost", {"retention_seconds": 0}, "retention_seconds"),
+    ],
+)
+def test_a_bad_url_or_option_is_a_configuration_error(
+    url: str, options: dict[str, object], says: str
+) -> None:
+    """Whatever `connect` cannot use is refused at the call, by name."""
+    with pytest.raises(bridge.ConfigurationError, match=says):
+        bridge.connect(url, **options)  # type: ignore[arg-type]
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Without redis-py, a redis URL says what to install; memory:// still works."""
+    program = """
+import sys
+sys.modules["redis"] = None
+import bridge
+bridge.connect("memory://")
+try:
+    bridge.connect("redis+pubsub://localhost")
+except bridge.ConfigurationError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'celery-event-bridge[redis]'" in done.stdout
+
+
+def test_connecting_opens_nothing() -> None:
+    """A server that does not exist and no thread are no matter before the first use."""
+    threads = threading.active_count()
+    for scheme in ("redis+pubsub", "redis+sharded", "memory"):
+        with bridge.connect(f"{scheme}://no-such-host.invalid") as channel:
+            channel.topic("orders").as_producer()
+    assert threading.active_count() == threads
+
+
+def test_channels_of_one_memory_name_share_their_topics() -> None:
+    """In one process, what is connected to the same memory:// URL meets there, and only there."""
+    with (
+        bridge.connect("memory://shared") as one,
+        bridge.connect("memory://shared") as same,
+        bridge.connect("memory://other") as other,
+        one.topic("orders").subscribe() as subscription,
+    ):
+        other.topic("orders").publish(b"other")
+        same.topic("orders").publish(b"same")
+        assert subscription.receive(timeout=5) == b"same"

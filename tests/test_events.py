@@ -1,0 +1,139 @@
+"""Task events: what goes into JSON, what comes out, and what a snapshot makes of them."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import events
+from bridge.state import TopicState
+
+
+class Awkward:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
+def fold(*made: tuple[bytes, Any]) -> dict[str, Any]:
+    """Return the snapshot that a backend's state amounts to after these events."""
+    state, rank = TopicState("task:t1"), -1
+    for payload, change in made:
+        if not change.refused_by(rank):
+            rank = change.rank
+            state.fields.update(change.fields)
+            state.entries += [payload] if change.entry else []
+    return events.snapshot(state, "t1")
+
+
+def test_an_event_is_one_json_object_with_type_task_and_time() -> None:
+    """Fields that are None are left out; the schema's version, the task and the time are always there."""
+    payload, _ = events.make("progress", "t1", current=1, total=None, message="zwölf")
+    event = json.loads(payload)
+    assert (event["v"], event["type"], event["task"]) == (events.SCHEMA_VERSION, "progress", "t1")
+    assert isinstance(event["at"], float)
+    assert event["message"] == "zwölf"
+    assert "total" not in event
+    assert "zwölf".encode() in payload
+
+
+cyclic: list[object] = []
+cyclic.append(cyclic)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [cyclic, math.nan, math.inf, {1, 2}, object(), Awkward(), {("a",): 1}, "\ud800", b"\xff", "x" * 100_000],
+    ids=["cycle", "nan", "inf", "set", "object", "no repr", "key", "surrogate", "bytes", "long"],
+)
+def test_any_value_can_be_told(value: object) -> None:
+    """A value that JSON cannot express is told in words: the event stays valid JSON with its own fields."""
+    payload, _ = events.make("state", "t1", state="SUCCESS", name="work", result=value)
+    event = json.loads(payload.decode(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert (event["type"], event["task"], event["state"], event["name"]) == ("state", "t1", "SUCCESS", "work")
+    assert "result" in event
+
+
+def test_an_error_is_told_even_if_it_cannot_be_printed() -> None:
+    """The type and the message of an exception, whatever its own methods do."""
+
+    class BadError(Exception):
+        __str__ = Awkward.__repr__
+        __repr__ = Awkward.__repr__
+
+    assert events.error(ValueError("no"))["message"] == "no"
+    assert events.error(BadError())["type"] == "BadError"
+    assert len(events.error(ValueError("x" * 1_000_000))["message"]) < 11_000
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "a\nb", "a\rb", "a\u2028b", "x" * 101, None, 7, "state", "end", "error"]
+)
+def test_a_bad_event_type_is_refused(kind: object) -> None:
+    """Nothing that breaks a line, is empty, too long or means something already can be a custom type."""
+    with pytest.raises(ValueError, match="event type"):
+        events.check_type(kind)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff", b"[]", b"{}", b'{"type": 1}', b'{"type": "a\\nb"}', b"[" * 99_999]
+)
+def test_what_is_no_event_is_none(payload: bytes) -> None:
+    """Bytes that hold no task event are told apart, never an error."""
+    assert events.decode(payload) is None
+
+
+def test_a_task_and_its_topic_name_each_other() -> None:
+    """`task_of` undoes `task_topic`, and knows a topic that is none of a task."""
+    assert events.task_of(events.task_topic("t1")) == "t1"
+    assert events.task_of(events.FEED) is None
+
+
+def test_a_snapshot_is_the_whole_state() -> None:
+    """State, times, progress, logs and custom events are in it; a late event of an older state is not."""
+    snapshot = fold(
+        events.make("state", "t1", state="STARTED", name="work", worker="w1"),
+        events.make("state", "t1", state="PENDING", name="work"),
+        events.make("progress", "t1", current=1, total=4, percent=25.0),
+        events.make("log", "t1", level="info", message="hello"),
+        events.make("progress", "t1", current=2, total=4, percent=50.0),
+        events.make("preview", "t1", data={"url": "x"}),
+        events.make("state", "t1", state="SUCCESS", result={"rows": 4}),
+        events.make("progress", "t1", current=3, total=4, percent=75.0),
+    )
+    assert (snapshot["state"], snapshot["name"], snapshot["worker"]) == ("SUCCESS", "work", "w1")
+    assert snapshot["result"] == {"rows": 4}
+    assert snapshot["progress"]["current"] == 2
+    assert [event["type"] for event in snapshot["events"]] == ["log", "preview"]
+    assert snapshot["started_at"] <= snapshot["ended_at"]
+    assert "queued_at" not in snapshot
+
+
+def test_a_retry_is_no_end_and_begins_afresh() -> None:
+    """After RETRY the next attempt starts without the progress of the last, and its end counts."""
+    first = (
+        events.make("state", "t1", state="STARTED"),
+        events.make("progress", "t1", current=9),
+        events.make("state", "t1", state="RETRY", error={"type": "E", "message": "m"}),
+    )
+    assert events.end_of(fold(*first)) is None
+    second = fold(*first, events.make("state", "t1", attempt=2, state="STARTED"))
+    assert (second["state"], second["attempt"], second["progress"]) == ("STARTED", 2, None)
+    late = events.make("progress", "t1", attempt=1, current=10)
+    assert fold(*first, events.make("state", "t1", attempt=2, state="STARTED"), late)["progress"] is None
+
+
+def test_nothing_known_is_pending() -> None:
+    """A task that nobody has spoken of is PENDING, as Celery has it."""
+    assert events.snapshot(None, "t1")["state"] == "PENDING"
+
+
+@given(st.permutations([("PENDING", 0), ("RECEIVED", 1), ("STARTED", 2), ("SUCCESS", 3), ("REVOKED", 3)]))
+def test_states_never_go_backwards(order: list[tuple[str, int]]) -> None:
+    """In whatever order the states of one attempt come, the furthest stands, the first of two ends."""
+    snapshot = fold(*(events.make("state", "t1", state=state) for state, _ in order))
+    assert snapshot["state"] == next(state for state, rank in order if rank == 3)
