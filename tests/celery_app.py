@@ -1,0 +1,72 @@
+"""A Celery app with the bridge installed, for worker processes of the tests."""
+
+import os
+import time
+
+from celery import Celery, Task, shared_task
+
+from bridge.celery import install, log, progress, publish
+
+app = Celery("tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
+app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+install(app, os.environ["TEST_BRIDGE"], timeout=0.5)
+
+
+@app.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task
+def fail() -> None:
+    raise ValueError("no such file")
+
+
+@app.task
+def chatty(times: int) -> float:
+    """Publish over and over; return the seconds that one call took on average."""
+    started = time.perf_counter()
+    for number in range(times):
+        progress(number, total=times, message="working")
+    log("worked", level="warning")
+    publish("preview", {"url": "x"})
+    return (time.perf_counter() - started) / (times + 2)
+
+
+@app.task(bind=True, max_retries=2)
+def second_time_lucky(self: "Task[..., int]") -> int:
+    if self.request.retries == 0:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0)
+    return self.request.retries
+
+
+class Custom(Task):  # type: ignore[type-arg]
+    """A Task class of the user's own."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        log("custom")
+        return super().__call__(*args, **kwargs)
+
+
+@app.task(base=Custom)
+def custom() -> str:
+    return "done"
+
+
+@shared_task
+def shared() -> str:
+    log("shared")
+    return "done"
+
+
+@app.task
+def unprintable() -> object:
+    log("returns what JSON cannot express")
+    raise Unprintable
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+    __repr__ = __str__

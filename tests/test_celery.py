@@ -1,0 +1,279 @@
+"""The Celery side: what tasks publish, in real worker processes and in eager mode."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+import bridge
+from bridge import events
+from bridge.celery import install, log, progress, publish
+from tests.servers import Valkey, eventually, free_port
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 30
+POOLS = ("prefork", "threads", "gevent", "solo")
+
+
+class Worker:
+    """A worker process, and a client of its broker."""
+
+    def __init__(self, app: Celery, log_file: Path) -> None:
+        self.app = app
+        self._log_file = log_file
+
+    def run(self, name: str, *args: object) -> tuple[str, Any]:
+        """Run a task; return its id and its result or exception."""
+        sent = self.app.send_task(f"tests.celery_app.{name}", args)
+        return sent.id, sent.get(timeout=SECONDS, propagate=False)
+
+    def log(self) -> str:
+        return self._log_file.read_text(errors="replace")
+
+
+@contextmanager
+def worker(broker: str, bridge_url: str, pool: str = "prefork") -> Iterator[Worker]:
+    """Start a real worker with one process, thread or greenlet; end it with everything it started."""
+    with tempfile.TemporaryDirectory() as folder:
+        log_file = Path(folder) / "worker.log"
+        environment = os.environ | {"TEST_BROKER": broker, "TEST_BRIDGE": bridge_url}
+        celery = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
+        with log_file.open("wb") as output:
+            process = subprocess.Popen(
+                [*celery, "-P", pool, "-c", "1", "-l", "INFO", "-n", f"{uuid.uuid4().hex}@localhost"],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        app = Celery(broker=broker, backend=broker)
+        try:
+            eventually(lambda: " ready." in log_file.read_text(), SECONDS)
+            yield Worker(app, log_file)
+        except BaseException:
+            sys.stderr.write(log_file.read_text(errors="replace"))
+            raise
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            app.close()
+
+
+def snapshot(channel: Any, task: str) -> dict[str, Any]:
+    """The snapshot of a task that has ended."""
+
+    def ended() -> dict[str, Any] | None:
+        states = channel.states(bridge.task_topic(task))
+        whole = events.snapshot(states[0], task) if states else {"type": "snapshot"}
+        return whole if events.end_of(whole) else None
+
+    return eventually(ended, SECONDS) or {}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> None:
+    """In each pool the lifecycle comes by itself, what a task says is kept, and every task has its end."""
+    channel = bridge.connect(own_valkey.url("redis+pubsub"))
+    with worker(own_valkey.url("redis"), own_valkey.url("redis+pubsub"), pool) as celery:
+        added, result = celery.run("add", 1, 2)
+        assert result == 3
+        whole = snapshot(channel, added)
+        assert (whole["state"], whole["result"], whole["attempt"]) == ("SUCCESS", 3, 1)
+        assert whole["name"] == "tests.celery_app.add"
+        assert whole["worker"].endswith("@localhost")
+        assert whole["started_at"] <= whole["ended_at"]
+
+        failed, _ = celery.run("fail")
+        whole = snapshot(channel, failed)
+        assert whole["state"] == "FAILURE"
+        assert whole["error"] == {"type": "ValueError", "message": "no such file"}
+
+        talked, _ = celery.run("chatty", 10)
+        whole = snapshot(channel, talked)
+        assert whole["progress"]["current"] == 9
+        assert whole["progress"]["percent"] == 90.0
+        assert [event["type"] for event in whole["events"]] == ["log", "preview"]
+
+        retried, _ = celery.run("second_time_lucky")
+        whole = snapshot(channel, retried)
+        assert (whole["state"], whole["attempt"], whole["result"]) == ("SUCCESS", 2, 1)
+
+        for name in ("custom", "shared"):
+            task, _ = celery.run(name)
+            assert [event["message"] for event in snapshot(channel, task)["events"]] == [name]
+
+        awkward, _ = celery.run("unprintable")
+        assert snapshot(channel, awkward)["error"]["type"] == "Unprintable"
+    channel.close()
+
+
+def test_a_task_neither_fails_nor_stalls_while_the_bridge_is_down(own_valkey: Valkey) -> None:
+    """With no bridge in reach the result is unaffected, a call takes under 50 ms, one line is logged."""
+    server = Valkey()
+    with worker(own_valkey.url("redis"), server.url("redis+pubsub")) as celery:
+        for _ in range(3):
+            _, seconds_a_call = celery.run("chatty", 200)
+            assert seconds_a_call < 0.05
+        assert celery.log().count("task events cannot be sent") == 1
+        server.start()
+        channel = bridge.connect(server.url("redis+pubsub"))
+        task, _ = celery.run("chatty", 1)
+        assert snapshot(channel, task)["state"] == "SUCCESS"
+        channel.close()
+    server.stop()
+
+
+def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
+    """A task that no worker has taken shows as PENDING, with its name, as soon as apply_async returns."""
+    channel: Any = bridge.connect(own_valkey.url("redis+pubsub"))
+    app = Celery("queueing", broker=own_valkey.url("redis"))
+    install(app, own_valkey.url("redis+pubsub"))
+    sent = app.send_task("anything")
+    (state,) = channel.states(bridge.task_topic(sent.id))
+    whole = events.snapshot(state, sent.id)
+    assert (whole["state"], whole["name"]) == ("PENDING", "anything")
+    assert "queued_at" in whole
+    channel.close()
+    app.close()
+
+
+@pytest.fixture
+def eager() -> Iterator[tuple[Celery, Any]]:
+    """An app that runs its tasks in this process, and the channel they publish on."""
+    app = Celery("eager", set_as_current=False)
+    app.conf.task_always_eager = True
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url)
+    channel = bridge.connect(url)
+    yield app, channel
+    channel.close()
+    app.close()
+
+
+def test_eager_tasks_speak_too(eager: tuple[Celery, Any]) -> None:
+    """In eager mode the same events are published, under the task's own id."""
+    app, channel = eager
+
+    @app.task
+    def work() -> str:
+        progress(1, total=2, message="half")
+        log("hello")
+        return "done"
+
+    task = work.delay()
+    whole = snapshot(channel, task.id)
+    assert (whole["state"], whole["result"], whole["progress"]["message"]) == ("SUCCESS", "done", "half")
+    assert [event["message"] for event in whole["events"]] == ["hello"]
+
+
+def test_a_task_called_by_a_task_speaks_for_its_caller(eager: tuple[Celery, Any]) -> None:
+    """A task called as a function within a task publishes under the id of the one that runs."""
+    app, channel = eager
+
+    @app.task
+    def inner() -> None:
+        log("inner")
+
+    @app.task
+    def outer() -> None:
+        inner()
+        log("outer")
+
+    whole = snapshot(channel, outer.delay().id)
+    assert [event["message"] for event in whole["events"]] == ["inner", "outer"]
+
+
+def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) -> None:
+    """A result over max_payload does not keep the end from being told: it is cut with a mark."""
+    app, channel = eager
+
+    @app.task
+    def work() -> str:
+        return "x" * 2_000_000
+
+    whole = snapshot(channel, work.delay().id)
+    assert whole["state"] == "SUCCESS"
+    assert "cut" in whole["result"]
+    assert len(whole["result"]) < 11_000
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: publish("a\nb"), "line break"),
+        (lambda: publish("state"), "state"),
+        (lambda: publish(""), "1 to 100"),
+        (lambda: progress("1"), "current"),  # type: ignore[arg-type]
+        (lambda: progress(float("nan")), "current"),
+        (lambda: progress(1, total=float("inf")), "total"),
+        (lambda: log("x", level="loud"), "level"),
+    ],
+)
+def test_bad_arguments_are_refused_at_the_call(call: Any, says: str) -> None:
+    """What could not be published is a ValueError where it was said, inside a task or out of one."""
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+def test_outside_a_task_the_helpers_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Called directly, outside any task, they say at debug level that there is nothing to publish."""
+    with caplog.at_level(logging.DEBUG, "bridge.celery"):
+        progress(1)
+        log("hello")
+        publish("preview", {})
+    assert len(caplog.records) == 3
+
+
+def test_tasks_of_other_apps_are_left_alone(
+    eager: tuple[Celery, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task of an app without the bridge runs as ever and publishes nothing."""
+    _, channel = eager
+    other = Celery("other", set_as_current=False)
+    other.conf.task_always_eager = True
+
+    @other.task
+    def work() -> str:
+        log("hello")
+        return "done"
+
+    task = work.delay()
+    assert task.get() == "done"
+    assert channel.states(bridge.task_topic(task.id)) == []
+
+
+def test_install_refuses_what_it_cannot_use() -> None:
+    """A wrong URL or something that is no Celery app is refused when the app is made."""
+    with pytest.raises(bridge.ConfigurationError, match="kafka"):
+        install(Celery("x", set_as_current=False), "kafka://localhost")
+    with pytest.raises(bridge.ConfigurationError, match="str"):
+        install("app", f"redis+pubsub://127.0.0.1:{free_port()}")  # type: ignore[arg-type]
+
+
+def test_installing_twice_publishes_once(eager: tuple[Celery, Any]) -> None:
+    """A second install replaces the first: each event is published once, on the second channel."""
+    app, first = eager
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url)
+    second: Any = bridge.connect(url)
+
+    @app.task
+    def work() -> None:
+        log("hello")
+
+    task = work.delay()
+    assert len(snapshot(second, task.id)["events"]) == 1
+    assert first.states(bridge.task_topic(task.id)) == []
+    second.close()

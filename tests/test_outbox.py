@@ -1,0 +1,132 @@
+"""The outbox: what it does while the backend is away."""
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import bridge
+from bridge import events
+from bridge import outbox as outbox_module
+from bridge.outbox import Outbox
+from tests.servers import Valkey, eventually, free_port
+
+TOPIC = bridge.task_topic("t1")
+
+
+def put(outbox: Outbox, text: str) -> None:
+    outbox.put(TOPIC, *events.make("log", "t1", level="info", message=text))
+
+
+def texts(channel: bridge.BroadcastChannel) -> list[str]:
+    """The messages of the log events that the backend has kept."""
+    states = channel.states(TOPIC)  # type: ignore[attr-defined]
+    return [event["message"] for state in states for event in map(events.decode, state.entries) if event]
+
+
+def test_messages_are_sent_in_order(valkey: Valkey) -> None:
+    """After a flush, all that was put is with the backend, in order."""
+    channel = bridge.connect(valkey.url("redis+pubsub"), namespace="in-order")
+    outbox = Outbox(channel)
+    for number in range(500):
+        put(outbox, str(number))
+    assert outbox.flush(10)
+    assert texts(channel) == [str(number) for number in range(500)]
+    outbox.close()
+
+
+def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixture) -> None:
+    """While the server is down neither put nor flush waits; afterwards all arrives in order."""
+    server = Valkey().start()
+    channel = bridge.connect(server.url("redis+pubsub"))
+    outbox = Outbox(channel)
+    put(outbox, "before")
+    assert outbox.flush(10)
+    server.kill()
+    with caplog.at_level(logging.WARNING, "bridge"):
+        started = time.monotonic()
+        for number in range(1000):
+            put(outbox, str(number))
+            outbox.flush(5)
+        assert time.monotonic() - started < 5
+        assert len(caplog.records) == 1
+        server.start()
+        eventually(lambda: outbox.flush(10))
+    assert texts(channel) == [
+        str(number) for number in range(1000)
+    ]  # a restarted server has forgotten the rest
+    assert len(caplog.records) == 2
+    outbox.close()
+    server.stop()
+
+
+def test_a_server_that_hangs_is_waited_for_once() -> None:
+    """With the server stopped in mid-air the first flush waits for its timeout, the others do not."""
+    server = Valkey().start()
+    outbox = Outbox(bridge.connect(server.url("redis+pubsub")))
+    put(outbox, "before")
+    assert outbox.flush(10)
+    server.signal(signal.SIGSTOP)
+    started = time.monotonic()
+    for number in range(100):
+        put(outbox, str(number))
+        assert not outbox.flush(0.3)
+    assert time.monotonic() - started < 1
+    server.signal(signal.SIGCONT)
+    eventually(lambda: outbox.flush(10))
+    outbox.close()
+    server.stop()
+
+
+def test_what_does_not_fit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limit the outbox lets the oldest messages go and counts them."""
+    monkeypatch.setattr(outbox_module, "LIMIT", 10)
+    server = Valkey()
+    channel = bridge.connect(server.url("redis+pubsub"))
+    outbox = Outbox(channel)
+    put(outbox, "first")
+    eventually(lambda: not outbox.flush(0.01))
+    for number in range(30):
+        put(outbox, str(number))
+    server.start()
+    eventually(lambda: outbox.flush(10))
+    kept = texts(channel)
+    assert kept[-10:] == [str(number) for number in range(20, 30)]
+    assert outbox.dropped + len(kept) == 31
+    outbox.close()
+    server.stop()
+
+
+def test_too_large_a_payload_is_refused_at_the_call() -> None:
+    """A payload over max_payload is the caller's ValueError, not a line in a log later."""
+    outbox = Outbox(bridge.connect("memory://outbox", max_payload=10))
+    with pytest.raises(ValueError, match="10"):
+        put(outbox, "much too long")
+    outbox.close()
+
+
+def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
+    """A child sends what it puts, and not what its parent had put."""
+    channel = bridge.connect(valkey.url("redis+pubsub"), namespace="forked")
+    outbox = Outbox(channel)
+    put(outbox, "parent")
+    assert outbox.flush(10)
+    child = os.fork()
+    if child == 0:
+        put(outbox, "child")
+        os._exit(0 if outbox.flush(10) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert texts(channel) == ["parent", "child"]
+    outbox.close()
+
+
+def test_closing_ends_the_thread() -> None:
+    """After close the outbox has no thread, whether or not the backend could be reached."""
+    before = threading.active_count()
+    outbox = Outbox(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    put(outbox, "never sent")
+    outbox.close()
+    eventually(lambda: threading.active_count() <= before)
