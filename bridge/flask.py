@@ -1,0 +1,148 @@
+"""Flask serves the streams: `Bridge` is an extension, `Bridge.stream` the response of a route."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import Forbidden
+
+from bridge import events
+from bridge.connect import Channel, connect
+from bridge.errors import ConfigurationError
+from bridge.viewers import END_ID, Viewers
+
+logger = logging.getLogger("bridge.flask")
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+# From the app's configuration to the options of `connect`.
+_OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS")
+_OWN_KEYS = ("URL", "PUBLIC", "HEARTBEAT")
+
+Authorize = Callable[[str], Any]
+_F = TypeVar("_F", bound=Authorize)
+
+
+@dataclass(slots=True)
+class _State:
+    """What an initialised app holds."""
+
+    channel: Channel
+    viewers: Viewers
+    public: bool
+
+
+class Bridge:
+    """Streams topics to browsers. One object may serve several apps.
+
+    Configuration: `BRIDGE_URL`, as for `bridge.connect`; `BRIDGE_PUBLIC = True` to let everyone read every
+    topic; `BRIDGE_HEARTBEAT`, seconds of silence before a comment is sent (15); and the options of
+    `connect` in capitals, such as `BRIDGE_NAMESPACE`.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._may_read: Authorize | None = None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Prepare `app`, opening nothing yet. Raises `ConfigurationError`."""
+        given = {
+            key.removeprefix("BRIDGE_"): app.config[key] for key in app.config if key.startswith("BRIDGE_")
+        }
+        unknown = sorted(set(given) - {*_OPTIONS, *_OWN_KEYS})
+        if unknown:
+            known = ", ".join(f"BRIDGE_{key}" for key in (*_OWN_KEYS, *_OPTIONS))
+            raise ConfigurationError(f"unknown configuration BRIDGE_{unknown[0]}; known are {known}")
+        if not given.get("URL"):
+            raise ConfigurationError(
+                "set app.config['BRIDGE_URL'], for example to redis+pubsub://localhost:6379/0"
+            )
+        heartbeat = given.get("HEARTBEAT", 15.0)
+        if not isinstance(heartbeat, int | float) or heartbeat <= 0:
+            raise ConfigurationError(f"BRIDGE_HEARTBEAT must be seconds above zero, not {heartbeat!r}")
+        options = {key.lower(): given[key] for key in _OPTIONS if key in given}
+        channel = connect(given["URL"], **options)
+        app.extensions["bridge"] = _State(
+            channel, Viewers(channel, heartbeat=float(heartbeat)), given.get("PUBLIC") is True
+        )
+
+    def authorize(self, may_read: _F) -> _F:
+        """Register the function that decides who may read: it gets a topic, and answers True or False.
+
+        It is called within the request, for each topic, before the first byte. It may also `abort`.
+        """
+        self._may_read = may_read
+        return may_read
+
+    def stream(self, *topics: str) -> Response:
+        """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
+
+        The stream of a task opens with a `snapshot` and closes after its `end`; asked for again after that,
+        the answer is 204, upon which browsers stop. Raises `Forbidden` (403) unless reading is allowed, and
+        `ValueError` for a bad topic name or none.
+        """
+        if not topics:
+            raise ValueError("stream() takes at least one topic")
+        state = self._state()
+        for topic in topics:
+            state.channel.topic(topic)
+            self._check(state, topic)
+        last_id = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
+        if last_id == END_ID and all(events.task_of(topic) is not None for topic in topics):
+            return Response(status=204)
+        body = () if request.method == "HEAD" else state.viewers.add(topics)
+        return Response(body, headers=HEADERS, direct_passthrough=True)
+
+    def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the snapshots of the last `limit` tasks, the newest first. Raises `ConnectionLost`."""
+        states = self._state().channel.states(events.FEED)[:limit]
+        return [events.snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
+
+    def task(self, task_id: str) -> dict[str, Any] | None:
+        """Return the snapshot of a task, or `None` if nothing is known of it. Raises `ConnectionLost`."""
+        states = self._state().channel.states(events.task_topic(task_id))
+        return events.snapshot(states[0], task_id) if states else None
+
+    def ping(self) -> None:
+        """Raise `ConnectionLost` if the backend cannot be reached."""
+        self._state().channel.ping()
+
+    def stats(self) -> dict[str, int]:
+        """Return what this process counts, by name."""
+        state = self._state()
+        return {
+            "viewers": len(state.viewers.open),
+            "viewers_opened": state.viewers.opened,
+            **state.channel.stats(),
+        }
+
+    @property
+    def channel(self) -> Channel:
+        """The broadcast channel of the current app."""
+        return self._state().channel
+
+    def _check(self, state: _State, topic: str) -> None:
+        if self._may_read is not None:
+            if not self._may_read(topic):
+                raise Forbidden("you may not read this stream")
+        elif not state.public:
+            logger.error(
+                "refused to stream %r: nothing decides who may read. Decorate a function with "
+                "@bridge.authorize, or set BRIDGE_PUBLIC = True to let everyone read every topic",
+                topic,
+            )
+            raise Forbidden("nothing decides who may read this stream; the server's log says how to allow it")
+
+    def _state(self) -> _State:
+        try:
+            state: _State = current_app.extensions["bridge"]
+        except KeyError:
+            raise ConfigurationError("this app has no bridge; call bridge.init_app(app) first") from None
+        return state

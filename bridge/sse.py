@@ -1,0 +1,43 @@
+"""Server-Sent Events as text (WHATWG HTML, "Server-sent events"): pure functions, no I/O."""
+
+import re
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+HEARTBEAT = b":\n"
+"""A comment: it keeps proxies from closing a silent stream, and browsers ignore it.
+
+No empty line follows it, nor the retry field: some decoders take one for an event without data.
+"""
+
+
+def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
+    """Return one event. `data` is split in lines at CR LF, CR and LF only; nothing else of it changes.
+
+    Raises `ValueError` if `event` or `id` would break out of its line (or, an id, holds a NUL, which
+    browsers take for no id).
+    """
+    parts = []
+    if event is not None:
+        parts.append(b"event: " + _one_line(event, "an event type") + b"\n")
+    if id is not None:
+        parts.append(b"id: " + _one_line(id, "an event id") + b"\n")
+    parts.extend(b"data: " + line + b"\n" for line in _LINE_END.split(data))
+    return b"".join((*parts, b"\n"))
+
+
+def retry(seconds: float) -> bytes:
+    """Return the field that tells the browser how long to wait before it reconnects."""
+    return b"retry: %d\n" % round(seconds * 1000)
+
+
+def comment(text: str) -> bytes:
+    """Return a line that browsers ignore, for people who read the stream."""
+    return b": " + _one_line(text, "a comment") + b"\n"
+
+
+def _one_line(text: str, what: str) -> bytes:
+    line = text.encode()
+    if _LINE_END.search(line) or b"\0" in line:
+        raise ValueError(f"{what} must not hold a line break or NUL: {text!r}")
+    return line

@@ -1,0 +1,361 @@
+"""The Flask extension: who may read, what a stream answers, and under which servers it works."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx_sse
+import pytest
+from flask import Flask, Response, abort, request
+
+import bridge
+from bridge import events
+from bridge.flask import Bridge
+from tests.servers import Valkey, eventually
+from tests.serving import SERVERS, serving
+
+SECONDS = 10
+
+
+def make_app(**config: Any) -> tuple[Flask, Bridge]:
+    """Return an app with one streaming route, on a memory channel of its own."""
+    app = Flask(__name__)
+    app.config.update({"BRIDGE_URL": f"memory://{uuid.uuid4().hex}", **config})
+    extension = Bridge(app)
+
+    @app.get("/stream")
+    def stream() -> Response:
+        return extension.stream(*request.args.getlist("topic"))
+
+    return app, extension
+
+
+def say(channel: Any, kind: str, task: str = "t1", **fields: Any) -> None:
+    channel.publish(events.task_topic(task), *events.make(kind, task, **fields))
+
+
+@pytest.fixture
+def public() -> Iterator[tuple[Flask, Bridge]]:
+    app, extension = make_app(BRIDGE_PUBLIC=True, BRIDGE_HEARTBEAT=0.05)
+    yield app, extension
+    app.extensions["bridge"].channel.close()
+
+
+class Reading:
+    """A stream of the test client, decoded as it comes."""
+
+    def __init__(self, app: Flask, topics: list[str], **headers: str) -> None:
+        self.response = app.test_client().get("/stream", query_string={"topic": topics}, headers=headers)
+        self._chunks = iter(self.response.response)  # type: ignore[call-overload]
+
+    def chunk(self) -> str:
+        chunk: bytes = next(self._chunks)
+        return chunk.decode()
+
+    def rest(self) -> list[str]:
+        """Return what comes until the stream is closed."""
+        return [chunk.decode() for chunk in self._chunks]
+
+    def until(self, word: str) -> str:
+        """Return what comes up to and with the chunk that holds `word`."""
+        text = ""
+        while word not in text:
+            text += self.chunk()
+        return text
+
+
+def test_without_a_decision_streaming_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """With neither authorize nor BRIDGE_PUBLIC the answer is 403, and the log says how to allow it."""
+    app, _ = make_app()
+    assert app.test_client().get("/stream?topic=orders").status_code == 403
+    assert "@bridge.authorize" in caplog.text
+    assert "BRIDGE_PUBLIC" in caplog.text
+
+
+@pytest.mark.parametrize("value", [False, "False", "1", 1, None])
+def test_only_true_makes_streams_public(value: object) -> None:
+    """BRIDGE_PUBLIC must be True itself: a string that looks like it decides nothing."""
+    app, _ = make_app(BRIDGE_PUBLIC=value)
+    assert app.test_client().get("/stream?topic=orders").status_code == 403
+
+
+def test_authorize_decides_for_each_topic_before_the_first_byte() -> None:
+    """The function is asked about every topic, within the request; one refusal refuses the stream."""
+    app, extension = make_app()
+    asked = []
+
+    @extension.authorize
+    def may_read(topic: str) -> bool:
+        asked.append((topic, request.path))
+        return topic != "secret"
+
+    client = app.test_client()
+    with client.get("/stream?topic=orders&topic=others") as allowed:
+        assert allowed.status_code == 200
+    assert asked == [("orders", "/stream"), ("others", "/stream")]
+    assert client.get("/stream?topic=orders&topic=secret").status_code == 403
+
+
+def test_authorize_overrides_public_and_may_abort() -> None:
+    """Where both are set the function decides, and what it raises is the answer."""
+    app, extension = make_app(BRIDGE_PUBLIC=True)
+    extension.authorize(lambda topic: abort(401))
+    assert app.test_client().get("/stream?topic=orders").status_code == 401
+
+
+def test_a_refusal_subscribes_to_nothing(public: tuple[Flask, Bridge]) -> None:
+    """Neither a 403 nor a response that is never read leaves a subscription behind."""
+    app, extension = public
+    response = app.test_client().get("/stream?topic=orders")
+    response.close()
+    extension.authorize(lambda topic: False)
+    app.test_client().get("/stream?topic=orders")
+    with app.app_context():
+        assert extension.stats()["subscriptions"] == 0
+
+
+@pytest.mark.parametrize("topic", ["a\nb", "x" * 256])
+def test_a_bad_topic_is_refused_before_the_stream_opens(public: tuple[Flask, Bridge], topic: str) -> None:
+    """A topic name outside the limits, or none at all, is an error of the route and not a broken stream."""
+    app, extension = public
+    with app.test_request_context():
+        with pytest.raises(ValueError, match="topic"):
+            extension.stream(topic)
+        with pytest.raises(ValueError, match="topic"):
+            extension.stream()
+
+
+def test_the_head_of_a_stream(public: tuple[Flask, Bridge]) -> None:
+    """Type, caching and buffering headers are those an EventSource and a proxy need; HEAD opens no stream."""
+    app, extension = public
+    reading = Reading(app, ["orders"])
+    headers = reading.response.headers
+    assert reading.response.status_code == 200
+    assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert headers["Cache-Control"] == "no-cache, no-transform"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert "Content-Length" not in headers
+    assert reading.chunk().startswith("retry: ")
+    reading.response.close()
+    head = app.test_client().head("/stream?topic=orders")
+    assert (head.status_code, head.headers["Content-Type"]) == (200, headers["Content-Type"])
+    with app.app_context():
+        assert (extension.stats()["viewers"], extension.stats()["viewers_opened"]) == (0, 1)
+
+
+def test_a_plain_topic_streams_its_payloads_unchanged(public: tuple[Flask, Bridge]) -> None:
+    """Each payload is the data of one event without a type, with its id where the backend has ids."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    reading = Reading(app, ["orders"])
+    reading.chunk()
+    message_id = channel.topic("orders").publish("eins\nzwei\u2028drei".encode())
+    assert f"id: {message_id}\ndata: eins\ndata: zwei\u2028drei\n\n" in reading.until("drei")
+    reading.response.close()
+
+
+def test_silence_is_broken_by_comments(public: tuple[Flask, Bridge]) -> None:
+    """With nothing to say, a comment goes out at every heartbeat."""
+    reading = Reading(public[0], ["orders"])
+    reading.chunk()
+    assert [reading.chunk() for _ in range(3)] == [":\n"] * 3
+    reading.response.close()
+
+
+def test_a_task_streams_snapshot_events_and_one_end(public: tuple[Flask, Bridge]) -> None:
+    """A viewer who comes in the middle gets the state so far, what follows and one end; then it is over."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    say(channel, "state", state="STARTED", name="work")
+    say(channel, "log", level="info", message="before")
+    reading = Reading(app, [bridge.task_topic("t1")])
+    first = reading.until("event: snapshot")
+    assert '"before"' in first
+    assert '"STARTED"' in first
+    say(channel, "progress", current=1, total=2)
+    say(channel, "preview", data={"url": "x"})
+    say(channel, "state", state="SUCCESS", result=7)
+    rest = reading.until("event: end")
+    assert [line for line in rest.splitlines() if line.startswith("event")] == [
+        "event: progress",
+        "event: preview",
+        "event: state",
+        "event: end",
+    ]
+    with pytest.raises(StopIteration):
+        reading.chunk()
+
+
+def test_a_task_that_has_ended_streams_its_snapshot_and_its_end(public: tuple[Flask, Bridge]) -> None:
+    """A viewer who comes too late gets all there is at once; asked again, the answer is 204."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    say(channel, "state", state="FAILURE", error={"type": "E", "message": "m"})
+    topic = bridge.task_topic("t1")
+    reading = Reading(app, [topic])
+    text = reading.until("event: end")
+    assert text.count("event: snapshot") == text.count("event: end") == 1
+    last_id = text.rsplit("id: ")[-1].splitlines()[0]
+    assert Reading(app, [topic], **{"Last-Event-ID": last_id}).response.status_code == 204
+    again = app.test_client().get("/stream", query_string={"topic": topic, "last_event_id": last_id})
+    assert again.status_code == 204
+
+
+def test_several_tasks_end_each_for_itself(public: tuple[Flask, Bridge]) -> None:
+    """The stream of two tasks goes on after the first end and closes after the second."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    reading = Reading(app, [bridge.task_topic(name) for name in ("t1", "t2")])
+    reading.chunk()
+    say(channel, "state", "t2", state="SUCCESS")
+    assert '"t2"' in reading.until("event: end")
+    say(channel, "log", "t1", level="info", message="still here")
+    reading.until("still here")
+    say(channel, "state", "t1", state="SUCCESS")
+    assert '"t1"' in reading.until("event: end")
+    with pytest.raises(StopIteration):
+        reading.chunk()
+
+
+def test_the_feed_shows_every_task_and_never_ends(public: tuple[Flask, Bridge]) -> None:
+    """The feed opens with a snapshot of each task, the oldest first, and goes on with the events of all."""
+    app, extension = public
+    channel = app.extensions["bridge"].channel
+    for name in ("t1", "t2"):
+        say(channel, "state", name, state="STARTED", name="work")
+    reading = Reading(app, [bridge.FEED])
+    opening = reading.until('"task":"t2"')
+    assert opening.index('"task":"t1"') < opening.index('"task":"t2"')
+    say(channel, "state", "t1", state="SUCCESS")
+    say(channel, "state", "t3", state="PENDING")
+    text = reading.until('"t3"')
+    assert "event: end" not in text
+    with app.app_context():
+        assert [task["task"] for task in extension.tasks()] == ["t3", "t2", "t1"]
+        assert [task["task"] for task in extension.tasks(limit=1)] == ["t3"]
+        assert extension.task("t1")["state"] == "SUCCESS"  # type: ignore[index]
+        assert extension.task("t9") is None
+    reading.response.close()
+
+
+def test_what_is_no_event_does_not_break_a_stream(public: tuple[Flask, Bridge]) -> None:
+    """Whatever anyone publishes to a task's topic reaches the viewer as data, and the stream goes on."""
+    app, _ = public
+    topic = app.extensions["bridge"].channel.topic(bridge.task_topic("t1"))
+    reading = Reading(app, [topic.topic])
+    reading.chunk()
+    for payload in (b"no json", b"\xff", b'{"type":"a\\nid: 7"}', b'{"type":"state","state":[]}'):
+        topic.publish(payload)
+    topic.publish(b'{"type":"last"}')
+    text = b""
+    while b"last" not in text:
+        text += next(reading._chunks)
+    assert b"data: no json\n" in text
+    assert b"\nid: 7" not in text
+    reading.response.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"BRIDGE_URL": None}, "BRIDGE_URL"),
+        ({"BRIDGE_URL": "kafka://x"}, "kafka"),
+        ({"BRIDGE_HARTBEAT": 1}, "BRIDGE_HARTBEAT"),
+        ({"BRIDGE_HEARTBEAT": 0}, "BRIDGE_HEARTBEAT"),
+        ({"BRIDGE_MAX_PAYLOAD": "big"}, "max_payload"),
+    ],
+)
+def test_a_bad_configuration_is_refused_when_the_app_is_made(config: dict[str, object], says: str) -> None:
+    """A missing, misspelt or unusable setting is a ConfigurationError that names it."""
+    with pytest.raises(bridge.ConfigurationError, match=says):
+        make_app(**config)
+
+
+def test_an_app_without_the_extension_says_what_to_call() -> None:
+    """Streaming from an app that was never initialised names init_app."""
+    app, extension = Flask(__name__), Bridge()
+    with app.test_request_context(), pytest.raises(bridge.ConfigurationError, match="init_app"):
+        extension.stream("orders")
+
+
+def test_one_extension_serves_two_apps() -> None:
+    """Each app that was initialised with the extension has a channel of its own."""
+    extension = Bridge()
+    apps = [Flask("one"), Flask("two")]
+    for app in apps:
+        app.config.update(BRIDGE_URL=f"memory://{app.name}", BRIDGE_PUBLIC=True)
+        extension.init_app(app)
+    say(apps[0].extensions["bridge"].channel, "state", state="STARTED")
+    found = []
+    for app in apps:
+        with app.app_context():
+            found.append(len(extension.tasks()))
+    assert found == [1, 0]
+
+
+def listen(address: str, *topics: str) -> httpx.Client:
+    return httpx.Client(base_url=address, params={"topic": topics}, timeout=SECONDS, trust_env=False)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_stream_works_under_every_server(server: str, valkey: Valkey) -> None:
+    """Events arrive as they are published, a stream closes after the end, and who leaves is noticed."""
+    namespace = f"under {server}"
+    settings = {
+        "BRIDGE_URL": valkey.url("redis+pubsub"),
+        "BRIDGE_PUBLIC": "true",
+        "BRIDGE_HEARTBEAT": "0.1",
+        "BRIDGE_NAMESPACE": namespace,
+    }
+    channel: Any = bridge.connect(valkey.url("redis+pubsub"), namespace=namespace)
+    with serving(server, **settings) as address:
+        with listen(address, bridge.task_topic("t1")) as client, client.stream("GET", "/stream") as response:
+            stream = httpx_sse.EventSource(response).iter_sse()
+            assert next(stream).event == "snapshot"
+            for number in range(10):
+                say(channel, "log", level="info", message=str(number))
+                assert next(stream).json()["message"] == str(number)
+            say(channel, "state", state="SUCCESS", result=None)
+            assert [event.event for event in stream] == ["state", "end"]
+        with listen(address, "orders") as client, client.stream("GET", "/stream") as response:
+            chunks = response.iter_bytes()
+            next(chunks)
+            next(chunks)
+        eventually(lambda: httpx.get(f"{address}/stats", timeout=SECONDS).json()["viewers"] == 0)
+        assert httpx.get(f"{address}/stats").json()["viewers_opened"] == 2
+    channel.close()
+
+
+def test_an_outage_holds_the_viewer_and_resets_it() -> None:
+    """With the backend down a stream answers 200 and holds, then goes on; a loss gives a reset."""
+    server = Valkey()
+    settings = {"BRIDGE_URL": server.url("redis+pubsub"), "BRIDGE_PUBLIC": "true", "BRIDGE_HEARTBEAT": "0.2"}
+    with (
+        serving("gunicorn gthread", **settings) as address,
+        listen(address, bridge.task_topic("t1")) as client,
+        client.stream("GET", "/stream") as response,
+    ):
+        assert response.status_code == 200
+        server.start()
+        stream = httpx_sse.EventSource(response).iter_sse()
+        assert next(stream).event == "snapshot"
+        channel: Any = bridge.connect(server.url("redis+pubsub"))
+        say(channel, "log", level="info", message="one")
+        assert next(stream).event == "log"
+        server.kill()
+        server.start()
+        assert [next(stream).event for _ in range(2)] == ["reset", "snapshot"]
+        say(channel, "state", state="SUCCESS")
+        assert [event.event for event in stream] == ["state", "end"]
+        channel.close()
+    server.stop()
+
+
+def test_a_channel_that_is_closed_ends_its_streams(public: tuple[Flask, Bridge]) -> None:
+    """Streams end without an error when the app closes its channel."""
+    app, _ = public
+    reading = Reading(app, ["orders"])
+    reading.chunk()
+    app.extensions["bridge"].channel.close()
+    assert "".join(reading.rest()).replace(":\n", "") == ""
