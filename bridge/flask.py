@@ -92,8 +92,7 @@ class Bridge:
             raise ValueError("stream() takes at least one topic")
         state = self._state()
         for topic in topics:
-            state.channel.topic(topic)
-            self._check(state, topic)
+            self._readable(topic)
         last_id = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
         if last_id == END_ID and all(events.task_of(topic) is not None for topic in topics):
             return Response(status=204)
@@ -101,13 +100,20 @@ class Bridge:
         return Response(body, headers=HEADERS, direct_passthrough=True)
 
     def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the snapshots of the last `limit` tasks, the newest first. Raises `ConnectionLost`."""
-        states = self._state().channel.states(events.FEED)[:limit]
+        """Return the snapshots of the last `limit` tasks, the newest first.
+
+        Raises `ConnectionLost`, and `Forbidden` (403) unless reading the feed is allowed.
+        """
+        states = self._readable(events.FEED).states(events.FEED)[:limit]
         return [events.snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
 
     def task(self, task_id: str) -> dict[str, Any] | None:
-        """Return the snapshot of a task, or `None` if nothing is known of it. Raises `ConnectionLost`."""
-        states = self._state().channel.states(events.task_topic(task_id))
+        """Return the snapshot of a task, or `None` if nothing is known of it.
+
+        Raises `ConnectionLost`, and `Forbidden` (403) unless reading the task's topic is allowed.
+        """
+        topic = events.task_topic(task_id)
+        states = self._readable(topic).states(topic)
         return events.snapshot(states[0], task_id) if states else None
 
     def ping(self) -> None:
@@ -128,17 +134,21 @@ class Bridge:
         """The broadcast channel of the current app."""
         return self._state().channel
 
-    def _check(self, state: _State, topic: str) -> None:
+    def _readable(self, topic: str) -> Channel:
+        """Return the channel if `topic` is a name and may be read in this request, else raise."""
+        state = self._state()
+        state.channel.topic(topic)
         if self._may_read is not None:
             if not self._may_read(topic):
-                raise Forbidden("you may not read this stream")
+                raise Forbidden("you may not read this topic")
         elif not state.public:
             logger.error(
-                "refused to stream %r: nothing decides who may read. Decorate a function with "
+                "refused to show %r: nothing decides who may read. Decorate a function with "
                 "@bridge.authorize, or set BRIDGE_PUBLIC = True to let everyone read every topic",
                 topic,
             )
-            raise Forbidden("nothing decides who may read this stream; the server's log says how to allow it")
+            raise Forbidden("nothing decides who may read this topic; the server's log says how to allow it")
+        return state.channel
 
     def _state(self) -> _State:
         try:

@@ -1,21 +1,16 @@
 """A small Flask app under every server the bridge works with, as real processes."""
 
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import httpx
 from flask import Flask, Response, request
 
 from bridge.flask import Bridge
+from tests.processes import running
 from tests.servers import eventually, free_port
 
-ROOT = Path(__file__).parent.parent
 SERVERS = ("gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask")
 
 
@@ -56,26 +51,9 @@ def serving(server: str, **settings: str) -> Iterator[str]:
     """Serve the app with `server` and `SERVING_<name>` settings; yield its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command(server, port),
-            cwd=ROOT,
-            env=os.environ | {f"SERVING_{name}": value for name, value in settings.items()},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            eventually(lambda: answers(address), within=30, why=f"{server} did not start")
-            yield address
-        except BaseException:
-            log.seek(0)
-            sys.stderr.write(log.read().decode(errors="replace"))
-            raise
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with running(command(server, port), env={f"SERVING_{name}": value for name, value in settings.items()}):
+        eventually(lambda: answers(address), within=30, why=f"{server} did not start")
+        yield address
 
 
 def answers(address: str) -> bool:

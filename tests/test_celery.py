@@ -1,14 +1,10 @@
 """The Celery side: what tasks publish, in real worker processes and in eager mode."""
 
 import logging
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,9 @@ from celery import Celery
 import bridge
 from bridge import events
 from bridge.celery import install, log, progress, publish
+from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 
-ROOT = Path(__file__).parent.parent
 SECONDS = 30
 POOLS = ("prefork", "threads", "gevent", "solo")
 
@@ -44,31 +40,15 @@ class Worker:
 @contextmanager
 def worker(broker: str, bridge_url: str, pool: str = "prefork") -> Iterator[Worker]:
     """Start a real worker with one process, thread or greenlet; end it with everything it started."""
-    with tempfile.TemporaryDirectory() as folder:
-        log_file = Path(folder) / "worker.log"
-        environment = os.environ | {"TEST_BROKER": broker, "TEST_BRIDGE": bridge_url}
-        celery = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
-        with log_file.open("wb") as output:
-            process = subprocess.Popen(
-                [*celery, "-P", pool, "-c", "1", "-l", "INFO", "-n", f"{uuid.uuid4().hex}@localhost"],
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        app = Celery(broker=broker, backend=broker)
-        try:
-            eventually(lambda: " ready." in log_file.read_text(), SECONDS)
-            yield Worker(app, log_file)
-        except BaseException:
-            sys.stderr.write(log_file.read_text(errors="replace"))
-            raise
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            app.close()
+    celery = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
+    name = f"{uuid.uuid4().hex}@localhost"
+    environment = {"TEST_BROKER": broker, "TEST_BRIDGE": bridge_url}
+    with (
+        running([*celery, "-P", pool, "-c", "1", "-l", "INFO", "-n", name], env=environment) as log_file,
+        Celery(broker=broker, backend=broker) as app,
+    ):
+        eventually(lambda: " ready." in log_file.read_text(), SECONDS)
+        yield Worker(app, log_file)
 
 
 def snapshot(channel: Any, task: str) -> dict[str, Any]:

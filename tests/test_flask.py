@@ -8,6 +8,7 @@ import httpx
 import httpx_sse
 import pytest
 from flask import Flask, Response, abort, request
+from werkzeug.exceptions import Forbidden
 
 import bridge
 from bridge import events
@@ -66,9 +67,13 @@ class Reading:
 
 
 def test_without_a_decision_streaming_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """With neither authorize nor BRIDGE_PUBLIC the answer is 403, and the log says how to allow it."""
-    app, _ = make_app()
+    """With neither authorize nor BRIDGE_PUBLIC nothing is shown, and the log says how to allow it."""
+    app, extension = make_app()
     assert app.test_client().get("/stream?topic=orders").status_code == 403
+    with app.test_request_context():
+        for read in (extension.tasks, lambda: extension.task("t1")):
+            with pytest.raises(Forbidden):
+                read()
     assert "@bridge.authorize" in caplog.text
     assert "BRIDGE_PUBLIC" in caplog.text
 

@@ -1,0 +1,41 @@
+# Plain make targets only: macOS brings GNU make 3.81.
+#   PYTHON=   the interpreter .venv is made with (default: the first of Python 3.11 or newer on PATH)
+#   PORT=     the port of `make demo` (default: 8000, or a free one where that is taken)
+#   ONCE=1    `make demo` ends after its task
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+python := .venv/bin/python
+export PYTHON
+
+# What threads do under gevent's monkey-patching matters where the library waits or wakes.
+gevent_tests = $(wildcard tests/test_contract*.py tests/test_hub*.py tests/test_subscription*.py \
+	tests/test_connect*.py tests/test_redis*.py tests/test_outbox*.py)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## create .venv and install everything into it; done by the other targets when needed
+	@sh .ci/setup
+
+demo: setup ## run broker, worker and API, follow one task, then serve the monitor; ONCE=1 PORT=8000
+	@$(python) -m api.demo $(if $(filter-out 0 no false,$(ONCE)),--once) $(if $(PORT),--port '$(PORT)')
+
+test: check ## run the checks and every test, then the contract suite once more under gevent
+	@sh .ci/browser
+	$(python) -m pytest
+	$(if $(gevent_tests),$(python) -m tests.gevent_run $(gevent_tests))
+
+check: setup ## lint, formatting and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: setup ## format the code and repair what the linter can
+	$(python) -m ruff check --fix .
+	$(python) -m ruff format .
+
+clean: ## remove .venv and everything else that is made
+	rm -rf .venv var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,63 @@
+"""The API: `gunicorn "api.app:create_app()"`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from flask import Flask, Response
+
+import worker.tasks  # noqa: F401 - so that Celery knows them
+from api import config, health, monitor, problems, views
+from api.extensions import bridge
+from worker.app import app as worker_app
+
+FORM_OVERHEAD = 64 * 1024
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+# A request must not wait for a broker that is away: one more try, then 503.
+PUBLISH_TRANSPORT = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 2,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.2,
+}
+
+
+def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = worker_app) -> Flask:
+    """The WSGI application: `overrides` go over the environment's settings, tasks are sent by `celery`."""
+    app = Flask(__name__)
+    app.config.update(config.defaults)
+    app.config.update(overrides or {})
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_UPLOAD_BYTES"] + FORM_OVERHEAD
+    if not celery.conf.task_always_eager:
+        celery.conf.broker_transport_options = PUBLISH_TRANSPORT
+        celery.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0}
+    app.extensions["celery"] = celery
+    bridge.init_app(app)
+    problems.init_app(app)
+    for blueprint in (monitor.blueprint, views.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    app.after_request(_secure)
+    return app
+
+
+def _secure(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    return response

@@ -1,0 +1,65 @@
+"""Is the process up, are the services behind it reachable, and what has it counted."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from celery import Celery
+from flask import Blueprint, Response, current_app, jsonify
+from kombu.exceptions import OperationalError
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from api.extensions import bridge
+from api.problems import problem
+from bridge import BridgeError
+
+blueprint = Blueprint("health", __name__)
+
+GAUGES = {"viewers", "subscriptions"}  # what can also fall; all other numbers only grow
+
+
+class BridgeCollector(Collector):
+    """The bridge's own numbers."""
+
+    def collect(self) -> Iterator[Metric]:
+        for name, value in bridge.stats().items():
+            family = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+            yield family(f"bridge_{name}", f"{name.replace('_', ' ')} of this process", value)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    return jsonify(status="ok", time=time.time())
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    checks = {"bridge": _reachable(bridge.ping), "broker": _reachable(_ping_broker)}
+    down = [name for name, reachable in checks.items() if not reachable]
+    if down:
+        return problem(503, f"Not reachable: {', '.join(down)}.", unreachable=down)
+    return jsonify(status="ok", reachable=list(checks))
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    registry = CollectorRegistry()
+    registry.register(BridgeCollector())
+    ProcessCollector(registry=registry)
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _reachable(ping: Callable[[], object]) -> bool:
+    try:
+        ping()
+    except (BridgeError, OperationalError, OSError):
+        return False
+    return True
+
+
+def _ping_broker() -> None:
+    celery: Celery = current_app.extensions["celery"]
+    with celery.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)

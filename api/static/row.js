@@ -1,0 +1,192 @@
+// One task of the list. `show` brings the row up to date and touches only what changed.
+
+import { isFinished } from "/bridge/bridge.js";
+import { el, setText } from "./dom.js";
+import { clock, duration, number } from "./format.js";
+import { renderResult } from "./results.js";
+
+const WORDS = {
+  PENDING: "queued",
+  RECEIVED: "received",
+  STARTED: "running",
+  RETRY: "retrying",
+  SUCCESS: "done",
+  FAILURE: "failed",
+  REVOKED: "cancelled",
+};
+
+export const stateWord = (task) => WORDS[task.state] ?? String(task.state).toLowerCase();
+
+export class Row {
+  constructor(id, cancel) {
+    this.id = id;
+    this.name = el("h3", {}, "task");
+    this.chip = el("span", { className: "chip" });
+    this.time = el("span", { className: "time" });
+    this.cancel = el("button", { type: "button", className: "quiet" }, "Cancel");
+    this.fill = el("div", { className: "fill" });
+    this.bar = el("div", { className: "bar", role: "progressbar", ariaValueMin: "0", ariaValueMax: "100" }, this.fill);
+    this.message = el("span", { className: "message" });
+    this.numbers = el("span", { className: "numbers" });
+    this.note = el("p", { className: "note", hidden: true });
+    this.story = el("p", { className: "story", hidden: true });
+    this.outcome = el("div", { className: "outcome", hidden: true });
+    this.log = new Log();
+    this.foot = el("a", { className: "id", href: `/tasks/${encodeURIComponent(id)}` }, id);
+    this.element = this.#layout();
+    this.cancel.addEventListener("click", () => cancel(this));
+    this.restart();
+  }
+
+  #layout() {
+    return el(
+      "li",
+      { className: "task" },
+      el("div", { className: "head" }, this.name, this.chip, this.time, this.cancel),
+      this.bar,
+      el("div", { className: "line" }, this.message, this.numbers),
+      this.note,
+      this.story,
+      this.outcome,
+      el("div", { className: "foot" }, this.log.element, this.foot),
+    );
+  }
+
+  // A snapshot replaced the whole state: what was drawn from single events is drawn again.
+  restart() {
+    this.tokens = 0;
+    this.drawn = null;
+    this.story.replaceChildren();
+    this.log.restart();
+  }
+
+  show(task) {
+    const finished = isFinished(task);
+    setText(this.name, task.name ?? "task");
+    setText(this.chip, task.attempt > 1 ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
+    this.element.dataset.state = task.state;
+    this.foot.ariaLabel = `Task ${this.id} as JSON`;
+    this.cancel.hidden = finished;
+    this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
+    if (finished) this.note.hidden = true;
+    this.#showProgress(task, finished);
+    this.#showStory(task);
+    this.#showOutcome(task, finished);
+    this.log.show(task);
+  }
+
+  tick(task, now) {
+    const from = task.started_at ?? task.queued_at;
+    // A running time is shown in tenths of a second, a final one as it was.
+    const until = task.ended_at ?? Math.max(from, Math.round(now * 10) / 10);
+    setText(this.time, from === undefined ? "" : duration(until - from));
+  }
+
+  say(text) {
+    this.note.hidden = false;
+    setText(this.note, text);
+  }
+
+  #showProgress(task, finished) {
+    const progress = task.progress ?? {};
+    const percent = task.state === "SUCCESS" ? 100 : progress.percent;
+    this.bar.ariaLabel = `Progress of ${task.name ?? "task"}`;
+    if (percent === undefined) this.bar.removeAttribute("aria-valuenow");
+    else this.bar.ariaValueNow = String(Math.round(percent));
+    this.bar.ariaValueText = [stateWord(task), progress.message].filter(Boolean).join(", ");
+    this.bar.classList.toggle("indeterminate", percent === undefined && task.state === "STARTED");
+    this.fill.style.setProperty("transform", `scaleX(${Math.min(100, Math.max(0, percent ?? 0)) / 100})`);
+    setText(this.message, progress.message ?? "");
+    setText(this.numbers, figures(progress, percent, finished));
+  }
+
+  #showStory(task) {
+    if (task.state === "SUCCESS") {
+      this.story.hidden = true;
+      return;
+    }
+    const fresh = [];
+    for (let i = task.events.length - 1; i >= 0; i--) {
+      const { type, data } = task.events[i];
+      if (type !== "token") continue;
+      if (data.index < this.tokens) break;
+      fresh.push(data);
+    }
+    if (!fresh.length) return;
+    fresh.reverse();
+    if (fresh[0].index > this.tokens) this.story.append("… ");
+    this.story.append(fresh.map((token) => token.text).join(""));
+    this.tokens = fresh.at(-1).index + 1;
+    this.story.hidden = false;
+  }
+
+  #showOutcome(task, finished) {
+    if (!finished || this.drawn === task.state) return;
+    this.drawn = task.state;
+    const { type, message } = task.error ?? {};
+    let parts = [];
+    if (task.state === "SUCCESS" && task.result !== undefined && task.result !== null) {
+      parts = renderResult(task.name, task.result);
+    } else if (task.error) {
+      parts = [el("p", { className: "error" }, el("strong", {}, type ?? "Error"), ` ${message ?? ""}`)];
+    }
+    this.outcome.replaceChildren(...parts.filter(Boolean));
+    this.outcome.hidden = !parts.length;
+  }
+}
+
+function figures({ current, total, rate, eta }, percent, finished) {
+  const parts = [];
+  if (current !== undefined && total) parts.push(`${number(current)} of ${number(total)}`);
+  else if (current) parts.push(number(current));
+  if (!finished && rate) parts.push(`${number(rate)}/s`);
+  if (!finished && eta !== undefined && eta !== null) parts.push(`${duration(eta)} left`);
+  if (percent !== undefined) parts.push(`${Math.floor(percent)} %`);
+  return parts.join(" · ");
+}
+
+// The log and custom events of a task; drawn only while it is open.
+class Log {
+  constructor() {
+    this.summary = el("summary", {});
+    this.list = el("ol", {});
+    this.element = el("details", { className: "log", hidden: true }, this.summary, this.list);
+    this.element.addEventListener("toggle", () => this.task && this.#draw());
+    this.restart();
+  }
+
+  restart() {
+    this.next = 0;
+    this.count = 0;
+    this.counted = 0;
+    this.list.replaceChildren();
+  }
+
+  show(task) {
+    this.task = task;
+    const end = task.omitted + task.events.length;
+    for (; this.counted < end; this.counted++) {
+      const event = task.events[this.counted - task.omitted];
+      if (event && event.type !== "token") this.count++;
+    }
+    this.element.hidden = this.count === 0;
+    setText(this.summary, `Log (${number(this.count)})`);
+    this.#draw();
+  }
+
+  #draw() {
+    if (!this.element.open) return;
+    const { events, omitted } = this.task;
+    const fresh = events.slice(Math.max(0, this.next - omitted)).filter((event) => event.type !== "token");
+    this.next = omitted + events.length;
+    this.list.append(...fresh.map(entry));
+  }
+}
+
+function entry(event) {
+  const level = event.type === "log" ? event.level : event.type;
+  const words = event.type === "log" ? event.message : JSON.stringify(event.data);
+  const item = el("li", {}, el("time", {}, clock(event.at)), el("span", { className: "level" }, level), el("span", {}, words));
+  item.dataset.level = level;
+  return item;
+}

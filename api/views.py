@@ -1,0 +1,145 @@
+"""Tasks over HTTP: start, read, watch, revoke."""
+
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+from celery import Celery
+from flask import Blueprint, Response, current_app, jsonify, request, url_for
+from pydantic import ValidationError
+from werkzeug.exceptions import BadRequest
+from werkzeug.urls import iri_to_uri
+
+from api.extensions import bridge
+from api.problems import Problem
+from api.uploads import refused, save_csv
+from bridge import FEED, task_topic
+from worker import config
+from worker.arguments import BY_TASK, problems
+
+MAX_JSON_BYTES = 1024 * 1024
+MAX_TOPICS = 100
+
+TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,154}")
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+blueprint = Blueprint("tasks", __name__)
+
+
+@blueprint.before_request
+def refuse_other_sites() -> None:
+    """A page of another site must not start tasks with a form (CSRF); programs send no such header."""
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        site = request.headers.get("Sec-Fetch-Site")
+        if site not in (None, "same-origin", "none"):
+            raise Problem(403, "Requests from other sites are refused.")
+
+
+@blueprint.post("/tasks/<name>")
+def start(name: str) -> Response:
+    model = BY_TASK.get(name)
+    if model is None:
+        raise Problem(404, f"There is no task of that name; there are {', '.join(BY_TASK)}.")
+    values, upload = _sent(name)
+    try:
+        arguments = model.model_validate(values)
+        result = _celery().tasks[name].apply_async(kwargs=arguments.model_dump(mode="json"))
+    except BaseException as error:
+        if upload:
+            upload.unlink(missing_ok=True)
+        if isinstance(error, ValidationError):
+            raise Problem(422, "The arguments are not valid.", errors=problems(error)) from None
+        raise
+    events = url_for("tasks.events_of_one", task_id=result.id)
+    response = jsonify(id=result.id, name=name, events=events)
+    response.status_code = 202
+    response.headers["Location"] = iri_to_uri(url_for("tasks.one", task_id=result.id))
+    return response
+
+
+@blueprint.get("/tasks")
+def recent() -> Response:
+    return jsonify(tasks=bridge.tasks())
+
+
+@blueprint.get("/tasks/<task_id>")
+def one(task_id: str) -> Response:
+    return jsonify(_known(task_id))
+
+
+@blueprint.get("/tasks/<task_id>/events")
+def events_of_one(task_id: str) -> Response:
+    return bridge.stream(_topic(task_id))
+
+
+@blueprint.get("/events")
+def events() -> Response:
+    """Of the tasks named in the query; of all tasks when it names none."""
+    named = list(dict.fromkeys(request.args.getlist("task")))
+    if len(named) > MAX_TOPICS:
+        raise Problem(422, f"At most {MAX_TOPICS} tasks can be watched in one stream.")
+    topics = [_topic(task_id) for task_id in named]
+    return bridge.stream(*(topics or [FEED]))
+
+
+@blueprint.delete("/tasks/<task_id>")
+def revoke(task_id: str) -> Response:
+    """Ask the workers not to start the task; one that has started runs to its end."""
+    _known(task_id)
+    _celery().control.revoke(task_id)
+    response = jsonify(id=task_id)
+    response.status_code = 202
+    return response
+
+
+def _celery() -> Celery:
+    celery: Celery = current_app.extensions["celery"]
+    return celery
+
+
+def _known(task_id: str) -> dict[str, Any]:
+    _topic(task_id)
+    snapshot = bridge.task(task_id)
+    if snapshot is None:
+        raise Problem(404, "There is no task of that id, or it is too long ago.")
+    return snapshot
+
+
+def _topic(task_id: str) -> str:
+    if not TASK_ID.fullmatch(task_id):
+        raise Problem(404, "That is no task id.")
+    return task_topic(task_id)
+
+
+def _sent(name: str) -> tuple[dict[str, Any], Path | None]:
+    """The arguments in the request, and the upload among them where there is one."""
+    if request.mimetype in FORMS:
+        return _form(name)
+    if request.is_json:
+        return _json(), None
+    raise Problem(415, "Send a JSON object, or a form.")
+
+
+def _json() -> dict[str, Any]:
+    request.max_content_length = MAX_JSON_BYTES
+    try:
+        values = request.get_json()
+    except (BadRequest, RecursionError):
+        raise Problem(400, "The body is not JSON.") from None
+    if not isinstance(values, dict):
+        raise Problem(422, "The arguments must be a JSON object.", errors=[])
+    return values
+
+
+def _form(name: str) -> tuple[dict[str, Any], Path | None]:
+    values: dict[str, Any] = request.form.to_dict()
+    files = {field: file for field, file in request.files.items() if file.filename}
+    if name != "import_csv":
+        if files:
+            raise refused(next(iter(files)), "this task takes no file")
+        return values, None
+    file = files.pop("file", None)
+    if file is None or files or values:
+        raise refused("file", "send one CSV file in the field “file”, and nothing else")
+    upload = save_csv(file, config.settings.uploads, current_app.config["MAX_UPLOAD_BYTES"])
+    return {"path": upload.name, "name": PurePath(file.filename or "").name[-255:]}, upload

@@ -1,0 +1,219 @@
+"""The monitor page in a real Chromium, on the whole application."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.stack import Stack
+
+SAMPLE = Path(__file__).resolve().parents[2] / "api" / "static" / "sample" / "airports.csv"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+WITHIN = 20_000
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, (*BROWSERS, MAC))), None)
+    if executable is None:
+        pytest.fail("no Chromium or Chrome was found; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(stack: Stack, browser: Browser) -> Iterator[Page]:
+    """The monitor, connected. An error in the console, of a script or of the policy, fails the test."""
+    complaints: list[str] = []
+    page = browser.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(stack.url)
+    expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
+    yield page
+    page.close()
+    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
+
+
+def newest(page: Page) -> Any:
+    return page.locator(".task").first
+
+
+def expect_done(page: Page, name: str) -> Any:
+    row = newest(page)
+    expect(row.locator("h3")).to_have_text(name, timeout=WITHIN)
+    expect(row.locator(".chip")).to_have_text("done", timeout=WITHIN)
+    expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
+    return row
+
+
+def send_file(page: Page, name: str, content: str) -> None:
+    file = {"name": name, "mimeType": "text/csv", "buffer": content.encode()}
+    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Import", exact=True).click()
+
+
+def test_file_is_imported_on_the_page(page: Page) -> None:
+    """A file chosen on the page is uploaded; its bar reaches the end and its counts are shown."""
+    page.locator("input[type=file]").set_input_files(SAMPLE)
+    expect(page.locator(".chosen")).to_contain_text("airports.csv")
+    page.get_by_role("button", name="Import", exact=True).click()
+    row = expect_done(page, "import_csv")
+    expect(row.locator(".figures")).to_contain_text("3,376rows loaded")
+    fill = row.locator(".fill")
+    expect(fill).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+
+
+def test_bundled_sample(page: Page) -> None:
+    """One press imports the sample that comes with the page."""
+    page.get_by_role("button", name="Try 3,376 airports").click()
+    expect(expect_done(page, "import_csv").locator(".figures")).to_contain_text("3,376")
+
+
+def test_hostile_content_stays_text(page: Page) -> None:
+    """Markup in a file's name, its cells, the log and the bad rows is shown as it is written."""
+    send_file(page, f"{HOSTILE}.csv", f"n\n1\n{HOSTILE}x\n" + "2\n" * 98 + f"{HOSTILE}\n")
+    row = expect_done(page, "import_csv")
+    expect(row.locator(".figures")).to_contain_text("101rows loaded")
+    send_file(page, "prices.csv", "n\n" + "2\n" * 100 + f"{HOSTILE[:38]}\n")
+    expect(newest(page).locator(".figures")).to_contain_text("1bad rows", timeout=WITHIN)
+    newest(page).locator("summary").click()
+    expect(newest(page).locator("td").last).to_contain_text("<img src=x")
+    expect(newest(page).locator(".log li")).to_contain_text("<img src=x")
+    expect(page.locator("main img")).to_have_count(0)
+    assert page.title() == "Tasks, live"
+
+
+def test_refused_file_is_explained(page: Page) -> None:
+    """A file that is no CSV is refused beside the form, and no task appears."""
+    before = page.locator(".task").count()
+    send_file(page, "page.html", "<html>")
+    expect(page.locator("#csv-complaint")).to_contain_text("looks like HTML")
+    expect(page.locator(".task")).to_have_count(before)
+
+
+def test_refused_folder_is_explained(page: Page) -> None:
+    """A folder outside the root is refused beside its field, by keyboard alone."""
+    page.get_by_text("Digest a folder").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Folder", exact=True).fill("../..")
+    page.keyboard.press("Enter")
+    expect(page.locator("#folder-complaint")).to_contain_text("must not contain '..'")
+
+
+def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, page: Page) -> None:
+    """The text grows token by token; a page opened in the middle has its beginning too."""
+    words = " ".join(f"word{i}" for i in range(60))
+    page.get_by_text("Narrate a text").click()
+    page.get_by_label("Text", exact=True).fill(words)
+    page.get_by_label("Pause between tokens").fill("0.02")
+    page.get_by_role("button", name="Narrate").click()
+    expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
+    late = browser.new_page()
+    late.goto(stack.url)
+    expect(newest(late).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
+    for watching in (page, late):
+        row = expect_done(watching, "narrate")
+        expect(row.locator(".outcome .story")).to_have_text(words)
+    late.close()
+
+
+def test_queued_task_is_cancelled(stack: Stack, page: Page) -> None:
+    """A task that waits for a worker can be cancelled, and says that it was asked to."""
+    with stack.client() as client:
+        for _ in range(4):
+            response = client.post("/tasks/narrate", json={"text": "one two three four five", "delay": 0.4})
+    row = page.locator(".task", has=page.locator(f"a[href='{response.headers['Location']}']"))
+    expect(row.locator(".chip")).to_have_text("queued", timeout=WITHIN)
+    row.get_by_role("button", name="Cancel").click()
+    expect(row.locator(".chip")).to_have_text("cancelled", timeout=WITHIN)
+
+
+def test_page_comes_back_after_the_api(stack: Stack, page: Page) -> None:
+    """When the API is killed the page says so, and it is live again by itself when the API is."""
+    stack.kill("api")
+    expect(page.locator("#connection")).to_have_text("Reconnecting", timeout=WITHIN)
+    stack.start("api")
+    expect(page.locator("#connection")).to_have_text("Live", timeout=60_000)
+    page.get_by_role("button", name="Try 3,376 airports").click()
+    expect_done(page, "import_csv")
+
+
+def test_fold_is_pure(page: Page) -> None:
+    """The state of a task follows from its events alone, and a given state is never changed."""
+    folded = page.evaluate(
+        """async () => {
+            const { fold } = await import("/bridge/bridge.js");
+            const frozen = (value) => {
+                if (value && typeof value === "object") Object.values(Object.freeze(value)).forEach(frozen);
+                return value;
+            };
+            const events = [
+                { type: "state", task: "a", at: 1, state: "PENDING", name: "x" },
+                { type: "state", task: "a", at: 2, state: "STARTED", attempt: 1 },
+                { type: "progress", task: "a", at: 3, current: 1, total: 2, percent: 50 },
+                ...Array.from({ length: 1002 }, (_, i) => ({ type: "token", task: "a", at: 4, data: i })),
+                { type: "state", task: "a", at: 5, state: "RETRY", error: { type: "E", message: "m" } },
+                { type: "state", task: "a", at: 6, state: "STARTED", attempt: 2 },
+                { type: "state", task: "a", at: 7, state: "SUCCESS", attempt: 2, result: 3 },
+                { type: "end", task: "a", at: 7, state: "SUCCESS" },
+            ];
+            const task = events.reduce((task, event) => frozen(fold(task, event)), null);
+            const snapshot = { type: "snapshot", task: "a", state: "STARTED", events: [], omitted: 0 };
+            const fresh = fold(task, snapshot);
+            return [task, fresh, fold(task, { type: "reset", task: "a" })];
+        }"""
+    )
+    task, fresh, reset = folded
+    assert (task["queued_at"], task["started_at"], task["ended_at"], task["ended"]) == (1, 6, 7, True)
+    assert (task["name"], task["attempt"], task["result"]) == ("x", 2, 3)
+    assert "error" not in task
+    assert task["progress"] is None
+    assert (len(task["events"]), task["omitted"], task["events"][0]["data"]) == (1000, 2, 2)
+    assert (fresh["state"], "result" in fresh) == ("STARTED", False)
+    assert reset is None
+
+
+def test_follow_tells_how_a_stream_went(stack: Stack, page: Page) -> None:
+    """Following a task closes at its end with the whole state; a refused stream says why."""
+    with stack.client() as client:
+        events = client.post("/tasks/narrate", json={"text": "one two", "delay": 0}).json()["events"]
+    followed = """async (url) => {
+        const { follow } = await import("/bridge/bridge.js");
+        const seen = [];
+        return new Promise((resolve) => {
+            const over = (detail) => setTimeout(() => resolve([seen, detail, [...stream.tasks.values()]]));
+            const onStatus = (status, detail) => {
+                seen.push(status);
+                if (["closed", "refused"].includes(status)) over(detail);
+            };
+            const stream = follow(url, { types: ["token"], onStatus });
+        });
+    }"""
+    seen, _, (task,) = page.evaluate(followed, events)
+    assert seen == ["connecting", "open", "closed"]
+    assert (task["state"], task["result"]["tokens"]) == ("SUCCESS", 2)
+    seen, detail, tasks = page.evaluate(followed, "/tasks/no%20id/events")
+    assert (seen, detail, tasks) == (["connecting", "reconnecting", "refused"], "That is no task id.", [])

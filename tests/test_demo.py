@@ -1,0 +1,111 @@
+"""`make demo`, as a person runs it: it tells the whole story, and leaves no process behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from api.demo import free_port
+from api.processes import ROOT
+
+Demo = subprocess.Popen[str]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def demo(port: int) -> Iterator[Demo]:
+    process = start("--port", str(port))
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def start(*options: str) -> Demo:
+    command = (sys.executable, "-m", "api.demo", *options)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def read_until(process: Demo, text: str) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"the demo ended without {text!r}: {process.communicate()}")
+
+
+def started_by(process: Demo, port: int) -> dict[int, str]:
+    """Its worker and its API, the pool and gunicorn's own worker included: command lines by process id."""
+    command = ("ps", "-axww", "-o", "pid=,args=")
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    marks = (f"--hostname demo-{process.pid}@localhost", f"--bind 127.0.0.1:{port}")
+    pairs = (line.split(maxsplit=1) for line in listed.splitlines() if any(mark in line for mark in marks))
+    return {int(pid): arguments for pid, arguments in pairs}
+
+
+def test_once_shows_the_task_to_its_end_and_succeeds(port: int) -> None:
+    """With --once the demo shows the task to its counts and exits 0."""
+    process = start("--once", "--port", str(port))
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    lines = output.splitlines()
+    assert lines[-2].split() == ["end", "SUCCESS"]
+    assert lines[-1].startswith("import_csv succeeded: ")
+    assert "rows 3376, loaded 3376, bad 0" in lines[-1]
+    assert any(line.startswith("progress") for line in lines)
+    assert not started_by(process, port)
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_every_process(demo: Demo, port: int, signum: int, status: int) -> None:
+    """Whatever signal ends the demo, worker, API and broker end with it."""
+    read_until(demo, f"The monitor: http://127.0.0.1:{port}/")
+    assert len(started_by(demo, port)) >= 4
+    demo.send_signal(signum)
+    assert demo.wait(30) == status
+    assert not started_by(demo, port)
+
+
+def test_kill_9_leaves_nothing_for_long(demo: Demo, port: int) -> None:
+    """Even kill -9 of the demo leaves no process behind."""
+    read_until(demo, "submitted")
+    assert started_by(demo, port)
+    demo.kill()
+    deadline = time.monotonic() + 15
+    while started_by(demo, port):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_child_that_dies_is_named_and_ends_the_rest(demo: Demo, port: int) -> None:
+    """A part that dies is named with the end of its log, and the others are ended."""
+    read_until(demo, "submitted")
+    worker = min(pid for pid, arguments in started_by(demo, port).items() if "celery" in arguments)
+    os.kill(worker, signal.SIGKILL)
+    _, errors = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    assert "demo: the worker ended unexpectedly. Its last lines:" in errors
+    assert not started_by(demo, port)
+
+
+def test_a_port_that_is_taken_is_refused_at_once() -> None:
+    """A port in use is told at once, with the way to choose another."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        process = start("--port", str(taken))
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"cannot use port {taken}" in errors
+    assert "make demo PORT=" in errors

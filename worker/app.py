@@ -1,0 +1,19 @@
+"""The Celery application: `celery -A worker.app worker`."""
+
+from celery import Celery
+
+from bridge.celery import install
+from worker.config import settings
+
+app = Celery(
+    "worker",
+    broker=settings.broker_url,
+    backend=settings.result_backend,
+    include=["worker.tasks"],
+)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    # What a task returns reaches viewers over the bridge; a result backend is for those who set one.
+    task_ignore_result=settings.result_backend is None,
+)
+install(app, settings.bridge_url)

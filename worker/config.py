@@ -1,0 +1,39 @@
+"""The worker's settings. Only this file of `worker` reads the environment, once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    broker_url: str
+    result_backend: str | None
+    bridge_url: str
+    data_dir: Path
+    digest_root: Path
+
+    @property
+    def uploads(self) -> Path:
+        return self.data_dir / "uploads"
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "imports.sqlite3"
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; an empty one counts as not set."""
+    return Settings(
+        broker_url=environ.get("CELERY_BROKER_URL") or "redis://localhost:6379/0",
+        result_backend=environ.get("CELERY_RESULT_BACKEND") or None,
+        bridge_url=environ.get("BRIDGE_URL") or "redis+pubsub://localhost:6379/0",
+        data_dir=Path(environ.get("DATA_DIR") or "var").resolve(),
+        digest_root=Path(environ.get("DIGEST_ROOT") or SOURCE).resolve(),
+    )
+
+
+settings = read(os.environ)

@@ -1,0 +1,116 @@
+"""Three real tasks. Each reports about a hundred times however much it has to do."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import shared_task
+
+from bridge.celery import log, progress, publish
+from worker import config
+from worker.arguments import TALE, DigestTree, ImportCsv, Narrate, inside
+from worker.csvfile import CsvError, Row, survey
+from worker.digest import Digest, count_files, digest_files
+from worker.tables import load, table_name
+
+MAX_BAD_ROWS = 50
+
+_TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]|\s+")
+
+
+@shared_task(name="import_csv")
+def import_csv(path: str, name: str = "") -> dict[str, Any]:
+    """Load an uploaded CSV file into SQLite; bad rows are left out, counted and listed."""
+    arguments = ImportCsv.checked(path=path, name=name)
+    upload = inside(config.settings.uploads, arguments.path)
+    try:
+        result = _import(upload, arguments.name or upload.name)
+    except CsvError:
+        upload.unlink(missing_ok=True)
+        raise
+    # Only now: after any other failure (a full disk, a locked database) the file is still there to try again.
+    upload.unlink(missing_ok=True)
+    return result
+
+
+def _import(upload: Path, name: str) -> dict[str, Any]:
+    progress(0, message=f"checking {name}")
+    found = survey(upload)
+    table = table_name(name)
+    report = _ImportReport(found.rows)
+    loaded = load(upload, found, table, config.settings.database, report.seen)
+    progress(found.rows, total=found.rows, message=f"{loaded} rows loaded")
+    return {
+        "table": table,
+        "columns": len(found.columns),
+        "rows": found.rows,
+        "loaded": loaded,
+        "bad": report.bad,
+        "bad_rows": report.bad_rows,
+    }
+
+
+class _ImportReport:
+    """Tells viewers how an import goes on, and keeps its first bad rows."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.bad = 0
+        self.bad_rows: list[dict[str, Any]] = []
+
+    def seen(self, row: Row, wrong: str | None) -> None:
+        self.done += 1
+        if wrong is not None:
+            self._bad(row.number, wrong)
+        if self.done % max(50, self.total // 100) == 0:
+            progress(self.done, total=self.total, message=f"row {row.number}")
+
+    def _bad(self, number: int, reason: str) -> None:
+        self.bad += 1
+        if self.bad <= MAX_BAD_ROWS:
+            self.bad_rows.append({"row": number, "reason": reason})
+            log(f"row {number} {reason}", level="warning")
+        elif self.bad == MAX_BAD_ROWS + 1:
+            log(f"more than {MAX_BAD_ROWS} bad rows; the others are only counted", level="warning")
+
+
+@shared_task(name="digest_tree")
+def digest_tree(folder: str = ".") -> dict[str, Any]:
+    """SHA-256 of every file below a folder of the allowed root, and one digest over all."""
+    arguments = DigestTree.checked(folder=folder)
+    top = inside(config.settings.digest_root, arguments.folder)
+    progress(0, message="counting files")
+    total = count_files(top)
+    digest = Digest()
+    for done, name in enumerate(digest_files(top, digest), start=1):
+        total = max(total, done)
+        if done % max(1, total // 100) == 0:
+            progress(done, total=total, message=name)
+    for error in digest.errors:
+        log(f"{error['path']}: {error['reason']}", level="warning")
+    progress(total, total=total, message=f"{digest.files} files read")
+    return {
+        "folder": arguments.folder,
+        "files": digest.files,
+        "bytes": digest.size,
+        "sha256": digest.total.hexdigest(),
+        "skipped": digest.skipped,
+        "failed": digest.failed,
+        "errors": digest.errors,
+    }
+
+
+@shared_task(name="narrate")
+def narrate(text: str = TALE, delay: float = 0.04) -> dict[str, Any]:
+    """Stream a text token by token, as a language model would; `delay` is the seconds between two tokens."""
+    arguments = Narrate.checked(text=text, delay=delay)
+    tokens = _TOKEN.findall(arguments.text)
+    for index, token in enumerate(tokens):
+        publish("token", {"text": token, "index": index})
+        if index % max(1, len(tokens) // 50) == 0:
+            progress(index, total=len(tokens))
+        time.sleep(arguments.delay)
+    progress(len(tokens), total=len(tokens))
+    return {"tokens": len(tokens), "characters": len(arguments.text), "text": arguments.text}
