@@ -146,7 +146,7 @@ def test_eager_tasks_speak_too(eager: tuple[Celery, Any]) -> None:
     """In eager mode the same events are published, under the task's own id."""
     app, channel = eager
 
-    @app.task
+    @app.task(name="work 1")
     def work() -> str:
         progress(1, total=2, message="half")
         log("hello")
@@ -162,11 +162,11 @@ def test_a_task_called_by_a_task_speaks_for_its_caller(eager: tuple[Celery, Any]
     """A task called as a function within a task publishes under the id of the one that runs."""
     app, channel = eager
 
-    @app.task
+    @app.task(name="work 2")
     def inner() -> None:
         log("inner")
 
-    @app.task
+    @app.task(name="work 3")
     def outer() -> None:
         inner()
         log("outer")
@@ -179,7 +179,7 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
     """A result over max_payload does not keep the end from being told: it is cut with a mark."""
     app, channel = eager
 
-    @app.task
+    @app.task(name="work 4")
     def work() -> str:
         return "x" * 2_000_000
 
@@ -224,7 +224,7 @@ def test_tasks_of_other_apps_are_left_alone(
     other = Celery("other", set_as_current=False)
     other.conf.task_always_eager = True
 
-    @other.task
+    @other.task(name="work 5")
     def work() -> str:
         log("hello")
         return "done"
@@ -249,7 +249,7 @@ def test_installing_twice_publishes_once(eager: tuple[Celery, Any]) -> None:
     install(app, url)
     second: Any = bridge.connect(url)
 
-    @app.task
+    @app.task(name="work 6")
     def work() -> None:
         log("hello")
 
