@@ -62,7 +62,7 @@ def start_broker(stack: Stack, env: dict[str, str]) -> None:
         "broker", get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", env=env
     )
     env["CELERY_BROKER_URL"] = env.get("CELERY_BROKER_URL") or f"redis://127.0.0.1:{port}/0"
-    env["BRIDGE_URL"] = env.get("BRIDGE_URL") or f"redis+pubsub://127.0.0.1:{port}/0"
+    env["BRIDGE_URL"] = env.get("BRIDGE_URL") or f"redis://127.0.0.1:{port}/0"
 
 
 def start_worker(stack: Stack, env: dict[str, str]) -> None:

@@ -12,10 +12,12 @@ from bridge.errors import (
     SubscriptionClosed,
 )
 from bridge.events import FEED, task_topic
+from bridge.position import BEGINNING
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BEGINNING",
     "FEED",
     "BridgeError",
     "BroadcastChannel",

@@ -109,7 +109,7 @@ def _post(outbox: Outbox, kind: str, task_id: str, retries: int | None, **fields
     outbox.put(events.task_topic(task_id), payload, change)
 
 
-@signals.after_task_publish.connect
+@signals.before_task_publish.connect
 def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     outbox = _outboxes.get(current_app._get_current_object())  # type: ignore[attr-defined]
     if outbox is None and len(_outboxes) == 1:

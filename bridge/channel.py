@@ -4,22 +4,48 @@ The shape is that of the broadcast channel between Celery workers and an API ser
 from: at its centre stands a named topic, seen by some as a producer and by others as a subscriber.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
+
+from bridge.errors import ConfigurationError
+from bridge.position import Position
 
 
 class Message(bytes):
     """A payload as received: the published bytes, with where they came from."""
 
     topic: str
-    id: str | None
+    position: Position | None
+    """Its place in the topic, if the backend keeps messages."""
+    _acknowledge: Callable[[Position], None] | None = None
 
-    def __new__(cls, payload: bytes = b"", *, topic: str, id: str | None = None) -> Self:  # noqa: A002
+    def __new__(cls, payload: bytes = b"", *, topic: str, position: Position | None = None) -> Self:
         message = super().__new__(cls, payload)
         message.topic = topic
-        message.id = id
+        message.position = position
         return message
+
+    @property
+    def id(self) -> str | None:
+        """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
+        return None if self.position is None else str(self.position)
+
+    def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
+        """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
+        copy = type(self)(self, topic=self.topic, position=self.position)
+        copy._acknowledge = acknowledge
+        return copy
+
+    def ack(self) -> None:
+        """Note that the durable reader has dealt with this message and all before it.
+
+        A later subscription of the same durable name begins after it. Raises `ConfigurationError` on a
+        message that no durable reader received, and `PublishError` if the backend did not take note.
+        """
+        if self._acknowledge is None or self.position is None:
+            raise ConfigurationError("ack() is for messages of a durable reader: subscribe(durable='a name')")
+        self._acknowledge(self.position)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}>"
@@ -28,8 +54,8 @@ class Message(bytes):
 class Gap(Message):
     """Stands in a subscription where messages may be missing: empty, and never published by anyone.
 
-    Only a backend without replay delivers it, once after every outage, before the first message that
-    follows the outage. A reader that keeps state reads it afresh; one that does not may skip it:
+    A backend without replay delivers it, once after every outage, before the first message that follows the
+    outage. A reader that keeps state reads it afresh; one that does not may skip it:
     `if isinstance(message, bridge.Gap): continue`.
     """
 
@@ -102,11 +128,24 @@ class Subscriber(Protocol):
         """The topic's name."""
         ...
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self, *, after: str | None = None, durable: str | None = None) -> Subscription:
         """Open a subscription that gets every message published after this call returns.
 
-        Raises `ConnectionLost` if the backend cannot be reached within the channel's `timeout`. Once open,
-        the subscription survives outages of the backend: it waits, and goes on.
+        With `after`, a message's id or `BEGINNING`, it gets the messages kept after that one first. With
+        `durable`, a name, it begins after the last message that a reader of that name acknowledged, in this
+        process or another; the first time, it begins now. `after` given too moves that place.
+
+        Raises `ConnectionLost` if the backend cannot be reached within the channel's `timeout`,
+        `PositionLost` if what follows `after` is no longer all there, `ConfigurationError` if the backend
+        keeps no messages, and `ValueError` for what is no id. Once open, the subscription survives outages
+        of the backend: it waits, and goes on after the last message it delivered.
+        """
+        ...
+
+    def history(self, *, limit: int = 100) -> list[Message]:
+        """Return the last `limit` messages that are kept, the oldest first.
+
+        Raises `ConnectionLost`, and `ConfigurationError` if the backend keeps no messages.
         """
         ...
 

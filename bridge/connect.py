@@ -1,16 +1,19 @@
 """`connect`: a URL becomes a broadcast channel, its backend and its hub behind it."""
 
+import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from bridge.backends import open_backend
-from bridge.channel import Producer, Subscriber, Subscription
+from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.hub import Hub
 from bridge.ports import Backend
-from bridge.state import Change, TopicState
+from bridge.position import Position, parse
+from bridge.state import Change, Retention, TopicState
 from bridge.subscription import QueuedSubscription
 
 LONGEST_TOPIC = 255
@@ -23,16 +26,27 @@ def connect(
     max_payload: int = 1024 * 1024,
     queue_size: int = 10_000,
     timeout: float = 5.0,
+    retention_seconds: float = 86_400.0,
+    retention_messages: int = 10_000,
     **options: Any,
 ) -> "Channel":
     """Return the broadcast channel that `url` names; nothing is opened until its first use.
 
     `namespace` prefixes every key, so that several bridges can share a server. `max_payload` is in bytes,
     `queue_size` in messages that one subscription may fall behind, `timeout` in seconds that opening a
-    connection, one publish or one subscribe may take. `options` are those of the backend, all of which
-    `docs/reference.md` lists. Raises `ConfigurationError` for a URL, an option or an extra that will not do.
+    connection, one publish or one subscribe may take. A backend that replays keeps the last
+    `retention_messages` of each topic for `retention_seconds`, and a task's state as long after its last
+    event. `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
+    that will not do.
     """
-    for name, value in (("max_payload", max_payload), ("queue_size", queue_size), ("timeout", timeout)):
+    numbers = {
+        "max_payload": max_payload,
+        "queue_size": queue_size,
+        "timeout": timeout,
+        "retention_seconds": retention_seconds,
+        "retention_messages": retention_messages,
+    }
+    for name, value in numbers.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
             raise ConfigurationError(f"{name} must be a number above zero, not {value!r}")
     try:
@@ -40,11 +54,19 @@ def connect(
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     try:
-        backend = open_backend(url, {"namespace": namespace, "timeout": timeout, **options})
+        retention = Retention(retention_seconds, retention_messages)
+        backend = open_backend(
+            url, {"namespace": namespace, "timeout": timeout, "retention": retention, **options}
+        )
     except TypeError as error:
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
     return Channel(backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+
+
+def draw_token() -> bytes:
+    """Return bytes by which the backend can tell a message from one that was published before."""
+    return os.urandom(8)
 
 
 def _check_name(name: object, what: str) -> str:
@@ -100,23 +122,78 @@ class Channel:
             )
         return payload
 
-    def publish(self, topic: str, payload: bytes, change: Change | None = None) -> str | None:
-        """Publish to the topic of that name, with what the message changes in the topic's state."""
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        change: Change | None = None,
+        token: bytes | None = None,
+        again: bool = False,
+    ) -> str | None:
+        """Publish to the topic of that name, with what the message changes in the topic's state.
+
+        Who may have to publish the message once more draws a `token` for it, and says so with `again`.
+        """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        return self._backend.publish(topic, self.check_payload(payload), change)
+        position = self._backend.publish(
+            topic, self.check_payload(payload), change, token or draw_token(), again
+        )
+        return None if position is None else str(position)
 
-    def subscribe(self, topic: str) -> QueuedSubscription:
-        subscription = self._hub.open([topic])
-        if subscription.wait_established(self._timeout):
-            return subscription
-        subscription.close()
-        why = self._hub.last_error or "it does not answer"
-        raise ConnectionLost(f"could not subscribe to {topic!r} within {self._timeout:g} s: {why}")
+    def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
+        start = None if after is None else parse(after)
+        acknowledge = None
+        if after is not None or durable is not None:
+            self._need_replay("subscribe(after=...)" if durable is None else "a durable reader")
+        if durable is not None:
+            name = _check_name(durable, "the name of a durable reader")
+            if start is not None:
+                self._backend.acknowledge(topic, name, start, back=True)
+            else:
+                start = self._backend.acknowledged(topic, name)
+            acknowledge = partial(self._backend.acknowledge, topic, name, back=False)
+        subscription = self._hub.open(
+            [topic], after={topic: start} if start else None, acknowledge=acknowledge
+        )
+        return self._established(subscription, topic)
 
-    def watch(self, topics: Iterable[str]) -> QueuedSubscription:
-        """Open one subscription to several topics that begins with their states, without waiting for it."""
-        return self._hub.open(topics, stateful=True)
+    def _established(self, subscription: QueuedSubscription, topic: str) -> QueuedSubscription:
+        established = False
+        try:
+            established = subscription.wait_established(self._timeout)
+        finally:
+            if not established:
+                subscription.close()
+        if not established:
+            why = self._hub.last_error or "it does not answer"
+            raise ConnectionLost(f"could not subscribe to {topic!r} within {self._timeout:g} s: {why}")
+        return subscription
+
+    def history(self, topic: str, limit: int) -> list[Message]:
+        self._need_replay("history")
+        if not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit must be a whole number above zero, not {limit!r}")
+        return self._backend.history(topic, limit)
+
+    def _need_replay(self, what: str) -> None:
+        if not self._backend.replays:
+            raise ConfigurationError(
+                f"{what} needs a backend that keeps messages, such as redis:// or memory://"
+            )
+
+    @property
+    def replays(self) -> bool:
+        """Whether the backend keeps messages."""
+        return self._backend.replays
+
+    def watch(self, topics: Iterable[str], after: Mapping[str, Position] | None = None) -> QueuedSubscription:
+        """Open one subscription to several topics without waiting for it.
+
+        For each topic it begins after the position given, or else with the state; with that also if what
+        follows the position is lost.
+        """
+        return self._hub.open(topics, after=after, stateful=True)
 
     def states(self, topic: str) -> list[TopicState]:
         """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
@@ -161,8 +238,11 @@ class TopicProducer(_View):
 class TopicSubscriber(_View):
     """The `Subscriber` of every backend."""
 
-    def subscribe(self) -> Subscription:
-        return self._channel.subscribe(self._name)
+    def subscribe(self, *, after: str | None = None, durable: str | None = None) -> Subscription:
+        return self._channel.subscribe(self._name, after, durable)
+
+    def history(self, *, limit: int = 100) -> list[Message]:
+        return self._channel.history(self._name, limit)
 
 
 class NamedTopic(TopicProducer, TopicSubscriber):

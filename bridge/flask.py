@@ -11,7 +11,7 @@ from werkzeug.exceptions import Forbidden
 from bridge import events
 from bridge.connect import Channel, connect
 from bridge.errors import ConfigurationError
-from bridge.viewers import END_ID, Viewers
+from bridge.viewers import Viewers, start_at
 
 logger = logging.getLogger("bridge.flask")
 
@@ -22,7 +22,7 @@ HEADERS = {
 }
 
 # From the app's configuration to the options of `connect`.
-_OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS")
+_OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS", "RETENTION_MESSAGES")
 _OWN_KEYS = ("URL", "PUBLIC", "HEARTBEAT")
 
 Authorize = Callable[[str], Any]
@@ -62,7 +62,7 @@ class Bridge:
             raise ConfigurationError(f"unknown configuration BRIDGE_{unknown[0]}; known are {known}")
         if not given.get("URL"):
             raise ConfigurationError(
-                "set app.config['BRIDGE_URL'], for example to redis+pubsub://localhost:6379/0"
+                "set app.config['BRIDGE_URL'], for example to redis://localhost:6379/0"
             )
         heartbeat = given.get("HEARTBEAT", 15.0)
         if not isinstance(heartbeat, int | float) or heartbeat <= 0:
@@ -81,11 +81,15 @@ class Bridge:
         self._may_read = may_read
         return may_read
 
-    def stream(self, *topics: str) -> Response:
+    def stream(self, *topics: str, after: str | None = None) -> Response:
         """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
 
-        The stream of a task opens with a `snapshot` and closes after its `end`; asked for again after that,
-        the answer is 204, upon which browsers stop. Raises `Forbidden` (403) unless reading is allowed, and
+        It goes on where the viewer's `Last-Event-ID` header, or else the query's `last_event_id`, or else
+        `after` says: an id, or `BEGINNING`. Without any, a task opens with a `snapshot`, another topic with
+        what is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
+
+        The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon
+        which browsers stop. Raises `Forbidden` (403) unless reading is allowed, and
         `ValueError` for a bad topic name or none.
         """
         if not topics:
@@ -93,10 +97,12 @@ class Bridge:
         state = self._state()
         for topic in topics:
             self._readable(topic)
-        last_id = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
-        if last_id == END_ID and all(events.task_of(topic) is not None for topic in topics):
+        topics = tuple(dict.fromkeys(topics))
+        cursor = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or after
+        start = start_at(cursor, topics)
+        if start.ended.issuperset(topics):
             return Response(status=204)
-        body = () if request.method == "HEAD" else state.viewers.add(topics)
+        body = () if request.method == "HEAD" else state.viewers.add(topics, start)
         return Response(body, headers=HEADERS, direct_passthrough=True)
 
     def tasks(self, limit: int = 100) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 The hook runs before any other code of the child, while it has one thread only, so no lock is needed.
 """
 
+import itertools
 import os
 import weakref
 from typing import Protocol
@@ -13,16 +14,20 @@ class _Forkable(Protocol):
         """Drop what belongs to the parent process; the next use opens afresh."""
 
 
-_objects: "weakref.WeakSet[_Forkable]" = weakref.WeakSet()
+_numbers = itertools.count()
+_objects: "weakref.WeakValueDictionary[int, _Forkable]" = weakref.WeakValueDictionary()
 
 
 def reset_in_child(thing: _Forkable) -> None:
-    """Have `thing.reset_after_fork()` called in every process forked from this one while it lives."""
-    _objects.add(thing)
+    """Have `thing.reset_after_fork()` called in every process forked from this one while it lives.
+
+    In the order of these calls: what uses another thing is reset after it.
+    """
+    _objects[next(_numbers)] = thing
 
 
 def _reset_all() -> None:
-    for thing in list(_objects):
+    for thing in list(_objects.values()):
         thing.reset_after_fork()
 
 

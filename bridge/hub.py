@@ -9,14 +9,16 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
-from bridge.channel import Gap, Message
-from bridge.errors import ConnectionLost, SubscriptionClosed
+from bridge.channel import Message
+from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
 from bridge.fork import reset_in_child
-from bridge.ports import Attached, Backend, Event, Reader, Refused, States
-from bridge.subscription import Item, QueuedSubscription
+from bridge.line import Delivery, Line
+from bridge.ports import Attached, Backend, Event, History, Reader, Refused, Seen, States
+from bridge.position import Position
+from bridge.subscription import QueuedSubscription
 
 logger = logging.getLogger("bridge.hub")
 
@@ -32,29 +34,6 @@ def backoff(attempt: int) -> float:
     """
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt, 16))
     return random.uniform(FIRST_DELAY, max(FIRST_DELAY, longest))
-
-
-@dataclass(slots=True)
-class _Topic:
-    """Who reads a topic. Guarded by the hub's lock."""
-
-    readers: dict[QueuedSubscription, None] = field(default_factory=dict)
-    waiting: dict[QueuedSubscription, None] = field(default_factory=dict)
-    """Stateful subscriptions that join `readers` with the next `States`."""
-    asked: bool = False
-    """Attaching has been asked of the current connection."""
-    attached: bool = False
-    state_requested: bool = False
-
-    def everyone(self) -> list[QueuedSubscription]:
-        return [*self.readers, *self.waiting]
-
-    def detached(self) -> None:
-        """The connection is gone: whoever reads state needs it again."""
-        self.asked = self.attached = self.state_requested = False
-        for subscription in [s for s in self.readers if s.stateful]:
-            del self.readers[subscription]
-            self.waiting[subscription] = None
 
 
 class Hub:
@@ -73,46 +52,47 @@ class Hub:
     def _reset(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._topics: dict[str, _Topic] = {}
+        self._lines: dict[str, Line] = {}
+        self._asked: set[str] = set()  # topics that the current connection was asked to attach
         self._inbox: deque[str] = deque()
         self._reader: Reader | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
     def reset_after_fork(self) -> None:
-        reader, topics, closed = self._reader, self._topics, self._stop.is_set()
+        reader, lines, closed = self._reader, self._lines, self._stop.is_set()
         self._reset()
         if closed:
             self._stop.set()
         if reader is not None:
             reader.close()
-        for topic in topics.values():
-            for subscription in topic.everyone():
-                subscription.reset_after_fork()
+        for subscription in _readers(lines):
+            subscription.reset_after_fork()
 
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open."""
         with self._lock:
-            return len({s for topic in self._topics.values() for s in topic.everyone()})
+            return len(_readers(self._lines))
 
-    def open(self, topics: Iterable[str], *, stateful: bool = False) -> QueuedSubscription:
+    def open(
+        self,
+        topics: Iterable[str],
+        *,
+        after: Mapping[str, Position] | None = None,
+        stateful: bool = False,
+        acknowledge: Callable[[Position], None] | None = None,
+    ) -> QueuedSubscription:
         """Add a subscription and return it at once; it is established as soon as the backend confirms."""
         subscription = QueuedSubscription(
-            topics, queue_size=self._queue_size, on_close=self._discard, stateful=stateful
+            topics, self, queue_size=self._queue_size, stateful=stateful, acknowledge=acknowledge
         )
         with self._lock:
             if self._stop.is_set():
                 raise SubscriptionClosed("the channel is closed; connect again")
             for name in subscription.topics:
-                topic = self._topics.setdefault(name, _Topic())
-                if stateful:
-                    topic.waiting[subscription] = None
-                else:
-                    topic.readers[subscription] = None
-                    if topic.attached:
-                        subscription.establish(name)
-                if stateful or not topic.attached:
+                line = self._lines.get(name) or self._lines.setdefault(name, Line(name))
+                if line.join(subscription, (after or {}).get(name)):
                     self._inbox.append(name)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bridge-hub", daemon=True)
@@ -124,7 +104,7 @@ class Hub:
         """Close every subscription and the reading connection."""
         with self._lock:
             self._stop.set()
-            subscriptions = {s for topic in self._topics.values() for s in topic.everyone()}
+            subscriptions = _readers(self._lines)
             thread = self._thread
             self._wake()
         for subscription in subscriptions:
@@ -132,15 +112,23 @@ class Hub:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)
 
-    def _discard(self, subscription: QueuedSubscription) -> None:
+    def discard(self, subscription: QueuedSubscription) -> None:
         with self._lock:
             for name in subscription.topics:
-                topic = self._topics.get(name)
-                if topic is not None:
-                    topic.readers.pop(subscription, None)
-                    topic.waiting.pop(subscription, None)
-                    if not topic.readers and not topic.waiting:
+                line = self._lines.get(name)
+                if line is not None:
+                    line.leave(subscription)
+                    if not line.readers():
                         self._inbox.append(name)
+            self._wake()
+
+    def has_room(self, subscription: QueuedSubscription) -> None:
+        with self._lock:
+            for name in subscription.topics:
+                line = self._lines.get(name)
+                if line is not None:
+                    line.has_room(subscription)
+                    self._inbox.append(name)
             self._wake()
 
     def _wake(self) -> None:
@@ -184,32 +172,43 @@ class Hub:
                 raise ConnectionLost("this process was forked")
             self._reader = reader
             self._inbox.clear()
-            self._inbox.extend(self._topics)
+            self._inbox.extend(self._lines)
         if self.last_error is not None:
             logger.info("the backend is back")
             self.last_error = None
         self._look_at_inbox(reader)
 
     def _look_at_inbox(self, reader: Reader) -> None:
-        """Attach what is newly wanted, detach what is no longer, ask for the states waited for."""
-        if not self._inbox:
-            return
-        with self._lock:
-            while self._inbox:
+        """Attach what is newly read, detach what no longer is, and ask for what is waited for."""
+        while self._inbox:
+            with self._lock:
                 name = self._inbox.popleft()
-                topic = self._topics.get(name)
-                if topic is None:
-                    continue
-                if not topic.readers and not topic.waiting:
-                    if topic.asked:
-                        reader.detach(name)
-                    del self._topics[name]
-                elif not topic.asked:
-                    reader.attach(name)
-                    topic.asked = True
-                elif topic.attached and topic.waiting and not topic.state_requested:
-                    reader.request_state(name)
-                    topic.state_requested = True
+                line = self._lines.get(name)
+                deliveries = self._look_at(line, reader) if line is not None else []
+            self._hand_out(deliveries)
+
+    def _look_at(self, line: Line, reader: Reader) -> list[Delivery]:
+        """Requires holding `_lock`."""
+        name = line.topic
+        if not line.readers():
+            if name in self._asked:
+                self._asked.discard(name)
+                reader.detach(name)
+            del self._lines[name]
+            return []
+        if name not in self._asked:
+            self._asked.add(name)
+            reader.attach(name)
+            return []
+        deliveries = list(line.serve_from_tail())
+        wanted = line.wants()
+        if isinstance(wanted, Position):
+            reader.request_history(name, wanted)
+        elif wanted:
+            reader.request_state(name)
+        if wanted is not False:
+            line.asked()
+        return deliveries
 
     def _outlives(self, error: ConnectionLost, attempt: int) -> bool:
         """Note the outage; return whether anyone still waits for its end."""
@@ -217,11 +216,12 @@ class Hub:
             if not self._mine():
                 return False
             self._reader = None
-            for topic in self._topics.values():
-                topic.detached()
-            for name in [n for n, t in self._topics.items() if not t.readers and not t.waiting]:
-                del self._topics[name]
-            if not self._topics or self._stop.is_set():
+            self._asked.clear()
+            for name, line in list(self._lines.items()):
+                line.detach()
+                if not line.readers():
+                    del self._lines[name]
+            if not self._lines or self._stop.is_set():
                 self._thread = None
                 return False
         self.last_error = error
@@ -234,8 +234,9 @@ class Hub:
         with self._lock:
             if not self._mine():
                 return
-            subscriptions = {s for topic in self._topics.values() for s in topic.everyone()}
-            self._topics.clear()
+            subscriptions = _readers(self._lines)
+            self._lines.clear()
+            self._asked.clear()
             self._reader = self._thread = None
         logger.error("the hub ended; the next subscribe starts another", exc_info=error)
         reason = ConnectionLost(f"the hub that read the backend ended: {error!r}")
@@ -245,7 +246,7 @@ class Hub:
 
     def _dispatch(self, events: Sequence[Event]) -> None:
         """Hand on `events` in order, the messages of a topic in one go."""
-        batches: dict[str, list[Item]] = {}
+        batches: dict[str, list[Message]] = {}
         for event in events:
             if isinstance(event, Message):
                 self.messages_received += 1
@@ -253,56 +254,56 @@ class Hub:
                 continue
             self._deliver(batches)
             batches = {}
-            if isinstance(event, Attached):
-                self._attached(event.topic)
-            elif isinstance(event, States):
-                self._join(event)
-            else:
+            if isinstance(event, Refused):
                 self._refused(event)
+            else:
+                self._tell(event.topic, event)
         self._deliver(batches)
 
-    def _deliver(self, batches: dict[str, list[Item]]) -> None:
-        for name, items in batches.items():
-            with self._lock:
-                topic = self._topics.get(name)
-                readers = list(topic.readers) if topic else []
-            self._hand(readers, items)
+    def _deliver(self, batches: Mapping[str, Sequence[Message]]) -> None:
+        for name, messages in batches.items():
+            self._tell(name, messages)
 
-    def _hand(self, readers: Iterable[QueuedSubscription], items: Sequence[Item]) -> None:
-        for subscription in readers:
-            if not subscription.deliver(items):
-                self.slow_consumers += 1
-                self._discard(subscription)
-
-    def _attached(self, name: str) -> None:
+    def _tell(self, name: str, event: Attached | Seen | History | States | Sequence[Message]) -> None:
+        """Let the topic's line decide who gets what, and hand it out without holding the lock."""
         with self._lock:
-            topic = self._topics.get(name)
-            if topic is None:
+            line = self._lines.get(name)
+            if line is None or name not in self._asked:
                 return
-            topic.attached = True
-            returning = [s for s in topic.readers if not s.establish(name)]
-            if topic.waiting:
+            match event:
+                case Attached():
+                    deliveries = list(line.attach(event.position))
+                case Seen():
+                    deliveries = list(line.seen_at(event.position))
+                case History():
+                    deliveries = list(line.history(event))
+                case States():
+                    deliveries = list(line.states(event))
+                case _:
+                    deliveries = list(line.messages(event))
+            if line.waiting or not line.head:
                 self._inbox.append(name)
-        self._hand(returning, [Gap(topic=name)])
+        self._hand_out(deliveries)
 
-    def _join(self, states: States) -> None:
-        """Let the stateful subscriptions that waited for `states` join the readers."""
-        with self._lock:
-            topic = self._topics.get(states.topic)
-            if topic is None:
-                return
-            joining = dict(topic.waiting)
-            topic.readers.update(joining)
-            topic.waiting.clear()
-            topic.state_requested = False
-            first = {s for s in joining if s.establish(states.topic)}
-        self._hand(first, [states])
-        self._hand(joining.keys() - first, [Gap(topic=states.topic), states])
+    def _hand_out(self, deliveries: Iterable[Delivery]) -> None:
+        for readers, given in deliveries:
+            for reader in readers:
+                subscription = cast(QueuedSubscription, reader)
+                if isinstance(given, PositionLost):
+                    subscription.fail(given)
+                elif not subscription.deliver(given):
+                    self.slow_consumers += 1
+                    self.discard(subscription)
 
     def _refused(self, refused: Refused) -> None:
         with self._lock:
-            topic = self._topics.pop(refused.topic, None)
+            line = self._lines.pop(refused.topic, None)
+            self._asked.discard(refused.topic)
         reason = ConnectionLost(f"the backend refuses to let us read {refused.topic!r}: {refused.error}")
         logger.error("%s", reason)
-        for subscription in topic.everyone() if topic else ():
+        for subscription in _readers({refused.topic: line} if line else {}):
             subscription.fail(reason)
+
+
+def _readers(lines: Mapping[str, Line]) -> set[QueuedSubscription]:
+    return {cast(QueuedSubscription, reader) for line in lines.values() for reader in line.readers()}

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import deque
 
-from bridge.connect import Channel
+from bridge.connect import Channel, draw_token
 from bridge.errors import PublishError
 from bridge.fork import reset_in_child
 from bridge.hub import backoff
@@ -19,7 +19,7 @@ logger = logging.getLogger("bridge.outbox")
 LIMIT = 10_000
 """Messages that may wait."""
 
-_Letter = tuple[str, bytes, Change]
+_Letter = tuple[str, bytes, Change, bytes]
 
 
 class Outbox:
@@ -46,7 +46,7 @@ class Outbox:
 
     def put(self, topic: str, payload: bytes, change: Change) -> None:
         """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
-        letter = (topic, self._channel.check_payload(payload), change)
+        letter = (topic, self._channel.check_payload(payload), change, draw_token())
         with self._changed:
             if len(self._letters) >= LIMIT:
                 self._letters.popleft()
@@ -108,7 +108,7 @@ class Outbox:
                     letter = self._letters.popleft()
                 self._sending = True
             try:
-                self._channel.publish(*letter)
+                self._channel.publish(*letter, again=attempt > 0)
             except PublishError as error:
                 attempt = self._wait_out(error, attempt)
                 continue

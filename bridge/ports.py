@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.channel import Message
+from bridge.position import Position
 from bridge.state import Change, TopicState
 
 
@@ -17,6 +18,28 @@ class Attached:
     """The backend has confirmed: every message of `topic` published from now on will be delivered."""
 
     topic: str
+    position: Position | None = None
+    """Where the topic is at this point; `None` if the backend keeps no messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a topic is at this point, compared now and then: so a lost wake-up is found without a message."""
+
+    topic: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The messages of `topic` kept from the place asked for on, that one included, without a hole."""
+
+    topic: str
+    messages: Sequence[Message]
+    end: Position
+    """Where the topic is at this point."""
+    complete: bool
+    """Whether `messages` goes on up to `end`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +59,13 @@ class States:
 
     topic: str
     states: Sequence[TopicState]
+    position: Position | None = None
+    """Where the topic is at this point; `None` if the backend keeps no messages."""
 
 
-Event = Message | Attached | Refused | States
+Event = Message | Attached | Refused | Seen | History | States
+Item = Message | States
+"""What a subscription holds."""
 
 
 class Reader(Protocol):
@@ -54,6 +81,10 @@ class Reader(Protocol):
 
     def request_state(self, topic: str) -> None:
         """Ask for the state of `topic`, which is attached; `States` follows."""
+        ...
+
+    def request_history(self, topic: str, start: Position) -> None:
+        """Ask for messages of `topic` from `start` on, by number and by mark; `History` follows."""
         ...
 
     def poll(self) -> Sequence[Event]:
@@ -72,11 +103,30 @@ class Reader(Protocol):
 class Backend(Protocol):
     """What carries messages between processes."""
 
-    def publish(self, topic: str, payload: bytes, change: Change | None = None) -> str | None:
-        """Publish, applying `change` in the same step; return the id if there is one.
+    replays: bool
+    """Whether it keeps messages; without, the methods that read them are not called."""
 
-        Raises `PublishError`. A refused change publishes nothing.
+    def publish(
+        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
+    ) -> Position | None:
+        """Publish, applying `change` in the same step; return the message's position if there is one.
+
+        `token` is drawn for each message; with `again` the message may have been published already, and is
+        not a second time where the backend keeps messages. Raises `PublishError`. A refused change
+        publishes nothing.
         """
+        ...
+
+    def history(self, topic: str, limit: int) -> list[Message]:
+        """Return the last `limit` messages kept, the oldest first. Raises `ConnectionLost`."""
+        ...
+
+    def acknowledged(self, topic: str, name: str) -> Position:
+        """Return the place of the durable reader `name`, which is made here and now if it is new."""
+        ...
+
+    def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
+        """Move the place of a durable reader; only with `back` to an earlier one. Raises `PublishError`."""
         ...
 
     def states(self, topic: str) -> list[TopicState]:

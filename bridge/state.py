@@ -14,6 +14,14 @@ MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic's messages are kept: both bounds hold. Its state is as long after its last change."""
+
+    seconds: float
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one message changes in the state of its topic; applied with the publish, in one atomic step.
 

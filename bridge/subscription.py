@@ -4,37 +4,51 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from bridge.channel import Message
+from bridge.channel import Gap, Message
 from bridge.errors import ConnectionLost, SlowConsumer, SubscriptionClosed
-from bridge.ports import States
+from bridge.ports import Item
+from bridge.position import Position
 
-Item = Message | States
+
+class Owner(Protocol):
+    """Who feeds a subscription: the hub."""
+
+    def discard(self, subscription: "QueuedSubscription") -> None:
+        """The subscription is closed."""
+        ...
+
+    def has_room(self, subscription: "QueuedSubscription") -> None:
+        """The subscription, whose queue was full of history, has room again."""
+        ...
 
 
 class QueuedSubscription:
     """The `Subscription` of every backend.
 
-    With `stateful` set, it also gets the `States` of each topic, first of all and again after an outage.
+    With `stateful` set, it also gets the `States` of each topic, first of all and again after a loss.
     """
 
     def __init__(
         self,
         topics: Iterable[str],
+        owner: Owner,
         *,
         queue_size: int,
-        on_close: Callable[["QueuedSubscription"], None],
         stateful: bool = False,
+        acknowledge: Callable[[Position], None] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
         self.stateful = stateful
         self._queue_size = queue_size
-        self._on_close = on_close
+        self._owner = owner
+        self._acknowledge = acknowledge
         # Guards everything below.
         self._changed = threading.Condition(threading.Lock())
         self._items: deque[Item] = deque()
         self._awaited = set(self.topics)
+        self._filled = False
         self._closed = False
         self._reason: SubscriptionClosed | None = None
 
@@ -43,7 +57,12 @@ class QueuedSubscription:
             if not self._wait(timeout):
                 return None
             item = self._items.popleft()
+            emptied = self._emptied()
+        if emptied:
+            self._owner.has_room(self)
         assert isinstance(item, Message), "only stateful subscriptions hold States, and those use take()"
+        if self._acknowledge is not None and not isinstance(item, Gap):
+            item = item.for_reader(self._acknowledge)
         return item
 
     def take(self, timeout: float | None) -> list[Item]:
@@ -52,6 +71,9 @@ class QueuedSubscription:
             self._wait(timeout)
             items = list(self._items)
             self._items.clear()
+            emptied = self._emptied()
+        if emptied:
+            self._owner.has_room(self)
         return items
 
     def _wait(self, timeout: float | None) -> bool:
@@ -65,6 +87,13 @@ class QueuedSubscription:
         if self._reason is not None:
             raise self._reason.with_traceback(None)
         return False
+
+    def _emptied(self) -> bool:
+        """Whether the owner waits to hear of room, and there is some. Requires holding `_changed`."""
+        emptied = self._filled and len(self._items) <= self._queue_size // 2
+        if emptied:
+            self._filled = False
+        return emptied
 
     def _over(self) -> bool:
         return self._closed or self._reason is not None
@@ -87,7 +116,7 @@ class QueuedSubscription:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
-        self._on_close(self)
+        self._owner.discard(self)
 
     def __enter__(self) -> Self:
         return self
@@ -98,20 +127,20 @@ class QueuedSubscription:
         self.close()
 
     def wait_established(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until every topic is attached; return whether it is.
+        """Wait up to `timeout` seconds until it misses nothing of any topic; return whether it is so.
 
         Raises the reason if the subscription is closed for one meanwhile.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._awaited or self._over(), timeout)
-            if self._reason is not None:
+            if self._reason is not None and self._awaited:
                 raise self._reason.with_traceback(None)
             return not self._awaited
 
     # What follows is called by the hub.
 
     def establish(self, topic: str) -> bool:
-        """Note that `topic` is attached; return whether it is for the first time."""
+        """Note that it misses nothing of `topic` from now on; return whether for the first time."""
         with self._changed:
             if topic not in self._awaited:
                 return False
@@ -119,6 +148,13 @@ class QueuedSubscription:
             if not self._awaited:
                 self._changed.notify_all()
             return True
+
+    def room(self, wanted: int) -> int:
+        """How many of `wanted` items fit; if not all, the owner hears of it when the queue has emptied."""
+        with self._changed:
+            room = self._queue_size - len(self._items)
+            self._filled = room < wanted
+            return min(room, wanted)
 
     def deliver(self, items: Sequence[Item]) -> bool:
         """Queue `items`; return False, and close for `SlowConsumer`, if they do not fit."""

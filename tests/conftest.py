@@ -8,7 +8,9 @@ import pytest
 import bridge
 from tests.servers import Valkey
 
-BACKENDS = ("memory", "redis+pubsub", "redis+sharded")
+REPLAYING = ("memory", "redis")
+LIVE_ONLY = ("redis+pubsub", "redis+sharded")
+BACKENDS = (*REPLAYING, *LIVE_ONLY)
 
 
 @pytest.fixture(scope="session")

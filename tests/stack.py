@@ -28,7 +28,7 @@ class Stack:
     events; `env` goes over the environment of worker and api.
     """
 
-    def __init__(self, *, bridge_scheme: str = "redis+pubsub", env: dict[str, str] | None = None) -> None:
+    def __init__(self, *, bridge_scheme: str = "redis", env: dict[str, str] | None = None) -> None:
         self.valkey = Valkey()
         self._folder = tempfile.TemporaryDirectory(prefix="bridge-test-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)

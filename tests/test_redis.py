@@ -10,7 +10,7 @@ import pytest
 
 import bridge
 from bridge import events
-from bridge.backends import redis as redis_backend
+from bridge.backends.redis import link as redis_backend
 from tests.servers import Valkey, eventually, free_port
 
 SCHEMES = ("redis+pubsub", "redis+sharded")

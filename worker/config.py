@@ -30,7 +30,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     return Settings(
         broker_url=environ.get("CELERY_BROKER_URL") or "redis://localhost:6379/0",
         result_backend=environ.get("CELERY_RESULT_BACKEND") or None,
-        bridge_url=environ.get("BRIDGE_URL") or "redis+pubsub://localhost:6379/0",
+        bridge_url=environ.get("BRIDGE_URL") or "redis://localhost:6379/0",
         data_dir=Path(environ.get("DATA_DIR") or "var").resolve(),
         digest_root=Path(environ.get("DIGEST_ROOT") or SOURCE).resolve(),
     )

@@ -10,6 +10,8 @@ from bridge.ports import Backend
 
 _MODULES = {
     "memory": "bridge.backends.memory",
+    "redis": "bridge.backends.redis",
+    "rediss": "bridge.backends.redis",
     "redis+pubsub": "bridge.backends.redis",
     "redis+sharded": "bridge.backends.redis",
 }

@@ -6,6 +6,7 @@
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from urllib.parse import urlsplit
 
 from bridge.channel import Message
 from bridge.fork import reset_in_child
-from bridge.ports import Attached, Event, States
-from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, TopicState
+from bridge.ports import Attached, Event, History, States
+from bridge.position import ORIGIN, Position
+from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
 
 
 class _Kept:
@@ -39,6 +41,36 @@ class _Kept:
         return TopicState(self.topic, dict(self.fields), list(self.entries), omitted)
 
 
+class _Log:
+    """The messages of one topic that are kept, the places of its durable readers, and who reads it now."""
+
+    def __init__(self) -> None:
+        self.end = ORIGIN
+        self.messages: deque[tuple[float, Message]] = deque()
+        self.durable: dict[str, Position] = {}
+        self.readers: list[MemoryReader] = []
+
+    def append(self, topic: str, payload: bytes, retention: Retention) -> Position:
+        epoch = self.end.epoch or os.urandom(4).hex()
+        self.end = Position(epoch, self.end.number + 1, 0)
+        message = Message(payload, topic=topic, position=self.end)
+        now = time.monotonic()
+        self.messages.append((now, message))
+        while len(self.messages) > retention.messages or self.messages[0][0] < now - retention.seconds:
+            self.messages.popleft()
+        for reader in self.readers:
+            reader.put(message)
+        return self.end
+
+    def expired(self, retention: Retention) -> bool:
+        return not self.messages or self.messages[-1][0] < time.monotonic() - retention.seconds
+
+    def read(self, topic: str, start: Position) -> History:
+        place = start.number - self.end.number + len(self.messages) - 1
+        kept = [message for _, message in itertools.islice(self.messages, max(0, place), None)]
+        return History(topic, kept, self.end, complete=True)
+
+
 class _Store:
     """Every topic of one name; the server, as it were."""
 
@@ -49,13 +81,17 @@ class _Store:
     def reset_after_fork(self) -> None:
         # Guards everything below, and the queues of the readers.
         self.lock = threading.Lock()
-        self._epoch = os.urandom(4).hex()
-        self._ids = itertools.count(1)
-        self._readers: dict[str, list[MemoryReader]] = {}
+        self._logs: dict[str, _Log] = {}
         self._kept: dict[str, _Kept] = {}
         self._members: dict[str, dict[str, None]] = {}
 
-    def publish(self, topic: str, payload: bytes, change: Change | None) -> str | None:
+    def log(self, topic: str) -> _Log:
+        """Requires holding `lock`."""
+        return self._logs.get(topic) or self._logs.setdefault(topic, _Log())
+
+    def publish(
+        self, topic: str, payload: bytes, change: Change | None, retention: Retention
+    ) -> Position | None:
         with self.lock:
             if change is not None:
                 kept = self._kept.setdefault(topic, _Kept(topic))
@@ -63,8 +99,20 @@ class _Store:
                     return None
                 kept.take(change, payload)
                 self._list(topic, change.group)
-                self._send(change.group, payload)
-            return self._send(topic, payload)
+                self.log(change.group).append(change.group, payload, retention)
+            self._sweep(retention)
+            return self.log(topic).append(topic, payload, retention)
+
+    def _sweep(self, retention: Retention) -> None:
+        """Forget the topic that was made first, if all it held has expired. Requires holding `lock`."""
+        name, log = next(iter(self._logs.items()), ("", None))
+        if log is None:
+            return
+        del self._logs[name]
+        if log.readers or log.durable or not log.expired(retention):
+            self._logs[name] = log
+        else:
+            self._kept.pop(name, None)
 
     def _list(self, topic: str, group: str) -> None:
         members = self._members.setdefault(group, {})
@@ -72,12 +120,8 @@ class _Store:
         if len(members) > MAX_MEMBERS:
             oldest = next(iter(members))
             del members[oldest], self._kept[oldest]
-
-    def _send(self, topic: str, payload: bytes) -> str:
-        message = Message(payload, topic=topic, id=f"{self._epoch}-{next(self._ids)}")
-        for reader in self._readers.get(topic, ()):
-            reader.put(message)
-        return message.id or ""
+            if not self.log(oldest).readers:
+                del self._logs[oldest]
 
     def states(self, topic: str) -> list[TopicState]:
         """Requires holding `lock`."""
@@ -86,20 +130,25 @@ class _Store:
 
     def attach(self, reader: "MemoryReader", topic: str) -> None:
         with self.lock:
-            self._readers.setdefault(topic, []).append(reader)
-            reader.put(Attached(topic))
+            log = self.log(topic)
+            log.readers.append(reader)
+            reader.put(Attached(topic, log.end))
 
     def request_state(self, reader: "MemoryReader", topic: str) -> None:
         with self.lock:
-            reader.put(States(topic, self.states(topic)))
+            reader.put(States(topic, self.states(topic), self.log(topic).end))
+
+    def request_history(self, reader: "MemoryReader", topic: str, start: Position) -> None:
+        with self.lock:
+            reader.put(self.log(topic).read(topic, start))
 
     def detach(self, reader: "MemoryReader", topic: str) -> None:
         with self.lock:
-            readers = self._readers.get(topic, [])
-            if reader in readers:
-                readers.remove(reader)
-            if not readers:
-                self._readers.pop(topic, None)
+            log = self.log(topic)
+            if reader in log.readers:
+                log.readers.remove(reader)
+            if not log.readers and log.end == ORIGIN:
+                del self._logs[topic]
 
 
 class MemoryReader:
@@ -127,6 +176,9 @@ class MemoryReader:
     def request_state(self, topic: str) -> None:
         self._store.request_state(self, topic)
 
+    def request_history(self, topic: str, start: Position) -> None:
+        self._store.request_history(self, topic, start)
+
     def poll(self) -> Sequence[Event]:
         self._ready.wait()
         self._ready.clear()
@@ -141,11 +193,31 @@ class MemoryReader:
 
 
 class MemoryBackend:
-    def __init__(self, store: _Store) -> None:
-        self._store = store
+    replays = True
 
-    def publish(self, topic: str, payload: bytes, change: Change | None = None) -> str | None:
-        return self._store.publish(topic, payload, change)
+    def __init__(self, store: _Store, retention: Retention) -> None:
+        self._store = store
+        self._retention = retention
+
+    def publish(
+        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
+    ) -> Position | None:
+        return self._store.publish(topic, payload, change, self._retention)
+
+    def history(self, topic: str, limit: int) -> list[Message]:
+        with self._store.lock:
+            return [message for _, message in self._store.log(topic).messages][-limit:]
+
+    def acknowledged(self, topic: str, name: str) -> Position:
+        with self._store.lock:
+            log = self._store.log(topic)
+            return log.durable.setdefault(name, log.end)
+
+    def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
+        with self._store.lock:
+            durable = self._store.log(topic).durable
+            if back or name not in durable or position.number > durable[name].number:
+                durable[name] = position
 
     def states(self, topic: str) -> list[TopicState]:
         with self._store.lock:
@@ -165,10 +237,10 @@ _stores: "weakref.WeakValueDictionary[tuple[str, str], _Store]" = weakref.WeakVa
 _stores_lock = threading.Lock()  # Guards _stores.
 
 
-def open_backend(url: str, *, namespace: str, timeout: float) -> MemoryBackend:
+def open_backend(url: str, *, namespace: str, timeout: float, retention: Retention) -> MemoryBackend:
     with _stores_lock:
         key = (urlsplit(url).netloc, namespace)
         store = _stores.get(key)
         if store is None:
             store = _stores[key] = _Store()
-        return MemoryBackend(store)
+        return MemoryBackend(store, retention)

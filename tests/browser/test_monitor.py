@@ -128,7 +128,7 @@ def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, pa
     words = " ".join(f"word{i}" for i in range(60))
     page.get_by_text("Narrate a text").click()
     page.get_by_label("Text", exact=True).fill(words)
-    page.get_by_label("Pause between tokens").fill("0.02")
+    page.get_by_label("Pause between tokens").fill("0.1")
     page.get_by_role("button", name="Narrate").click()
     expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
     late = browser.new_page()

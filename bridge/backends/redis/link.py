@@ -1,0 +1,114 @@
+"""One RESP3 connection, read and written without blocking.
+
+RESP3 lets one connection carry both published messages and the answers to commands, in one order. So what is
+asked there, the state of a topic or its history, has an exact place between two messages.
+"""
+
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import hiredis
+
+from bridge.errors import ConnectionLost
+
+PROBE_AFTER = 10.0
+"""Seconds of silence after which the connection is probed."""
+
+RECEIVE_SIZE = 256 * 1024
+
+
+class RefusedReply(Exception):
+    """An error that the server answered."""
+
+
+class Awaited:
+    """An answer the server owes: it answers commands in the order they were sent."""
+
+    __slots__ = ("purpose", "topic")
+
+    def __init__(self, purpose: str, topic: str) -> None:
+        self.purpose = purpose
+        self.topic = topic
+
+
+class Link:
+    """A connection that redis-py has opened and authenticated."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection  # keeps the socket open
+        self._timeout = timeout
+        self.socket: socket.socket = connection._sock
+        self.socket.setblocking(False)
+        self.awaited: deque[Awaited] = deque()
+        self._parser = hiredis.Reader(replyError=RefusedReply)
+        self._out = bytearray()
+        self._heard_at = time.monotonic()
+        self._probed_at: float | None = None
+
+    def send(self, purpose: str, topic: str, *command: str | bytes | int) -> Awaited:
+        """Queue a command; its answer will find what is returned at the left end of `awaited`."""
+        awaited = Awaited(purpose, topic)
+        self.awaited.append(awaited)
+        self._out += hiredis.pack_command(command)  # type: ignore[arg-type]
+        return awaited
+
+    @property
+    def waits_to_write(self) -> bool:
+        return bool(self._out)
+
+    def write(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self.socket.send(self._out)]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error}") from error
+
+    def read(self) -> Iterator[Any]:
+        """Yield every answer and every push that has come."""
+        self._receive()
+        self._heard_at, self._probed_at = time.monotonic(), None
+        try:
+            while (answer := self._parser.gets()) is not False:
+                yield answer
+        except hiredis.ProtocolError as error:
+            raise ConnectionLost(f"the server does not speak RESP3: {error}") from error
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                data = self.socket.recv(RECEIVE_SIZE)
+                if not data:
+                    raise ConnectionLost("the server closed the connection")
+                self._parser.feed(data)
+                # What TLS has decrypted already wakes no selector.
+                if not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+                    return
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error}") from error
+
+    def until_probe(self) -> float:
+        """Return the seconds until silence must be looked into."""
+        due = self._heard_at + PROBE_AFTER if self._probed_at is None else self._probed_at + self._timeout
+        return max(0.0, due - time.monotonic())
+
+    def probe(self) -> None:
+        """A silent connection is not a healthy one: ask for a sign of life, and give up on none."""
+        now = time.monotonic()
+        if self._probed_at is not None:
+            if now >= self._probed_at + self._timeout:
+                raise ConnectionLost(f"the server has not answered for {self._timeout:g} s")
+        elif now >= self._heard_at + PROBE_AFTER:
+            self._probed_at = now
+            self.send("PING", "", "PING")
+
+    def close(self) -> None:
+        # The descriptor only: a forked child closes its copy while the parent reads on.
+        self.socket.close()

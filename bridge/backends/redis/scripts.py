@@ -1,0 +1,145 @@
+"""What must be one step on the server. Lua, run by Redis and Valkey alike.
+
+The keys of a topic, all in one slot of a cluster:
+
+    meta      hash: epoch, number and mark of the last message; rank, count of entries and fields of the state
+    log       stream: the messages, under ids `mark-number`, the mark being the server's milliseconds
+    entries   list: the entries of the state
+    members   sorted set: the topics of a group, by the time they were first seen
+    durable   hash: the places of durable readers
+
+Where there is a log, a message goes out on Pub/Sub as `epoch number mark payload`.
+"""
+
+# Adds a message to a log: numbers without a hole, marks that never go back whatever the clock does. Age is
+# looked after when a 64th of it has passed, which costs most messages nothing.
+_APPEND = """
+local function append(meta, log, command, channel, payload, token, new_epoch, seconds, keep)
+  local head, clock = redis.call('HMGET', meta, 'epoch', 'number', 'mark', 'upkeep'), redis.call('TIME')
+  local epoch, number = head[1] or new_epoch, string.format('%.0f', (head[2] or 0) + 1)
+  local now = math.max(head[3] or 0, clock[1] * 1000 + math.floor(clock[2] / 1000))
+  local mark = string.format('%.0f', now)
+  redis.call('XADD', log, 'MAXLEN', '=', keep, mark .. '-' .. number, 'p', payload, 't', token)
+  if now - (head[4] or 0) >= seconds * 1000 / 64 then
+    redis.call('XTRIM', log, 'MINID', string.format('%.0f', now - seconds * 1000))
+    redis.call('HSET', meta, 'epoch', epoch, 'upkeep', mark)
+    redis.call('PEXPIRE', log, math.ceil(seconds * 1000 * 65 / 64))
+    redis.call('PEXPIRE', meta, math.ceil(seconds * 1000 * 65 / 64))
+  end
+  redis.call('HSET', meta, 'number', number, 'mark', mark)
+  local place = epoch .. ' ' .. number .. ' ' .. mark
+  redis.call(command, channel, place .. ' ' .. payload)
+  return place
+end
+"""
+
+# Finds a message whose publishing is repeated because the answer was lost.
+_FIND = """
+local function find(meta, log, token)
+  for _, entry in ipairs(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1000)) do
+    if entry[2][4] == token then
+      local mark, number = string.match(entry[1], '(%d+)-(%d+)')
+      return redis.call('HGET', meta, 'epoch') .. ' ' .. number .. ' ' .. mark
+    end
+  end
+end
+"""
+
+# Applies a change to the state of a topic; answers whether it was accepted.
+_CHANGE = """
+local function change(meta, entries, payload, seconds, rank, final, entry, most, first_field)
+  local held = tonumber(redis.call('HGET', meta, 'rank') or -1)
+  if tonumber(rank) < held or (final == '1' and tonumber(rank) == held) then return false end
+  redis.call('HSET', meta, 'rank', rank, unpack(ARGV, first_field))
+  redis.call('EXPIRE', meta, seconds)
+  if entry == '1' then
+    redis.call('HINCRBY', meta, 'entries', 1)
+    redis.call('RPUSH', entries, payload)
+    redis.call('LTRIM', entries, -tonumber(most), -1)
+    redis.call('EXPIRE', entries, seconds)
+  end
+  return true
+end
+"""
+
+_ENLIST = """
+local function enlist(members, topic, seconds, most)
+  local clock = redis.call('TIME')
+  if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
+    redis.call('ZREMRANGEBYRANK', members, 0, -tonumber(most) - 1)
+  end
+  redis.call('EXPIRE', members, seconds)
+end
+"""
+
+# KEYS meta, log. ARGV command, channel, payload, token, again, new epoch, seconds, keep.
+PUBLISH = f"""{_APPEND}{_FIND}
+local found = ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4])
+return found or append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+"""
+
+# KEYS meta, log, entries; of the group, unless it is in another slot: meta, log, members.
+# ARGV as PUBLISH, then: group's channel, topic, members at most, rank, final, entry, entries at most, fields.
+PUBLISH_CHANGE = f"""{_APPEND}{_FIND}{_CHANGE}{_ENLIST}
+local found = ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4])
+if found then return found end
+local taken = change(KEYS[1], KEYS[3], ARGV[3], ARGV[7], ARGV[12], ARGV[13], ARGV[14], ARGV[15], 16)
+if not taken then return false end
+if KEYS[4] then
+  enlist(KEYS[6], ARGV[10], ARGV[7], ARGV[11])
+  append(KEYS[4], KEYS[5], ARGV[1], ARGV[9], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+end
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+"""
+
+# Where no messages are kept. KEYS meta, entries, members. ARGV as PUBLISH_CHANGE.
+SEND_CHANGE = f"""{_CHANGE}{_ENLIST}
+local taken = change(KEYS[1], KEYS[2], ARGV[3], ARGV[7], ARGV[12], ARGV[13], ARGV[14], ARGV[15], 16)
+if not taken then return false end
+enlist(KEYS[3], ARGV[10], ARGV[7], ARGV[11])
+redis.call(ARGV[1], ARGV[9], ARGV[3])
+redis.call(ARGV[1], ARGV[2], ARGV[3])
+return 1
+"""
+
+# KEYS meta, log. ARGV first id, messages at most.
+READ_HISTORY = """
+return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'),
+        redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])}
+"""
+
+# KEYS meta, log. ARGV messages at most.
+READ_LAST = """
+return {redis.call('HGET', KEYS[1], 'epoch'), redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[1])}
+"""
+
+# ARGV prefix, topic.
+READ_STATES = """
+local prefix, topic = ARGV[1] .. '{t:', ARGV[2]
+local found = {}
+local function add(name)
+  local fields = redis.call('HGETALL', prefix .. name .. '}:meta')
+  if redis.call('HEXISTS', prefix .. name .. '}:meta', 'rank') == 1 then
+    found[#found + 1] = {name, fields, redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1)}
+  end
+end
+add(topic)
+for _, name in ipairs(redis.call('ZREVRANGE', prefix .. topic .. '}:members', 0, -1)) do add(name) end
+return {redis.call('HMGET', prefix .. topic .. '}:meta', 'epoch', 'number', 'mark'), found}
+"""
+
+# KEYS durable, meta. ARGV name, seconds. Makes a new reader's place where the topic is now.
+ACKNOWLEDGED = """
+local head = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'mark')
+redis.call('HSETNX', KEYS[1], ARGV[1], (head[1] or '') .. ' ' .. (head[2] or 0) .. ' ' .. (head[3] or 0))
+return redis.call('HGET', KEYS[1], ARGV[1])
+"""
+
+# KEYS durable. ARGV name, epoch, number, mark, back.
+ACKNOWLEDGE = """
+local epoch, number = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '(%w*) (-?%d+)')
+if ARGV[5] == '1' or epoch ~= ARGV[2] or tonumber(number) < tonumber(ARGV[3]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+end
+return 1
+"""

@@ -1,0 +1,327 @@
+"""The line of a topic, against a model of a server."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.channel import Gap, Message
+from bridge.errors import PositionLost
+from bridge.line import Delivery, Line
+from bridge.ports import History, Item, States
+from bridge.position import BEGINNING, ORIGIN, Position, parse
+
+PAGE = 3
+
+
+class Server:
+    """A topic on a server: numbered messages of which the last ones are kept."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.flush()
+
+    def flush(self) -> None:
+        self.epochs += 1
+        self.end = ORIGIN
+        self.kept: list[Message] = []
+
+    def publish(self) -> Message:
+        self.end = Position(f"{self.epochs:x}", self.end.number + 1, self.end.mark + 2)
+        self.kept.append(Message(str(self.end).encode(), topic="t", position=self.end))
+        return self.kept[-1]
+
+    def fail_over(self, lost: int) -> None:
+        """Go on from a copy that lacks the last messages, and publish as many others in their place."""
+        lost = min(lost, len(self.kept))
+        mark = self.end.mark + 1
+        for _ in range(lost):
+            self.kept.pop()
+        self.end = Position(self.end.epoch, self.end.number - lost, mark)
+        for _ in range(lost):
+            self.publish()
+
+    def read(self, start: Position) -> History:
+        kept = [
+            m
+            for m in self.kept
+            if m.position and (m.position.mark, m.position.number) >= (start.mark, start.number)
+        ]
+        return History("t", kept[:PAGE], self.end, complete=len(kept) < PAGE)
+
+
+class Reader:
+    """Records what it gets."""
+
+    def __init__(self, stateful: bool = False, size: int = 1000) -> None:
+        self.stateful = stateful
+        self.size = size
+        self.got: list[Item] = []
+        self.queued = 0
+        self.lost = False
+        self.established = False
+
+    def establish(self, topic: str) -> bool:
+        first, self.established = not self.established, True
+        return first
+
+    def room(self, wanted: int) -> int:
+        return min(wanted, max(0, self.size - self.queued))
+
+    def numbers(self) -> list[int]:
+        """The numbers received; the last state stands for those up to it."""
+        numbers: list[int] = []
+        for item in self.got:
+            if isinstance(item, States):
+                numbers = list(range(1, (item.position or ORIGIN).number + 1))
+            elif not isinstance(item, Gap):
+                assert item.position is not None
+                numbers.append(item.position.number)
+        return numbers
+
+
+class World:
+    """A server, one connection to it, and a line."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.line = Line("t")
+        self.wire: deque[Callable[[], Iterator[Delivery]]] = deque()
+        self.connected = False
+        self.readers: list[tuple[Reader, int]] = []
+        self.excused = False
+
+    def deliver(self, deliveries: Iterator[Delivery]) -> None:
+        for readers, items in list(deliveries):
+            for reader in readers:
+                assert isinstance(reader, Reader)
+                if isinstance(items, PositionLost):
+                    reader.lost = True
+                else:
+                    reader.got.extend(items)
+                    reader.queued += len(items)
+
+    def ask(self) -> None:
+        """What the hub does: serve from the tail, and ask for what is wanted."""
+        if not self.connected:
+            return
+        self.deliver(self.line.serve_from_tail())
+        wanted = self.line.wants()
+        if wanted is False:
+            return
+        self.line.asked()
+        if isinstance(wanted, Position):
+            answer = self.server.read(wanted)
+            self.wire.append(lambda: self.line.history(answer))
+        else:
+            states = States("t", [], self.server.end)
+            self.wire.append(lambda: self.line.states(states))
+
+    def step(self) -> None:
+        """Let one thing that is on the wire arrive."""
+        if self.wire:
+            self.deliver(self.wire.popleft()())
+        self.ask()
+
+    def connect(self) -> None:
+        if not self.connected:
+            self.connected = True
+            end = self.server.end
+            self.wire.append(lambda: self.line.attach(end))
+
+    def disconnect(self) -> None:
+        if self.connected:
+            self.connected = False
+            self.wire.clear()
+            self.line.detach()
+
+    def publish(self, copies: int) -> None:
+        """Publish; the live message arrives once, not at all or twice."""
+        message = self.server.publish()
+        for _ in range(copies if self.connected else 0):
+            self.wire.append(lambda: self.line.messages([message]))
+
+    def join(self, reader: Reader, after: Position | None, start: int) -> None:
+        self.readers.append((reader, start))
+        self.line.join(reader, after)
+        self.ask()
+
+    def settle(self) -> None:
+        """Connect, compare positions, and let everything arrive until nothing is wanted."""
+        self.connect()
+        for _ in range(10_000):
+            if not self.wire:
+                self.ask()
+            if not self.wire:
+                break
+            self.step()
+        end = self.server.end
+        self.wire.append(lambda: self.line.seen_at(end))
+        for _ in range(10_000):
+            if not self.wire and not self.drain():
+                return
+            self.step()
+        pytest.fail("the line never comes to rest")
+
+    def drain(self) -> bool:
+        """Empty the queues; return whether anything was in them or is wanted now."""
+        queued = False
+        for reader, _ in self.readers:
+            queued |= reader.queued > 0
+            reader.queued = 0
+            self.line.has_room(reader)
+        self.ask()
+        return queued or bool(self.wire)
+
+
+ordinary = st.one_of(
+    st.tuples(st.just("publish"), st.integers(0, 2)),
+    st.just(("step",)),
+    st.just(("drain",)),
+)
+rare = st.one_of(
+    st.just(("connect",)),
+    st.just(("disconnect",)),
+    st.just(("flush",)),
+    st.tuples(st.just("fail_over"), st.integers(1, 3)),
+    st.tuples(st.just("trim"), st.integers(1, 4)),
+    st.just(("join beginning",)),
+    st.just(("join now",)),
+    st.just(("join state",)),
+    st.tuples(st.just("join after"), st.integers(0, 30)),
+    st.tuples(st.just("join forged"), st.integers(0, 30), st.integers(0, 80)),
+)
+
+# Mostly traffic, now and then something that goes wrong or someone who comes.
+actions = st.tuples(ordinary, ordinary, ordinary, ordinary, rare)
+
+
+def apply(world: World, action: Sequence[object]) -> None:  # noqa: C901 - a table of cases
+    kind, *values = action
+    number = int(str(values[0])) if values else 0
+    server = world.server
+    match kind:
+        case "publish":
+            world.publish(number)
+        case "step":
+            world.step()
+        case "drain":
+            world.drain()
+        case "connect":
+            world.connect()
+        case "disconnect":
+            world.disconnect()
+        case "flush":
+            server.flush()
+            world.excused = True
+        case "fail_over":
+            world.disconnect()  # the connection was to the server that has gone
+            server.fail_over(number)
+            world.excused = True
+        case "trim":
+            del server.kept[:number]
+            world.excused = True
+        case "join beginning":
+            world.join(Reader(size=4), parse(BEGINNING), -1)
+        case "join now":
+            # From the place at which it is attached, which the reader learns with its first message.
+            world.join(Reader(), None, -1)
+        case "join state":
+            world.join(Reader(stateful=True), None, 0)
+        case "join after":
+            kept = [m.position for m in server.kept if m.position]
+            place = kept[number % len(kept)] if kept else ORIGIN
+            world.join(Reader(size=4), place, place.number)
+        case "join forged":
+            forged = Position(server.end.epoch or "0", number, int(str(values[1])))
+            real = any(m.position == forged for m in server.kept)
+            reader = Reader()
+            world.join(reader, forged, forged.number)
+            if not real:
+                world.readers.remove((reader, forged.number))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(actions, max_size=12))
+def test_every_reader_gets_each_message_once_and_in_order_or_is_told(
+    rounds: list[tuple[tuple[object, ...], ...]],
+) -> None:
+    """Live messages lost or doubled, lost connections, flushes, failovers, trims, forged cursors: no hole."""
+    world = World()
+    world.connect()
+    world.join(Reader(), None, -1)
+    for actions in rounds:
+        for action in actions:
+            apply(world, action)
+    world.settle()
+    for reader, start in world.readers:
+        numbers = reader.numbers()
+        if numbers:
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "a hole, or a repetition"
+        if start >= 0 and numbers and not reader.stateful:
+            assert numbers[0] == start + 1
+        if reader.lost:
+            assert world.excused, "lost without a reason"
+        else:
+            assert reader.established
+            reached = numbers[-1] if numbers else start
+            if start >= 0 or numbers:
+                assert reached == world.server.end.number
+            received = {item.position for item in reader.got if isinstance(item, Message) and item.position}
+            if not reader.stateful:
+                assert received <= {m.position for m in world.server.kept} | _before(world, received)
+
+
+def _before(world: World, received: set[Position]) -> set[Position]:
+    """What was received of this course and has been trimmed since."""
+    first = world.server.kept[0].position if world.server.kept else world.server.end
+    assert first is not None
+    return {place for place in received if place.number < first.number or not world.server.kept}
+
+
+def test_history_is_read_once_for_those_who_come_together() -> None:
+    """A thousand readers with places of their own are served by one pass, and later ones by its tail."""
+    world = World()
+    for _ in range(30):
+        world.server.publish()
+    world.connect()
+    world.settle()
+    places = [message.position for message in world.server.kept]
+    for index in range(1000):
+        place = places[index % 30]
+        assert place is not None
+        world.join(Reader(), place, place.number)
+    reads = 0
+    read = world.server.read
+
+    def counting(start: Position) -> History:
+        nonlocal reads
+        reads += 1
+        return read(start)
+
+    world.server.read = counting  # type: ignore[method-assign]
+    world.settle()
+    assert reads <= 30 / (PAGE - 1) + 2
+    for reader, start in world.readers:
+        assert reader.numbers() == list(range(start + 1, 31))
+    before = reads
+    world.join(Reader(), places[5], 6)
+    world.settle()
+    assert reads == before
+    assert world.readers[-1][0].numbers() == list(range(7, 31))
+
+
+def test_a_forged_mark_harms_nobody_else() -> None:
+    """A cursor that names a real number and another mark is lost alone."""
+    world = World()
+    for _ in range(10):
+        world.server.publish()
+    world.connect()
+    forged, honest = Reader(), Reader()
+    world.join(forged, Position("1", 2, 999_999), 2)
+    world.join(honest, world.server.kept[4].position, 5)
+    world.settle()
+    assert forged.lost
+    assert honest.numbers() == [6, 7, 8, 9, 10]
