@@ -61,9 +61,7 @@ class Bridge:
             known = ", ".join(f"BRIDGE_{key}" for key in (*_OWN_KEYS, *_OPTIONS))
             raise ConfigurationError(f"unknown configuration BRIDGE_{unknown[0]}; known are {known}")
         if not given.get("URL"):
-            raise ConfigurationError(
-                "set app.config['BRIDGE_URL'], for example to redis://localhost:6379/0"
-            )
+            raise ConfigurationError("set app.config['BRIDGE_URL'], for example to redis://localhost:6379/0")
         heartbeat = given.get("HEARTBEAT", 15.0)
         if not isinstance(heartbeat, int | float) or heartbeat <= 0:
             raise ConfigurationError(f"BRIDGE_HEARTBEAT must be seconds above zero, not {heartbeat!r}")

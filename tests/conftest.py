@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import bridge
-from tests.servers import Valkey
+from tests.servers import Cluster, Replicated, Sentinel, Valkey
 
-REPLAYING = ("memory", "redis")
+REPLAYING = ("memory", "redis", "redis+sentinel", "redis+cluster")
 LIVE_ONLY = ("redis+pubsub", "redis+sharded")
 BACKENDS = (*REPLAYING, *LIVE_ONLY)
 
@@ -29,12 +29,31 @@ def own_valkey() -> Iterator[Valkey]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def sentinel() -> Iterator[Sentinel]:
+    """A primary with a replica and a Sentinel, that tests share."""
+    servers = Sentinel().start()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three primaries that tests share."""
+    servers = Cluster().start()
+    yield servers
+    servers.stop()
+
+
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest) -> str:
     """The URL of each backend in turn."""
     scheme: str = request.param
     if scheme == "memory":
         return f"memory://{uuid.uuid4().hex}"
+    if scheme in ("redis+sentinel", "redis+cluster"):
+        replicated: Replicated = request.getfixturevalue(scheme.removeprefix("redis+"))
+        return replicated.url()
     server: Valkey = request.getfixturevalue("valkey")
     return server.url(scheme)
 

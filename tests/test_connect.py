@@ -19,6 +19,12 @@ import bridge
         ("redis+pubsub://localhost:port", {}, "redis\\+pubsub://"),
         ("redis+pubsub://localhost/zero", {}, "'zero'"),
         ("redis+pubsub://localhost/0?colour=red", {}, "colour"),
+        ("redis://localhost:port", {}, "redis://"),
+        ("redis+sentinel://localhost:26379", {}, "name the service"),
+        ("redis+sentinel://localhost:26379,/mymaster", {}, "host:port"),
+        ("redis+sentinel://localhost:26379/mymaster/one", {}, "'one'"),
+        ("redis+cluster://localhost:6379/1", {}, "database 0"),
+        ("redis+cluster://", {}, "host:port"),
         ("memory://", {"colour": "red"}, "colour"),
         ("memory://", {"max_payload": 0}, "max_payload"),
         ("memory://", {"queue_size": "many"}, "queue_size"),
@@ -54,8 +60,9 @@ except bridge.ConfigurationError as error:
 def test_connecting_opens_nothing() -> None:
     """A server that does not exist and no thread are no matter before the first use."""
     threads = threading.active_count()
-    for scheme in ("redis+pubsub", "redis+sharded", "memory"):
-        with bridge.connect(f"{scheme}://no-such-host.invalid") as channel:
+    for scheme in ("redis", "rediss", "redis+cluster", "redis+sentinel", "redis+pubsub", "memory"):
+        path = "/mymaster" if scheme == "redis+sentinel" else ""
+        with bridge.connect(f"{scheme}://no-such-host.invalid{path}") as channel:
             channel.topic("orders").as_producer()
     assert threading.active_count() == threads
 

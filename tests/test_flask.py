@@ -223,6 +223,67 @@ def test_several_tasks_end_each_for_itself(public: tuple[Flask, Bridge]) -> None
         reading.chunk()
 
 
+def test_one_cursor_resumes_several_topics(public: tuple[Flask, Bridge]) -> None:
+    """With the last id of a stream of two tasks and a topic, each goes on at its own place."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    topics = [bridge.task_topic("t1"), bridge.task_topic("t2"), "orders"]
+    reading = Reading(app, topics)
+    reading.until('"task":"t2"')
+    say(channel, "log", "t1", level="info", message="one")
+    say(channel, "log", "t2", level="info", message="two")
+    channel.topic("orders").publish(b"three")
+    text = reading.until("three")
+    last_id = text.split("id: ")[-1].splitlines()[0]
+    reading.response.close()
+    say(channel, "log", "t1", level="info", message="four")
+    say(channel, "state", "t2", state="SUCCESS")
+    channel.topic("orders").publish(b"five")
+    again = Reading(app, topics, **{"Last-Event-ID": last_id})
+    text = ""
+    while not all(word in text for word in ("four", "five", "event: end")):
+        text += again.chunk()
+    for word in ("snapshot", "reset", "one", "two", "three"):
+        assert word not in text
+    cursor = text.split("id: ")[-1].splitlines()[0]
+    assert "end" in cursor.split(",")
+    again.response.close()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["yesterday", "a-1-1,a-1-1", "\0", "a-1-1\nid: 7", "a-1-1", "x" * 5000, ",", "end,end", "ffffffff-1-1"],
+)
+def test_a_cursor_that_is_none_of_ours_gives_a_reset(public: tuple[Flask, Bridge], cursor: str) -> None:
+    """Malformed, of another stream, forged: the viewer gets a reset and a fresh snapshot, never an error."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    say(channel, "log", level="info", message="hello")
+    query = {"topic": bridge.task_topic("t1"), "last_event_id": cursor}
+    response = app.test_client().get("/stream", query_string=query)
+    assert response.status_code == 200
+    chunks = iter(response.response)  # type: ignore[call-overload]
+    text = b""
+    while b"event: snapshot" not in text:
+        text += next(chunks)
+    assert text.index(b"event: reset") < text.index(b"event: snapshot")
+    assert b"hello" in text
+    response.close()
+
+
+def test_a_viewer_that_missed_the_end_alone_gets_it(public: tuple[Flask, Bridge]) -> None:
+    """The id of the last state is empty, so whoever loses the connection right after it begins anew."""
+    app, _ = public
+    channel = app.extensions["bridge"].channel
+    reading = Reading(app, [bridge.task_topic("t1")])
+    reading.until("snapshot")
+    say(channel, "state", state="SUCCESS")
+    text = reading.until("event: end")
+    state, end = text.split("\n\n")[:2]
+    assert "id: \n" in state + "\n"
+    assert "id: end" in end
+
+
 def test_the_feed_shows_every_task_and_never_ends(public: tuple[Flask, Bridge]) -> None:
     """The feed opens with a snapshot of each task, the oldest first, and goes on with the events of all."""
     app, extension = public

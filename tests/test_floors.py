@@ -41,6 +41,7 @@ FOREIGN = {
     "bridge.backends.redis.backend": {"redis"},
     "bridge.backends.redis.link": {"hiredis"},
     "bridge.backends.redis.reader": {"hiredis"},
+    "bridge.backends.redis.servers": {"redis"},
     "bridge.celery": {"celery", "kombu"},
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.handover": {"gevent"},

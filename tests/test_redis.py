@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge import events
 from bridge.backends.redis import link as redis_backend
+from bridge.backends.redis import reader, scripts
 from tests.servers import Valkey, eventually, free_port
 
 SCHEMES = ("redis+pubsub", "redis+sharded")
@@ -213,6 +214,99 @@ def test_messages_of_other_clients_arrive(own_valkey: Valkey, subscription: brid
     """What any Redis client publishes to the topic's channel is a message like others."""
     own_valkey.command("PUBLISH", "bridge:orders", b"\xff\x00")
     assert subscription.receive(timeout=5) == b"\xff\x00"
+
+
+def numbers(subscription: bridge.Subscription, count: int) -> list[int]:
+    return [int(subscription.receive(timeout=10) or b"-1") for _ in range(count)]
+
+
+def test_a_lost_wake_up_is_found_without_another_message(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message in the log of which nobody was woken is found by comparing positions."""
+    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
+    channel = connect(own_valkey, "redis")
+    topic = channel.topic("orders")
+    with topic.subscribe() as subscription:
+        topic.publish(b"1")
+        assert numbers(subscription, 1) == [1]
+        mute = scripts.PUBLISH.replace("redis.call(command,", "redis.call('ECHO', 'x') --")
+        keys = ("bridge:{t:orders}:meta", "bridge:{t:orders}:log")
+        own_valkey.command("EVAL", mute, 2, *keys, "PUBLISH", "", b"2", "token", 0, "", 100, 100)
+        assert numbers(subscription, 1) == [2]
+    channel.close()
+
+
+def test_an_outage_leaves_no_gap_where_messages_are_kept() -> None:
+    """With an append-only file, killed, restarted and published to by others: nothing is missing."""
+    server = Valkey(appendonly="yes", appendfsync="always").start()
+    ours, theirs = connect(server, "redis", timeout=1), connect(server, "redis")
+    topic = theirs.topic("orders")
+    with ours.topic("orders").subscribe() as subscription:
+        for number in range(5):
+            topic.publish(b"%d" % number)
+        server.kill()
+        server.start()
+        for number in range(5, 10):
+            topic.publish(b"%d" % number)
+        assert numbers(subscription, 10) == list(range(10))
+    server.stop()
+    ours.close()
+    theirs.close()
+
+
+def test_a_flushed_server_is_a_lost_position(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLUSHALL loses the place of those who read, by comparison or with the next message, and of every id."""
+    channel = connect(own_valkey, "redis")
+    topic = channel.topic("orders")
+    message_id = topic.publish(b"1")
+    with topic.subscribe() as subscription:
+        own_valkey.command("FLUSHALL")
+        topic.publish(b"2")
+        with pytest.raises(bridge.PositionLost, match="flushed"):
+            subscription.receive(timeout=10)
+    with pytest.raises(bridge.PositionLost):
+        topic.subscribe(after=message_id)
+    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
+    quiet = connect(own_valkey, "redis")
+    with quiet.topic("orders").subscribe() as subscription:
+        own_valkey.command("FLUSHALL")
+        with pytest.raises(bridge.PositionLost):
+            subscription.receive(timeout=10)
+    channel.close()
+    quiet.close()
+
+
+def test_a_topic_that_is_read_keeps_its_place_when_it_is_quiet(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While someone reads a topic its numbering does not expire, though its messages do."""
+    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
+    channel = connect(own_valkey, "redis", retention_seconds=1)
+    topic = channel.topic("orders")
+    with topic.subscribe() as subscription:
+        topic.publish(b"1")
+        assert numbers(subscription, 1) == [1]
+        eventually(lambda: own_valkey.command("EXISTS", "bridge:{t:orders}:log") == 0)
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            assert subscription.receive(timeout=0.5) is None
+        topic.publish(b"2")
+        assert numbers(subscription, 1) == [2]
+    channel.close()
+
+
+def test_a_publish_whose_answer_is_lost_appears_once(own_valkey: Valkey) -> None:
+    """A producer whose connection breaks before the answer asks again, and the message is there once."""
+    channel = connect(own_valkey, "redis")
+    topic = channel.topic("orders")
+    topic.publish(b"0")
+    for number in range(1, 50):
+        # The pooled connection is dead when it is used next; the command may or may not have been read.
+        own_valkey.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        topic.publish(b"%d" % number)
+    assert [int(message) for message in topic.history(limit=1000)] == list(range(50))
+    channel.close()
 
 
 def test_state_is_kept_for_the_time_set(own_valkey: Valkey) -> None:

@@ -12,6 +12,10 @@ _MODULES = {
     "memory": "bridge.backends.memory",
     "redis": "bridge.backends.redis",
     "rediss": "bridge.backends.redis",
+    "redis+cluster": "bridge.backends.redis",
+    "rediss+cluster": "bridge.backends.redis",
+    "redis+sentinel": "bridge.backends.redis",
+    "rediss+sentinel": "bridge.backends.redis",
     "redis+pubsub": "bridge.backends.redis",
     "redis+sharded": "bridge.backends.redis",
 }

@@ -140,6 +140,21 @@ def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, pa
     late.close()
 
 
+def test_reloading_in_the_middle_misses_nothing(page: Page) -> None:
+    """Reloaded while a task runs, the page has all there was before, goes on, and shows the whole result."""
+    words = " ".join(f"word{i}" for i in range(40))
+    page.get_by_text("Narrate a text").click()
+    page.get_by_label("Text", exact=True).fill(words)
+    page.get_by_label("Pause between tokens").fill("0.1")
+    page.get_by_role("button", name="Narrate").click()
+    expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
+    page.reload()
+    expect(newest(page).locator("> .story")).to_contain_text("word0 word1 word2", timeout=WITHIN)
+    expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)
+    page.reload()
+    expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)
+
+
 def test_queued_task_is_cancelled(stack: Stack, page: Page) -> None:
     """A task that waits for a worker can be cancelled, and says that it was asked to."""
     with stack.client() as client:

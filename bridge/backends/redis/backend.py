@@ -1,4 +1,4 @@
-"""The publishing side: a pool of connections, as many as threads publish at once."""
+"""The publishing side: what is one step for the caller is one script on the server."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ import redis
 
 from bridge.backends.redis import scripts
 from bridge.backends.redis.keys import Keys, position_in, states_of
-from bridge.backends.redis.link import Link
 from bridge.backends.redis.reader import RedisReader, messages_of
+from bridge.backends.redis.servers import ERRORS, Servers
 from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.position import Position
@@ -19,30 +19,18 @@ from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
 
 
 class RedisBackend:
-    """Carries messages through one server: with a log where `logged`, else by Pub/Sub alone."""
+    """Carries messages: with a log where `logged`, else by Pub/Sub alone."""
 
     def __init__(
-        self,
-        pool: redis.ConnectionPool,
-        keys: Keys,
-        retention: Retention,
-        *,
-        sharded: bool,
-        logged: bool,
-        timeout: float,
+        self, servers: Servers, keys: Keys, retention: Retention, *, sharded: bool, logged: bool
     ) -> None:
-        self._pool = pool
-        self._client = redis.Redis(connection_pool=pool)
-        self._send: Any = self._client.execute_command
+        self._servers = servers
         self._keys = keys
         self._retention = retention
         self._sharded = sharded
-        self._timeout = timeout
         self.replays = logged
         self._command = "SPUBLISH" if sharded else "PUBLISH"
         self._change_script = scripts.PUBLISH_CHANGE if logged else scripts.SEND_CHANGE
-        kwargs = pool.connection_kwargs
-        self._address = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
 
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
@@ -51,18 +39,18 @@ class RedisBackend:
             try:
                 return self._publish_once(topic, payload, change, token, again)
             except redis.ConnectionError:
-                # A connection that the server closed while it was idle; with the token nothing is sent twice.
+                # Closed while it was idle, or failed over; with the token nothing is published twice.
                 if not self.replays:
                     raise
+                self._servers.refresh()
                 return self._publish_once(topic, payload, change, token, True)
 
     def _publish_once(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
         if change is None and not self.replays:
-            self._send(self._command, self._keys.channel(topic), payload)
+            self._servers.send(self._command, self._keys.channel(topic), payload)
             return None
-        keys = [self._keys.meta(topic)]
         args: list[Any] = [
             self._command,
             self._keys.channel(topic),
@@ -73,27 +61,38 @@ class RedisBackend:
         ]
         args += [self._keys.seconds, self._retention.messages]
         if change is None:
-            return position_in(self._run(scripts.PUBLISH, [*keys, self._keys.log(topic)], args))
+            return position_in(
+                self._run(scripts.PUBLISH, [self._keys.meta(topic), self._keys.log(topic)], args)
+            )
+        return self._publish_change(topic, change, args)
+
+    def _publish_change(self, topic: str, change: Change, args: list[Any]) -> Position | None:
+        keys = self._keys
         group = change.group
-        args += [self._keys.channel(group), topic.encode(), MAX_MEMBERS]
-        args += [change.rank, int(change.final), int(change.entry), MAX_ENTRIES]
+        listing = [keys.channel(group), topic.encode(), MAX_MEMBERS]
+        changing = [*args, *listing, change.rank, int(change.final), int(change.entry), MAX_ENTRIES]
         for field, value in change.fields.items():
-            args += (f".{field}", value)
+            changing += (f".{field}", value)
         if not self.replays:
-            keys += [self._keys.entries(topic), self._keys.members(group)]
-            self._run(self._change_script, keys, args)
+            self._run(
+                self._change_script, [keys.meta(topic), keys.entries(topic), keys.members(group)], changing
+            )
             return None
-        keys += [self._keys.log(topic), self._keys.entries(topic)]
-        keys += [self._keys.meta(group), self._keys.log(group), self._keys.members(group)]
-        answer = self._run(self._change_script, keys, args)
-        return None if answer is None else position_in(answer)
+        own = [keys.meta(topic), keys.log(topic), keys.entries(topic)]
+        of_group = [keys.meta(group), keys.log(group), keys.members(group)]
+        answer = self._run(self._change_script, own if self._servers.one_slot else own + of_group, changing)
+        if answer is None:
+            return None
+        if self._servers.one_slot:
+            self._run(scripts.PUBLISH_TO_GROUP, of_group, args + listing)
+        return position_in(answer)
 
     def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, which is sent only where the server does not know it yet."""
         try:
-            return self._send("EVALSHA", _digest(script), len(keys), *keys, *args)
+            return self._servers.send("EVALSHA", _digest(script), len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
-            return self._send("EVAL", script, len(keys), *keys, *args)
+            return self._servers.send("EVAL", script, len(keys), *keys, *args)
 
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._errors(ConnectionLost, "did not answer"):
@@ -113,30 +112,35 @@ class RedisBackend:
 
     def states(self, topic: str) -> list[TopicState]:
         with self._errors(ConnectionLost, "did not answer"):
-            return states_of(self._run(scripts.READ_STATES, [], [self._keys.prefix, topic.encode()])[1])
+            read = self._read_states(topic)
+            if self._servers.one_slot:
+                for member in read[2]:
+                    read[1].extend(self._read_states(member.decode())[1])
+            return states_of(read[1])
+
+    def _read_states(self, topic: str) -> Any:
+        args = [self._keys.prefix, topic.encode(), int(not self._servers.one_slot)]
+        return self._run(scripts.READ_STATES, [self._keys.meta(topic)], args)
 
     def ping(self) -> None:
         with self._errors(ConnectionLost, "did not answer"):
-            self._client.ping()
+            self._servers.send("PING")
 
     def open_reader(self) -> RedisReader:
-        connection = self._pool.connection_class(**{**self._pool.connection_kwargs, "protocol": 3})
         with self._errors(ConnectionLost, "cannot be reached"):
-            connection.connect()
-        link = Link(connection, self._timeout)
-        return RedisReader([link], lambda topic: link, self._keys, sharded=self._sharded, logged=self.replays)
+            self._servers.refresh()
+        return RedisReader(self._servers, self._keys, sharded=self._sharded, logged=self.replays)
 
     def close(self) -> None:
-        self._client.close()
-        self._pool.disconnect()
+        self._servers.close()
 
     @contextmanager
     def _errors(self, kind: type[BridgeError], what: str) -> Iterator[None]:
         """Translate the driver's errors."""
         try:
             yield
-        except redis.RedisError as error:
-            raise kind(f"{self._address} {what}: {error}") from error
+        except ERRORS as error:
+            raise kind(f"{self._servers.address} {what}: {error}") from error
 
 
 @cache

@@ -30,7 +30,7 @@ class Awaited:
 
     __slots__ = ("purpose", "topic")
 
-    def __init__(self, purpose: str, topic: str) -> None:
+    def __init__(self, purpose: object, topic: str) -> None:
         self.purpose = purpose
         self.topic = topic
 
@@ -49,7 +49,7 @@ class Link:
         self._heard_at = time.monotonic()
         self._probed_at: float | None = None
 
-    def send(self, purpose: str, topic: str, *command: str | bytes | int) -> Awaited:
+    def send(self, purpose: object, topic: str, *command: str | bytes | int) -> Awaited:
         """Queue a command; its answer will find what is returned at the left end of `awaited`."""
         awaited = Awaited(purpose, topic)
         self.awaited.append(awaited)

@@ -3,7 +3,7 @@
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import hiredis
@@ -11,6 +11,7 @@ import hiredis
 from bridge.backends.redis.keys import Keys, position_of, states_of
 from bridge.backends.redis.link import Awaited, Link, RefusedReply
 from bridge.backends.redis.scripts import READ_HISTORY, READ_STATES
+from bridge.backends.redis.servers import Servers
 from bridge.channel import Message
 from bridge.errors import ConnectionLost
 from bridge.ports import Attached, Event, History, Refused, Seen, States
@@ -24,19 +25,11 @@ PAGE = 200
 
 
 class RedisReader:
-    """Reads through the links it is given; `link_for` says which of them has a topic."""
+    """Reads through one link to each node that has a topic."""
 
-    def __init__(
-        self,
-        links: Iterable[Link],
-        link_for: Callable[[str], Link],
-        keys: Keys,
-        *,
-        sharded: bool,
-        logged: bool,
-    ) -> None:
-        self._links = {link.socket: link for link in links}
-        self._link_for = link_for
+    def __init__(self, servers: Servers, keys: Keys, *, sharded: bool, logged: bool) -> None:
+        self._servers = servers
+        self._links: dict[Hashable, Link] = {}
         self._keys = keys
         self._letter = "S" if sharded else ""
         self._logged = logged
@@ -48,8 +41,17 @@ class RedisReader:
         self._wake.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, selectors.EVENT_READ)
-        for link in self._links.values():
-            self._selector.register(link.socket, selectors.EVENT_READ, link)
+        if not servers.one_slot:
+            self._open(servers.locate(b""))
+
+    def _open(self, node: Hashable) -> Link:
+        link = self._links[node] = self._servers.open_link(node)
+        self._selector.register(link.socket, selectors.EVENT_READ, link)
+        return link
+
+    def _link_for(self, topic: str) -> Link:
+        node = self._servers.locate(self._keys.meta(topic))
+        return self._links.get(node) or self._open(node)
 
     def attach(self, topic: str) -> None:
         channel = self._keys.channel(topic)
@@ -67,8 +69,15 @@ class RedisReader:
         self._link_for(topic).send("UNSUBSCRIBE", topic, f"{self._letter}UNSUBSCRIBE", channel)
 
     def request_state(self, topic: str) -> None:
-        command = ("EVAL", READ_STATES, 0, self._keys.prefix, topic.encode())
-        self._link_for(topic).send("STATE", topic, *command)
+        self._ask_state(topic, topic, None)
+
+    def _ask_state(self, topic: str, member: str, gathered: "_Gathered | None") -> None:
+        """Ask for the state of `topic`, or of a member of that group for which the state is gathered."""
+        if gathered is not None:
+            gathered.missing += 1
+        args = (self._keys.prefix, member.encode(), int(not self._servers.one_slot))
+        link = self._link_for(member)
+        link.send(gathered or "STATE", topic, "EVAL", READ_STATES, 1, self._keys.meta(member), *args)
 
     def request_history(self, topic: str, start: Position) -> None:
         first = b"-" if start.number < 0 else b"%d-%d" % (start.mark, start.number)
@@ -97,7 +106,7 @@ class RedisReader:
 
     def _patience(self) -> float:
         """Return the seconds until something is due."""
-        due = min(link.until_probe() for link in self._links.values())
+        due = min((link.until_probe() for link in self._links.values()), default=COMPARE_EVERY)
         return min(due, max(0.0, self._compare_at - time.monotonic())) if self._logged else due
 
     def _look_after(self) -> None:
@@ -151,7 +160,8 @@ class RedisReader:
     def _answered(self, awaited: Awaited, answer: Any, events: list[Event]) -> None:
         topic = awaited.topic
         if isinstance(answer, RefusedReply):
-            if awaited.purpose != "SUBSCRIBE" or str(answer).startswith("MOVED"):
+            # A cluster has changed, or the server will not answer at all: begin anew.
+            if awaited.purpose != "SUBSCRIBE" or str(answer).startswith(("MOVED", "CLUSTERDOWN")):
                 raise ConnectionLost(f"the server refused to answer: {answer}")
             self._attaching.pop(topic, None)
             events.append(Refused(topic, str(answer)))
@@ -162,8 +172,21 @@ class RedisReader:
         elif awaited.purpose == "HISTORY":
             events.append(_history(topic, *answer))
         elif awaited.purpose == "STATE":
-            head, rows = answer
-            events.append(States(topic, states_of(rows), position_of(head) if self._logged else None))
+            head, rows, members = answer
+            gathered = _Gathered(position_of(head) if self._logged else None, rows)
+            # In a cluster the members of a group are on other nodes.
+            for member in members if self._servers.one_slot else ():
+                self._ask_state(topic, member.decode(), gathered)
+            self._complete(topic, gathered, events)
+        elif isinstance(awaited.purpose, _Gathered):
+            awaited.purpose.missing -= 1
+            awaited.purpose.rows += answer[1]
+            self._complete(topic, awaited.purpose, events)
+
+    def _complete(self, topic: str, gathered: "_Gathered", events: list[Event]) -> None:
+        """Hand on a state if all of it has come."""
+        if gathered.missing == 0:
+            events.append(States(topic, states_of(gathered.rows), gathered.position))
 
     def wake(self) -> None:
         try:
@@ -179,6 +202,15 @@ class RedisReader:
             link.close()
         self._woken.close()
         self._wake.close()
+
+
+class _Gathered:
+    """The states of a group, as far as they have come."""
+
+    def __init__(self, position: Position | None, rows: list[Any]) -> None:
+        self.position = position
+        self.rows = rows
+        self.missing = 0
 
 
 def messages_of(topic: str, epoch: bytes | None, entries: Sequence[Any]) -> list[Message]:

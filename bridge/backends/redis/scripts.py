@@ -92,6 +92,13 @@ end
 return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
 """
 
+# Where the group is in another slot. KEYS of the group: meta, log, members. ARGV as PUBLISH_CHANGE.
+PUBLISH_TO_GROUP = f"""{_APPEND}{_FIND}{_ENLIST}
+if ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4]) then return false end
+enlist(KEYS[3], ARGV[10], ARGV[7], ARGV[11])
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[9], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+"""
+
 # Where no messages are kept. KEYS meta, entries, members. ARGV as PUBLISH_CHANGE.
 SEND_CHANGE = f"""{_CHANGE}{_ENLIST}
 local taken = change(KEYS[1], KEYS[2], ARGV[3], ARGV[7], ARGV[12], ARGV[13], ARGV[14], ARGV[15], 16)
@@ -113,7 +120,7 @@ READ_LAST = """
 return {redis.call('HGET', KEYS[1], 'epoch'), redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[1])}
 """
 
-# ARGV prefix, topic.
+# KEYS meta. ARGV prefix, topic, 1 to read the members too. Answers where the topic is, states, members.
 READ_STATES = """
 local prefix, topic = ARGV[1] .. '{t:', ARGV[2]
 local found = {}
@@ -123,9 +130,10 @@ local function add(name)
     found[#found + 1] = {name, fields, redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1)}
   end
 end
+local members = redis.call('ZREVRANGE', prefix .. topic .. '}:members', 0, -1)
 add(topic)
-for _, name in ipairs(redis.call('ZREVRANGE', prefix .. topic .. '}:members', 0, -1)) do add(name) end
-return {redis.call('HMGET', prefix .. topic .. '}:meta', 'epoch', 'number', 'mark'), found}
+for _, name in ipairs(ARGV[3] == '1' and members or {}) do add(name) end
+return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'), found, members}
 """
 
 # KEYS durable, meta. ARGV name, seconds. Makes a new reader's place where the topic is now.

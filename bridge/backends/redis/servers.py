@@ -1,0 +1,128 @@
+"""Where commands go: one server, the primary that Sentinel names, or the nodes of a cluster.
+
+Nothing is opened before the first command. What failed is not tried again here: only the caller knows how to
+ask again without doing twice.
+"""
+
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import redis
+from redis.cluster import ClusterNode, RedisCluster
+
+from bridge.backends.redis.link import Link
+from bridge.errors import ConnectionLost
+
+ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
+"""What the driver raises; a part of its errors for clusters have a root of their own."""
+
+
+class Servers(Protocol):
+    """Commands in, answers out; and the connections for reading."""
+
+    address: str
+    one_slot: bool
+    """Whether the keys of a script must belong to one topic."""
+
+    def send(self, *command: Any) -> Any:
+        """Send a command and return its answer."""
+        ...
+
+    def refresh(self) -> None:
+        """Forget who was responsible for what: it may have changed."""
+        ...
+
+    def locate(self, key: bytes) -> Hashable:
+        """Return the name of the node that has `key`."""
+        ...
+
+    def open_link(self, node: Hashable) -> Link:
+        """Open a reading connection to a node. Raises `ConnectionLost`."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection but those for reading."""
+        ...
+
+
+class OneServer:
+    """A server, or the one that is the primary now."""
+
+    one_slot = False
+
+    def __init__(self, pool: redis.ConnectionPool, address: str, timeout: float) -> None:
+        self.address = address
+        self._pool = pool
+        self._timeout = timeout
+        self._client = redis.Redis(connection_pool=pool)
+        self.send: Any = self._client.execute_command
+
+    def refresh(self) -> None:
+        """Each new connection asks who is the primary."""
+
+    def locate(self, key: bytes) -> Hashable:
+        return self.address
+
+    def open_link(self, node: Hashable) -> Link:
+        return _link(self._pool, self.address, self._timeout)
+
+    def close(self) -> None:
+        self._client.close()
+        self._pool.disconnect()
+
+
+class Cluster:
+    """The primaries of a cluster."""
+
+    one_slot = True
+
+    def __init__(
+        self, hosts: Sequence[tuple[str, int]], parameters: Mapping[str, Any], timeout: float
+    ) -> None:
+        self.address = "the cluster of " + ", ".join(f"{host}:{port}" for host, port in hosts)
+        self._hosts = hosts
+        self._parameters = parameters
+        self._timeout = timeout
+        self._lock = threading.Lock()  # Guards the making of _client.
+        self._client: Any = None
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                nodes = [ClusterNode(host, port) for host, port in self._hosts]  # type: ignore[no-untyped-call]
+                self._client = RedisCluster(startup_nodes=nodes, **self._parameters)
+            return self._client
+
+    def send(self, *command: Any) -> Any:
+        return self._connected().execute_command(*command)
+
+    def refresh(self) -> None:
+        self._connected().nodes_manager.initialize()
+
+    def locate(self, key: bytes) -> Hashable:
+        client = self._connected()
+        return str(client.nodes_manager.get_node_from_slot(client.keyslot(key)).name)
+
+    def open_link(self, node: Hashable) -> Link:
+        client = self._connected()
+        found = client.get_node(node_name=node)
+        if found is None:
+            raise ConnectionLost(f"{node} has left the cluster")
+        pool = client.get_redis_connection(found).connection_pool
+        return _link(pool, str(node), self._timeout)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+
+def _link(pool: redis.ConnectionPool, address: str, timeout: float) -> Link:
+    connection = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+    try:
+        connection.connect()
+    except redis.RedisError as error:
+        raise ConnectionLost(f"{address} cannot be reached: {error}") from error
+    return Link(connection, timeout)
