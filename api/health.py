@@ -40,7 +40,9 @@ def readyz() -> Response:
     down = [name for name, reachable in checks.items() if not reachable]
     if down:
         return problem(503, f"Not reachable: {', '.join(down)}.", unreachable=down)
-    return jsonify(status="ok", reachable=list(checks))
+    plain = bridge.why_plain()
+    streams = "taken over" if plain is None else f"a thread or greenlet each: {plain}"
+    return jsonify(status="ok", reachable=list(checks), streams=streams)
 
 
 @blueprint.get("/metrics")

@@ -10,7 +10,7 @@ from typing import Any, Self
 from bridge.backends import open_backend
 from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
-from bridge.hub import Hub
+from bridge.hub import Hub, Member
 from bridge.ports import Backend
 from bridge.position import Position, parse
 from bridge.state import Change, Retention, TopicState
@@ -186,6 +186,18 @@ class Channel:
     def replays(self) -> bool:
         """Whether the backend keeps messages."""
         return self._backend.replays
+
+    def join(self, member: Member, after: Mapping[str, Position] | None) -> None:
+        """Have `member` read its topics, each after the place given for it, until it leaves."""
+        self._hub.join(member, after)
+
+    def leave(self, member: Member) -> None:
+        """`member` reads no more."""
+        self._hub.discard(member)
+
+    def has_room(self, member: Member) -> None:
+        """`member`, which had no room for history, has some again."""
+        self._hub.has_room(member)
 
     def watch(self, topics: Iterable[str], after: Mapping[str, Position] | None = None) -> QueuedSubscription:
         """Open one subscription to several topics without waiting for it.

@@ -11,7 +11,8 @@ from werkzeug.exceptions import Forbidden
 from bridge import events
 from bridge.connect import Channel, connect
 from bridge.errors import ConfigurationError
-from bridge.viewers import Viewers, start_at
+from bridge.script import start_at
+from bridge.viewers import Viewers
 
 logger = logging.getLogger("bridge.flask")
 
@@ -23,7 +24,7 @@ HEADERS = {
 
 # From the app's configuration to the options of `connect`.
 _OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS", "RETENTION_MESSAGES")
-_OWN_KEYS = ("URL", "PUBLIC", "HEARTBEAT")
+_OWN_KEYS = ("URL", "PUBLIC", "HEARTBEAT", "VIEWER_BACKLOG")
 
 Authorize = Callable[[str], Any]
 _F = TypeVar("_F", bound=Authorize)
@@ -65,10 +66,15 @@ class Bridge:
         heartbeat = given.get("HEARTBEAT", 15.0)
         if not isinstance(heartbeat, int | float) or heartbeat <= 0:
             raise ConfigurationError(f"BRIDGE_HEARTBEAT must be seconds above zero, not {heartbeat!r}")
+        backlog = given.get("VIEWER_BACKLOG", 1024 * 1024)
+        if not isinstance(backlog, int) or backlog <= 0:
+            raise ConfigurationError(f"BRIDGE_VIEWER_BACKLOG must be bytes above zero, not {backlog!r}")
         options = {key.lower(): given[key] for key in _OPTIONS if key in given}
         channel = connect(given["URL"], **options)
         app.extensions["bridge"] = _State(
-            channel, Viewers(channel, heartbeat=float(heartbeat)), given.get("PUBLIC") is True
+            channel,
+            Viewers(channel, heartbeat=float(heartbeat), backlog=backlog),
+            given.get("PUBLIC") is True,
         )
 
     def authorize(self, may_read: _F) -> _F:
@@ -100,7 +106,7 @@ class Bridge:
         start = start_at(cursor, topics)
         if start.ended.issuperset(topics):
             return Response(status=204)
-        body = () if request.method == "HEAD" else state.viewers.add(topics, start)
+        body = () if request.method == "HEAD" else state.viewers.stream(request.environ, topics, start)
         return Response(body, headers=HEADERS, direct_passthrough=True)
 
     def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -128,10 +134,13 @@ class Bridge:
         """Return what this process counts, by name."""
         state = self._state()
         return {
-            "viewers": len(state.viewers.open),
-            "viewers_opened": state.viewers.opened,
+            **state.viewers.stats(),
             **state.channel.stats(),
         }
+
+    def why_plain(self) -> str | None:
+        """Return why a stream of this process had to keep its thread or greenlet, `None` if none had to."""
+        return self._state().viewers.refusal
 
     @property
     def channel(self) -> Channel:

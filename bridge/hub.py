@@ -10,13 +10,13 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, Protocol, cast
 
 from bridge.channel import Message
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
 from bridge.fork import reset_in_child
 from bridge.line import Delivery, Line
-from bridge.ports import Attached, Backend, Event, History, Reader, Refused, Seen, States
+from bridge.ports import Attached, Backend, Event, History, Item, Reader, Refused, Seen, States
 from bridge.position import Position
 from bridge.subscription import QueuedSubscription
 
@@ -34,6 +34,28 @@ def backoff(attempt: int) -> float:
     """
     longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt, 16))
     return random.uniform(FIRST_DELAY, max(FIRST_DELAY, longest))
+
+
+class Member(Protocol):
+    """Who reads through the hub, beside subscriptions: many at a time are given what there is."""
+
+    topics: frozenset[str]
+    stateful: bool
+
+    @property
+    def post(self) -> Callable[[Sequence[Any], Sequence[Item]], None]:
+        """Takes members and the items for them. Must not block."""
+        ...
+
+    def establish(self, topic: str) -> None: ...
+
+    def room(self, wanted: int) -> int: ...
+
+    def fail(self, reason: SubscriptionClosed) -> None:
+        """Nothing more will come."""
+        ...
+
+    def reset_after_fork(self) -> None: ...
 
 
 class Hub:
@@ -66,14 +88,14 @@ class Hub:
             self._stop.set()
         if reader is not None:
             reader.close()
-        for subscription in _readers(lines):
-            subscription.reset_after_fork()
+        for member in _members(lines):
+            member.reset_after_fork()
 
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open."""
         with self._lock:
-            return len(_readers(self._lines))
+            return len(_members(self._lines))
 
     def open(
         self,
@@ -87,47 +109,54 @@ class Hub:
         subscription = QueuedSubscription(
             topics, self, queue_size=self._queue_size, stateful=stateful, acknowledge=acknowledge
         )
+        self.join(subscription, after)
+        return subscription
+
+    def join(self, member: Member | QueuedSubscription, after: Mapping[str, Position] | None) -> None:
+        """Add a reader to its topics, in each after the place given for it."""
         with self._lock:
             if self._stop.is_set():
                 raise SubscriptionClosed("the channel is closed; connect again")
-            for name in subscription.topics:
+            for name in member.topics:
                 line = self._lines.get(name) or self._lines.setdefault(name, Line(name))
-                if line.join(subscription, (after or {}).get(name)):
+                if line.join(member, (after or {}).get(name)):
                     self._inbox.append(name)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bridge-hub", daemon=True)
                 self._thread.start()
             self._wake()
-        return subscription
 
     def close(self) -> None:
         """Close every subscription and the reading connection."""
         with self._lock:
             self._stop.set()
-            subscriptions = _readers(self._lines)
+            members = _members(self._lines)
             thread = self._thread
             self._wake()
-        for subscription in subscriptions:
-            subscription.close()
+        for member in members:
+            if isinstance(member, QueuedSubscription):
+                member.close()
+            else:
+                member.fail(SubscriptionClosed("the channel is closed"))
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)
 
-    def discard(self, subscription: QueuedSubscription) -> None:
+    def discard(self, member: Member | QueuedSubscription) -> None:
         with self._lock:
-            for name in subscription.topics:
+            for name in member.topics:
                 line = self._lines.get(name)
                 if line is not None:
-                    line.leave(subscription)
+                    line.leave(member)
                     if not line.readers():
                         self._inbox.append(name)
             self._wake()
 
-    def has_room(self, subscription: QueuedSubscription) -> None:
+    def has_room(self, member: Member | QueuedSubscription) -> None:
         with self._lock:
-            for name in subscription.topics:
+            for name in member.topics:
                 line = self._lines.get(name)
                 if line is not None:
-                    line.has_room(subscription)
+                    line.has_room(member)
                     self._inbox.append(name)
             self._wake()
 
@@ -234,15 +263,15 @@ class Hub:
         with self._lock:
             if not self._mine():
                 return
-            subscriptions = _readers(self._lines)
+            members = _members(self._lines)
             self._lines.clear()
             self._asked.clear()
             self._reader = self._thread = None
         logger.error("the hub ended; the next subscribe starts another", exc_info=error)
         reason = ConnectionLost(f"the hub that read the backend ended: {error!r}")
         reason.__cause__ = error
-        for subscription in subscriptions:
-            subscription.fail(reason)
+        for member in members:
+            member.fail(reason)
 
     def _dispatch(self, events: Sequence[Event]) -> None:
         """Hand on `events` in order, the messages of a topic in one go."""
@@ -287,13 +316,21 @@ class Hub:
 
     def _hand_out(self, deliveries: Iterable[Delivery]) -> None:
         for readers, given in deliveries:
-            for reader in readers:
-                subscription = cast(QueuedSubscription, reader)
-                if isinstance(given, PositionLost):
-                    subscription.fail(given)
-                elif not subscription.deliver(given):
-                    self.slow_consumers += 1
-                    self.discard(subscription)
+            members = cast(Sequence[Member | QueuedSubscription], readers)
+            if isinstance(given, PositionLost):
+                for member in members:
+                    member.fail(given)
+                continue
+            crowds: dict[Callable[..., None], list[Member]] = {}
+            for member in members:
+                if isinstance(member, QueuedSubscription):
+                    if not member.deliver(given):
+                        self.slow_consumers += 1
+                        self.discard(member)
+                else:
+                    crowds.setdefault(member.post, []).append(member)
+            for post, crowd in crowds.items():
+                post(crowd, given)
 
     def _refused(self, refused: Refused) -> None:
         with self._lock:
@@ -301,9 +338,9 @@ class Hub:
             self._asked.discard(refused.topic)
         reason = ConnectionLost(f"the backend refuses to let us read {refused.topic!r}: {refused.error}")
         logger.error("%s", reason)
-        for subscription in _readers({refused.topic: line} if line else {}):
-            subscription.fail(reason)
+        for member in _members({refused.topic: line} if line else {}):
+            member.fail(reason)
 
 
-def _readers(lines: Mapping[str, Line]) -> set[QueuedSubscription]:
-    return {cast(QueuedSubscription, reader) for line in lines.values() for reader in line.readers()}
+def _members(lines: Mapping[str, Line]) -> set[Member | QueuedSubscription]:
+    return {cast(Member | QueuedSubscription, reader) for line in lines.values() for reader in line.readers()}

@@ -33,8 +33,8 @@ class Reader(Protocol):
     stateful: bool
     """It begins with the state of its topics, and begins again with it if its position is lost."""
 
-    def establish(self, topic: str) -> bool:
-        """Note that it misses nothing of `topic` from now on; return whether for the first time."""
+    def establish(self, topic: str) -> None:
+        """Note that it misses nothing of `topic` from now on."""
         ...
 
     def room(self, wanted: int) -> int:

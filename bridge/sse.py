@@ -10,6 +10,9 @@ HEARTBEAT = b":\n"
 No empty line follows it, nor the retry field: some decoders take one for an event without data.
 """
 
+RETRY_SECONDS = 2.0
+"""About how long a browser waits before it reconnects."""
+
 
 def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
     """Return one event. `data` is split in lines at CR LF, CR and LF only; nothing else of it changes.

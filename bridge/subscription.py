@@ -139,15 +139,12 @@ class QueuedSubscription:
 
     # What follows is called by the hub.
 
-    def establish(self, topic: str) -> bool:
-        """Note that it misses nothing of `topic` from now on; return whether for the first time."""
+    def establish(self, topic: str) -> None:
+        """Note that it misses nothing of `topic` from now on."""
         with self._changed:
-            if topic not in self._awaited:
-                return False
-            self._awaited.discard(topic)
-            if not self._awaited:
+            if topic in self._awaited:
+                self._awaited.discard(topic)
                 self._changed.notify_all()
-            return True
 
     def room(self, wanted: int) -> int:
         """How many of `wanted` items fit; if not all, the owner hears of it when the queue has emptied."""

@@ -1,199 +1,106 @@
-"""A viewer: one open browser stream. From a subscription to the text that goes to the socket."""
+"""Browser streams: from the response of a WSGI application to a viewer that the loop serves.
 
-import itertools
+As soon as the head is out, the connection is taken over from the server and given to the loop, and the
+request is over: no thread, no greenlet a viewer. Where that cannot be, the response goes on and takes from
+its viewer what the loop puts there.
+"""
+
+import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from bridge import events, sse
-from bridge.channel import Gap, Message
+from bridge import sse
 from bridge.connect import Channel
 from bridge.errors import SubscriptionClosed
-from bridge.ports import Item, States
-from bridge.position import BEGINNING, Position, parse
-from bridge.subscription import QueuedSubscription
+from bridge.handover import Handover
+from bridge.loop import Loop
+from bridge.script import Script, Start
+from bridge.viewer import Viewer
 
-RETRY_SECONDS = 2.0
-"""About how long a browser waits before it reconnects."""
+logger = logging.getLogger("bridge.viewers")
 
 FIRST_BYTE_WITHIN = 1.0
 """Seconds the first byte is held back for the subscription, so that an open stream misses nothing."""
 
-_ENDED = "end"
-_ANEW = ""
 
+class Stream:
+    """A stream as a WSGI iterable. It begins, and subscribes, when the server asks for the first chunk."""
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a stream begins: what the cursor of a viewer says of each topic."""
-
-    after: Mapping[str, Position] = field(default_factory=dict)
-    """The topics that go on after a message; the others begin with their state."""
-    ended: frozenset[str] = frozenset()
-    """The tasks whose end the viewer has seen."""
-    lost: bool = False
-    """The cursor is none of this stream's."""
-
-
-def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
-    """Read the cursor of a stream of `topics`: for each, with commas between, an id, `end` or nothing.
-
-    `BEGINNING` stands for all of them. Nothing means: begin with the state.
-    """
-    if not cursor:
-        return Start()
-    words = cursor.split(",", len(topics))
-    if words == [BEGINNING]:
-        words *= len(topics)
-    if len(words) != len(topics):
-        return Start(lost=True)
-    by_topic = dict(zip(topics, words, strict=True))
-    try:
-        after = {topic: parse(word) for topic, word in by_topic.items() if word not in (_ENDED, _ANEW)}
-    except ValueError:
-        return Start(lost=True)
-    tasks = (topic for topic in topics if events.task_of(topic) is not None)
-    return Start(after, frozenset(topic for topic in tasks if by_topic[topic] == _ENDED))
-
-
-class Viewers:
-    """The streams that this process has open."""
-
-    def __init__(self, channel: Channel, *, heartbeat: float) -> None:
-        self.channel = channel
-        self.heartbeat = heartbeat
-        self.open: set[Viewer] = set()
-        self.opened = 0
-
-    def add(self, topics: Sequence[str], start: Start) -> "Viewer":
-        """Return a new stream of `topics`, for a WSGI server to iterate over and to close."""
-        return Viewer(self, topics, start)
-
-
-class Viewer:
-    """One stream as a WSGI iterable. It subscribes when iteration begins, not before."""
-
-    def __init__(self, viewers: Viewers, topics: Sequence[str], start: Start) -> None:
+    def __init__(
+        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Start
+    ) -> None:
         self._viewers = viewers
-        self._script = Script(topics, start, with_ids=viewers.channel.replays)
-        self._after = start.after if viewers.channel.replays else None
-        self._subscription: QueuedSubscription | None = None
-        self._frames = self._stream()
+        self._topics = topics
+        self._start = start
+        self._viewer: Viewer | None = None
+        self._handover = Handover(environ)
+        self._chunks = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        try:
-            return next(self._frames)
-        except BaseException:
-            self.close()
-            raise
+        return next(self._chunks)
 
     def close(self) -> None:
-        """Leave the topics. The server calls it when the viewer has gone; any thread may."""
-        if self._subscription is not None:
-            self._subscription.close()
-            self._viewers.open.discard(self)
+        """The server is done with the response: its viewer has gone, or its connection was taken over."""
+        viewer, self._viewer = self._viewer, None
+        self._handover.close()
+        if viewer is not None:
+            self._viewers.loop.close(viewer)
 
-    def _stream(self) -> Iterator[bytes]:
-        script = self._script
+    def _run(self) -> Iterator[bytes]:
+        loop = self._viewers.loop
         try:
-            subscription = self._viewers.channel.watch(script.running, self._after)
-            self._subscription = subscription
-            self._viewers.open.add(self)
-            self._viewers.opened += 1
-            established = subscription.wait_established(FIRST_BYTE_WITHIN)
-            yield self._opening(established)
-            while not script.over:
-                items = subscription.take(self._viewers.heartbeat)
-                yield b"".join(itertools.chain.from_iterable(map(script.frames, items))) or sse.HEARTBEAT
+            viewer = self._viewer = loop.open(self._topics, self._start)
         except SubscriptionClosed:
-            return  # the browser comes back with its cursor
+            return  # the app is shutting down
+        established = viewer.wait_established(FIRST_BYTE_WITHIN)
+        yield self._opening(established)
+        taken = yield from self._handover.take(sse.HEARTBEAT)
+        if taken is not None:
+            self._viewer = None
+            loop.adopt(viewer, taken)
+            return
+        self._viewers.note_refusal(self._handover.refusal)
+        while not (viewer.gone or (viewer.over and not viewer.pending)):
+            yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
 
     def _opening(self, established: bool) -> bytes:
-        retry = sse.retry(RETRY_SECONDS * random.uniform(0.75, 1.25))
+        retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
         waiting = b"" if established else sse.comment("waiting for the backend")
-        return retry + waiting + b"".join(self._script.opening())
+        opening = Script(self._topics, self._start, with_ids=self._viewers.channel.replays).opening()
+        return retry + waiting + b"".join(opening)
 
 
-class Script:
-    """What the viewers of some topics see, item by item: snapshots, events, and each task's end. No I/O.
+class Viewers:
+    """The streams that this process has open."""
 
-    The id of each event is the cursor of the whole stream, so that one `Last-Event-ID` resumes every topic.
-    """
+    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int) -> None:
+        self.channel = channel
+        self.heartbeat = heartbeat
+        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog)
+        self.refusal: str | None = None
 
-    def __init__(self, topics: Sequence[str], start: Start, *, with_ids: bool) -> None:
-        self._topics = topics
-        self._with_ids = with_ids
-        self._lost = start.lost and with_ids
-        self._words = {topic: str(start.after.get(topic, _ANEW)) for topic in topics}
-        self._words.update(dict.fromkeys(start.ended, _ENDED))
-        self.running = set(topics) - start.ended
+    def stream(self, environ: dict[str, Any], topics: Sequence[str], start: Start) -> Stream:
+        """Return a new stream of `topics`, for a WSGI server to iterate over and to close."""
+        return Stream(self, environ, topics, start)
 
-    @property
-    def over(self) -> bool:
-        """Whether every topic was a task that has ended."""
-        return not self.running
+    def note_refusal(self, refusal: str | None) -> None:
+        """Say once that streams occupy a thread or a greenlet each, and why."""
+        if self.refusal is None:
+            self.refusal = refusal or "unknown"
+            logger.warning(
+                "connections cannot be taken over, so each stream keeps a thread or greenlet: %s",
+                self.refusal,
+            )
 
-    def opening(self) -> Iterator[bytes]:
-        """Yield what stands before everything else."""
-        for topic in self._topics if self._lost else ():
-            yield _frame(events.reset(topic))
-
-    def frames(self, item: Item) -> Iterator[bytes]:
-        """Yield the text that `item` amounts to."""
-        if item.topic not in self.running:
-            return
-        if isinstance(item, States):
-            yield from self._snapshots(item)
-        elif isinstance(item, Gap):
-            yield _frame(events.reset(item.topic))
-        else:
-            yield from self._message(item)
-
-    def _snapshots(self, read: States) -> Iterator[bytes]:
-        topic = read.topic
-        own = events.task_of(topic)
-        by_task = {events.task_of(state.topic): state for state in reversed(read.states)}
-        tasks = [task for task in by_task if task is not None] if own is None else [own]
-        snapshots = [events.snapshot(by_task.get(name), name) for name in tasks]
-        # Until the last of them the viewer has not seen the state that the position belongs to.
-        for snapshot in snapshots[:-1]:
-            yield _frame(snapshot)
-        self._words[topic] = _ANEW if read.position is None else str(read.position)
-        for snapshot in snapshots[-1:]:
-            yield from self._event(events.encode(snapshot), snapshot, topic)
-
-    def _message(self, message: Message) -> Iterator[bytes]:
-        topic = message.topic
-        event = None
-        if topic == events.FEED or events.task_of(topic) is not None:
-            event = events.decode(message)
-        self._words[topic] = message.id or _ANEW
-        if event is None:
-            yield sse.frame(message, id=self._id())
-        else:
-            yield from self._event(message, event, topic)
-
-    def _event(self, data: bytes, event: Mapping[str, object], topic: str) -> Iterator[bytes]:
-        """Yield an event, and the end that belongs to it if it says that its task has ended."""
-        ends = topic != events.FEED and events.end_of(event)
-        if ends:
-            # Who loses the connection here has not seen the end, and begins anew to see it.
-            self._words[topic] = _ANEW
-        yield sse.frame(data, event=str(event["type"]), id=self._id())
-        if ends:
-            self._words[topic] = _ENDED
-            self.running.discard(topic)
-            yield _frame(events.end(event), id=self._id())
-
-    def _id(self) -> str | None:
-        """The cursor of the stream; without replay only that it is over."""
-        if not self._with_ids and not self.over:
-            return None
-        return ",".join(self._words[topic] for topic in self._topics)
-
-
-def _frame(event: dict[str, object], id: str | None = None) -> bytes:  # noqa: A002
-    return sse.frame(events.encode(event), event=str(event["type"]), id=id)
+    def stats(self) -> dict[str, int]:
+        loop = self.loop
+        return {
+            "viewers": len(loop.viewers),
+            "viewers_opened": loop.opened,
+            "viewers_cut_off": loop.cut_off,
+            "viewers_handed_over": loop.handed_over,
+        }

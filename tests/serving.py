@@ -1,5 +1,6 @@
 """A small Flask app under every server the bridge works with, as real processes."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,10 @@ def create_app() -> Flask:
     @app.get("/stats")
     def stats() -> dict[str, int]:
         return bridge.stats()
+
+    @app.get("/pid")
+    def pid() -> dict[str, int]:
+        return {"parent": os.getppid(), "descriptors": len(os.listdir("/dev/fd"))}  # noqa: PTH208
 
     return app
 

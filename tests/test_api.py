@@ -340,8 +340,13 @@ def test_bridge_away(make_client: MakeClient) -> None:
 
 
 def test_readiness(make_client: MakeClient) -> None:
-    """Ready means bridge and broker can be reached; a broker that is away is named."""
-    assert make_client().get("/readyz").json == {"status": "ok", "reachable": ["bridge", "broker"]}
+    """Ready means bridge and broker can be reached; it says how streams are served; who is away is named."""
+    client = make_client()
+    ready = {"status": "ok", "reachable": ["bridge", "broker"], "streams": "taken over"}
+    assert client.get("/readyz").json == ready
+    started_id = started(client.post("/tasks/narrate", json={"text": "x", "delay": 0}))
+    assert client.get(f"/tasks/{started_id}/events").text
+    assert "does not show its socket" in client.get("/readyz").json["streams"]
     assert problem(make_client(broker=UNREACHABLE).get("/readyz"), 503)["unreachable"] == ["broker"]
 
 

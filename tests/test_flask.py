@@ -146,7 +146,7 @@ def test_the_head_of_a_stream(public: tuple[Flask, Bridge]) -> None:
     head = app.test_client().head("/stream?topic=orders")
     assert (head.status_code, head.headers["Content-Type"]) == (200, headers["Content-Type"])
     with app.app_context():
-        assert (extension.stats()["viewers"], extension.stats()["viewers_opened"]) == (0, 1)
+        eventually(lambda: (extension.stats()["viewers"], extension.stats()["viewers_opened"]) == (0, 1))
 
 
 def test_a_plain_topic_streams_its_payloads_unchanged(public: tuple[Flask, Bridge]) -> None:

@@ -1,0 +1,344 @@
+"""The loop: one thread that sends to every viewer of a process.
+
+Text is made once for all viewers of a topic and sent with one call each, without waiting; what a connection
+does not take at once waits in that viewer's backlog, which is bounded.
+"""
+
+import atexit
+import logging
+import random
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from bridge import sse
+from bridge.connect import Channel
+from bridge.fork import reset_in_child
+from bridge.handover import LAST_CHUNK, Taken, chunk
+from bridge.ports import Item
+from bridge.script import Script, Start
+from bridge.viewer import GRANTED, Viewer
+
+logger = logging.getLogger("bridge.loop")
+
+TICK = 1.0
+"""Seconds between two turns of the wheel that looks after silent viewers."""
+
+STOP_WITHIN = 1.0
+"""Seconds that ending every stream may take when the process ends."""
+
+# The end of the connection goes out in one packet with the last data: else a client that keeps connections
+# might take this one for another request in between.
+_WITH_END = getattr(socket, "MSG_MORE", 0)
+
+
+class _Text(NamedTuple):
+    """What some items amount to."""
+
+    raw: bytes
+    chunked: bytes
+    over: bool
+    """The stream ends with it."""
+    progress: str | None
+    """The topic, if it is nothing but progress, for which newer progress can stand."""
+
+
+class Loop:
+    """Serves the viewers of one channel. Its thread starts with the first of them."""
+
+    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int) -> None:
+        self._channel = channel
+        self._heartbeat = heartbeat
+        self.backlog = backlog
+        self.opened = self.cut_off = self.handed_over = 0
+        self._reset()
+        reset_in_child(self)
+        atexit.register(self.stop)
+
+    def _reset(self) -> None:
+        self.viewers: set[Viewer] = set()
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()  # Guards the starting of the thread.
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._wake: socket.socket | None = None
+        self._woken = False
+        self._selector: Any = None
+        self._now = time.monotonic()
+        # The viewers to look at, by the turn in which it is their time.
+        self._wheel: deque[set[Viewer]] = deque(
+            set() for _ in range(max(1, round(self._heartbeat / TICK)) + 1)
+        )
+        self._rendered: tuple[Sequence[Item], _Text] | None = None
+
+    def reset_after_fork(self) -> None:
+        """The connections are the parent's: only the descriptors are closed here."""
+        viewers, selector = self.viewers, self._selector
+        self._reset()
+        if selector is not None:
+            selector.close()
+        for viewer in viewers:
+            if viewer.socket is not None:
+                viewer.socket.close()
+
+    # Any thread.
+
+    def do(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Have the loop's thread do `work`."""
+        self._inbox.append((work, arguments))
+        if not self._woken:
+            self._woken = True
+            wake = self._wake
+            if wake is not None:
+                with suppress(OSError):  # full: it will wake; closed: nobody is left
+                    wake.send(b"w")
+
+    def post(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
+        """Have `items` sent to `viewers`."""
+        self.do(self._deliver, viewers, items)
+
+    def open(self, topics: Sequence[str], start: Start) -> Viewer:
+        """Begin a stream, which subscribes at once."""
+        self._start()
+        script = Script(topics, start, with_ids=self._channel.replays)
+        # What one topic says is the same for all its viewers, and made once for them.
+        viewer = Viewer(self, frozenset(script.running), script if len(topics) > 1 else None)
+        viewer.over = script.over
+        self.opened += 1
+        self.viewers.add(viewer)
+        self._channel.join(viewer, start.after if self._channel.replays else None)
+        return viewer
+
+    def adopt(self, viewer: Viewer, taken: Taken) -> None:
+        """Serve a viewer through its own connection from now on."""
+        self.handed_over += 1
+        self.do(self._adopt, viewer, taken)
+
+    def close(self, viewer: Viewer) -> None:
+        """Let go of a viewer that was not adopted."""
+        self._channel.leave(viewer)
+        self.viewers.discard(viewer)
+        self.do(self.drop, viewer)
+
+    def stop(self) -> None:
+        """End every stream, with what is on its way, and let the browsers come back at different times."""
+        if self._thread is not None:
+            self.do(self._end_all)
+            self._stopped.wait(STOP_WITHIN)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                woken, self._wake = socket.socketpair()
+                woken.setblocking(False)
+                self._wake.setblocking(False)
+                self._selector = selectors.DefaultSelector()
+                self._selector.register(woken, selectors.EVENT_READ)
+                self._thread = threading.Thread(
+                    target=self._run, args=(woken,), name="bridge-viewers", daemon=True
+                )
+                self._thread.start()
+
+    # Everything below runs in the loop's thread.
+
+    def _run(self, woken: socket.socket) -> None:
+        turn_at = time.monotonic() + TICK
+        selector = self._selector
+        while not self._stopped.is_set():
+            ready = selector.select(max(0.0, turn_at - time.monotonic()) if not self._inbox else 0)
+            self._now = time.monotonic()
+            for key, mask in ready:
+                if key.data is None:
+                    with suppress(BlockingIOError):
+                        woken.recv(4096)
+                    continue
+                if mask & selectors.EVENT_WRITE:
+                    self._flush(key.data)
+                if mask & selectors.EVENT_READ and not key.data.gone:
+                    self._listen(key.data)
+            self._woken = False
+            for _ in range(len(self._inbox)):
+                work, arguments = self._inbox.popleft()
+                try:
+                    work(*arguments)
+                except Exception:
+                    logger.exception("a viewer could not be served")
+            if self._now >= turn_at:
+                turn_at += TICK
+                self._turn()
+
+    def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
+        text = None
+        for viewer in viewers:
+            if viewer.script is not None:
+                self._write(viewer, _render(viewer.script, items))
+            else:
+                if text is None:
+                    text = self._render_for_all(items)
+                self._write(viewer, text)
+            if viewer.granted:
+                viewer.granted = max(0, viewer.granted - len(items))
+                self._tell_of_room(viewer)
+
+    def _render_for_all(self, items: Sequence[Item]) -> _Text:
+        """Make the text of one topic, or take what was made of the same items a moment ago."""
+        if self._rendered is not None:
+            before, text = self._rendered
+            if len(before) == len(items) and before[0] is items[0] and before[-1] is items[-1]:
+                return text
+        text = _render(Script((items[0].topic,), Start(), with_ids=self._channel.replays), items)
+        self._rendered = (items, text)
+        return text
+
+    def _write(self, viewer: Viewer, text: _Text) -> None:
+        if viewer.gone or viewer.over or not text.raw:
+            return
+        if viewer.socket is None:
+            viewer.put(text.raw, text.progress, text.over)
+        else:
+            data = text.chunked if viewer.chunked else text.raw
+            viewer.over = text.over
+            if viewer.pending is not None:
+                viewer.put(data, text.progress)
+            else:
+                self._send(viewer, data, text.progress)
+        if viewer.size > self.backlog:
+            self.cut_off += 1
+            self.drop(viewer)
+
+    def _send(self, viewer: Viewer, data: bytes, progress: str | None = None) -> None:
+        """Send at once to a viewer for whom nothing waits; what does not go out waits."""
+        try:
+            count = viewer.socket.send(data, _WITH_END if viewer.over else 0)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            self.drop(viewer)
+            return
+        viewer.sent_at = self._now
+        if count < len(data):
+            viewer.put(data[count:], None if count else progress)
+            self._selector.modify(viewer.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
+        elif viewer.over:
+            self._finish(viewer)
+
+    def _flush(self, viewer: Viewer) -> None:
+        """Send what waits, in as few writes as it takes."""
+        if viewer.gone or viewer.pending is None:
+            return
+        data = b"".join(entry[0] for entry in viewer.pending)
+        try:
+            count = viewer.socket.send(data, _WITH_END if viewer.over else 0)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.drop(viewer)
+            return
+        viewer.sent_at = self._now
+        if viewer.sent(count):
+            self._selector.modify(viewer.socket, selectors.EVENT_READ, viewer)
+            if viewer.over:
+                self._finish(viewer)
+        self._tell_of_room(viewer)
+
+    def _tell_of_room(self, viewer: Viewer) -> None:
+        if viewer.full and viewer.granted <= GRANTED // 2 and viewer.size <= self.backlog // 4:
+            viewer.full = False
+            self._channel.has_room(viewer)
+
+    def _adopt(self, viewer: Viewer, taken: Taken) -> None:
+        if viewer.gone:
+            taken.socket.close()
+            return
+        viewer.taken_over(taken)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            with suppress(OSError):  # a Unix socket has none
+                taken.socket.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._heartbeat * 2000)
+                )
+        self._selector.register(taken.socket, selectors.EVENT_READ, viewer)
+        self._wheel[-1].add(viewer)
+        data = viewer.unsent()
+        if data:
+            text = _text(data, viewer.over, None)
+            self._send(viewer, text.chunked if viewer.chunked else text.raw)
+
+    def _listen(self, viewer: Viewer) -> None:
+        """Throw away what a viewer sends, and notice that it has gone."""
+        try:
+            if viewer.socket.recv(65536):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset, or timed out
+        self.drop(viewer)
+
+    def _finish(self, viewer: Viewer) -> None:
+        """All is sent: let the client close first, so that nothing of it is cut off by a reset."""
+        self._channel.leave(viewer)
+        with suppress(OSError):  # it has gone already
+            viewer.socket.shutdown(socket.SHUT_WR)
+
+    def drop(self, viewer: Viewer) -> None:
+        """Let go of a viewer."""
+        if viewer.gone:
+            return
+        viewer.leave()
+        self._channel.leave(viewer)
+        self.viewers.discard(viewer)
+        if viewer.socket is not None:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(viewer.socket)
+            viewer.socket.close()
+
+    def _turn(self) -> None:
+        """Look at those whose time it is: a heartbeat to the silent, an end to those who take nothing."""
+        due = self._wheel.popleft()
+        self._wheel.append(set())
+        for viewer in due:
+            if viewer.gone:
+                continue
+            silent = self._now - viewer.sent_at
+            if viewer.over or (viewer.pending is not None and silent >= 2 * self._heartbeat):
+                if silent >= TICK:
+                    self.drop(viewer)
+                    continue
+            elif viewer.pending is None and silent >= self._heartbeat - TICK / 2:
+                self._send(viewer, _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw)
+            wait = max(0.0, self._heartbeat - (self._now - viewer.sent_at))
+            self._wheel[min(len(self._wheel) - 1, int(wait / TICK))].add(viewer)
+
+    def _end_all(self) -> None:
+        for viewer in list(self.viewers):
+            if viewer.socket is None:
+                viewer.put(b"", None, over=True)
+            elif not viewer.over:
+                text = _text(
+                    sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0)) + sse.HEARTBEAT, True, None
+                )
+                self._write(viewer, text)
+        # What could not be sent at once has the rest of the time.
+        deadline = time.monotonic() + STOP_WITHIN / 2
+        while time.monotonic() < deadline and any(v.pending and v.socket for v in self.viewers):
+            for key, mask in self._selector.select(0.05):
+                if key.data is not None and mask & selectors.EVENT_WRITE:
+                    self._flush(key.data)
+        self._stopped.set()
+
+
+def _text(raw: bytes, over: bool, progress: str | None) -> _Text:
+    return _Text(raw, chunk(raw) + (LAST_CHUNK if over else b"") if raw else b"", over, progress)
+
+
+def _render(script: Script, items: Sequence[Item]) -> _Text:
+    raw = b"".join(text for item in items for text in script.frames(item))
+    return _text(raw, script.over, script.mere_progress(items))
+
+
+_HEARTBEAT = _text(sse.HEARTBEAT, False, None)

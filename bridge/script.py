@@ -1,0 +1,135 @@
+"""What viewers see: from what the hub hands out to text, from a cursor to where a stream begins. No I/O."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bridge import events, sse
+from bridge.channel import Gap, Message
+from bridge.ports import Item, States
+from bridge.position import BEGINNING, Position, parse
+
+_ENDED = "end"
+_ANEW = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a stream begins: what the cursor of a viewer says of each topic."""
+
+    after: Mapping[str, Position] = field(default_factory=dict)
+    """The topics that go on after a message; the others begin with their state."""
+    ended: frozenset[str] = frozenset()
+    """The tasks whose end the viewer has seen."""
+    lost: bool = False
+    """The cursor is none of this stream's."""
+
+
+def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
+    """Read the cursor of a stream of `topics`: for each, with commas between, an id, `end` or nothing.
+
+    `BEGINNING` stands for all of them. Nothing means: begin with the state.
+    """
+    if not cursor:
+        return Start()
+    words = cursor.split(",", len(topics))
+    if words == [BEGINNING]:
+        words *= len(topics)
+    if len(words) != len(topics):
+        return Start(lost=True)
+    by_topic = dict(zip(topics, words, strict=True))
+    try:
+        after = {topic: parse(word) for topic, word in by_topic.items() if word not in (_ENDED, _ANEW)}
+    except ValueError:
+        return Start(lost=True)
+    tasks = (topic for topic in topics if events.task_of(topic) is not None)
+    return Start(after, frozenset(topic for topic in tasks if by_topic[topic] == _ENDED))
+
+
+class Script:
+    """What the viewers of some topics see, item by item: snapshots, events, and each task's end. No I/O.
+
+    The id of each event is the cursor of the whole stream, so that one `Last-Event-ID` resumes every topic.
+    """
+
+    def __init__(self, topics: Sequence[str], start: Start, *, with_ids: bool) -> None:
+        self._topics = topics
+        self._with_ids = with_ids
+        self._lost = start.lost and with_ids
+        self._words = {topic: str(start.after.get(topic, _ANEW)) for topic in topics}
+        self._words.update(dict.fromkeys(start.ended, _ENDED))
+        self.running = set(topics) - start.ended
+
+    @property
+    def over(self) -> bool:
+        """Whether every topic was a task that has ended."""
+        return not self.running
+
+    def opening(self) -> Iterator[bytes]:
+        """Yield what stands before everything else."""
+        for topic in self._topics if self._lost else ():
+            yield _frame(events.reset(topic))
+
+    def mere_progress(self, items: Sequence[Item]) -> str | None:
+        """Return the topic if `items`, which have just been told, are nothing but progress of one task."""
+        topic = items[0].topic
+        told = all(
+            isinstance(i, Message) and b'"type":"progress"' in i[:64] and i.topic == topic for i in items
+        )
+        return topic if told and events.task_of(topic) is not None else None
+
+    def frames(self, item: Item) -> Iterator[bytes]:
+        """Yield the text that `item` amounts to."""
+        if item.topic not in self.running:
+            return
+        if isinstance(item, States):
+            yield from self._snapshots(item)
+        elif isinstance(item, Gap):
+            yield _frame(events.reset(item.topic))
+        else:
+            yield from self._message(item)
+
+    def _snapshots(self, read: States) -> Iterator[bytes]:
+        topic = read.topic
+        own = events.task_of(topic)
+        by_task = {events.task_of(state.topic): state for state in reversed(read.states)}
+        tasks = [task for task in by_task if task is not None] if own is None else [own]
+        snapshots = [events.snapshot(by_task.get(name), name) for name in tasks]
+        # Until the last of them the viewer has not seen the state that the position belongs to.
+        for snapshot in snapshots[:-1]:
+            yield _frame(snapshot)
+        self._words[topic] = _ANEW if read.position is None else str(read.position)
+        for snapshot in snapshots[-1:]:
+            yield from self._event(events.encode(snapshot), snapshot, topic)
+
+    def _message(self, message: Message) -> Iterator[bytes]:
+        topic = message.topic
+        event = None
+        if topic == events.FEED or events.task_of(topic) is not None:
+            event = events.decode(message)
+        self._words[topic] = message.id or _ANEW
+        if event is None:
+            yield sse.frame(message, id=self._id())
+        else:
+            yield from self._event(message, event, topic)
+
+    def _event(self, data: bytes, event: Mapping[str, object], topic: str) -> Iterator[bytes]:
+        """Yield an event, and the end that belongs to it if it says that its task has ended."""
+        ends = topic != events.FEED and events.end_of(event)
+        if ends:
+            # Who loses the connection here has not seen the end, and begins anew to see it.
+            self._words[topic] = _ANEW
+        yield sse.frame(data, event=str(event["type"]), id=self._id())
+        if ends:
+            self._words[topic] = _ENDED
+            self.running.discard(topic)
+            yield _frame(events.end(event), id=self._id())
+
+    def _id(self) -> str | None:
+        """The cursor of the stream; without replay only that it is over."""
+        if not self._with_ids and not self.over:
+            return None
+        return ",".join(self._words[topic] for topic in self._topics)
+
+
+def _frame(event: dict[str, object], id: str | None = None) -> bytes:  # noqa: A002
+    return sse.frame(events.encode(event), event=str(event["type"]), id=id)

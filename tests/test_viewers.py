@@ -1,0 +1,210 @@
+"""Viewers whose connections were taken over, as one loop in a real server serves them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+import bridge
+from bridge import events
+from tests.servers import Valkey, eventually
+from tests.serving import serving
+
+SECONDS = 20
+TOPIC = "orders"
+
+
+class Listener:
+    """A browser's connection, as raw as it comes: chunked transfer coding taken off, nothing else."""
+
+    def __init__(self, address: str, topic: str, receive_buffer: int | None = None) -> None:
+        host, port = re.findall(r"//(.*):(\d+)", address)[0]
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(SECONDS)
+        self.socket.connect((host, int(port)))
+        self.socket.sendall(f"GET /stream?topic={topic} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        self.received = b""
+
+    def until(self, word: bytes) -> bytes:
+        """Receive until `word` comes; return all that was received so far."""
+        while word not in self.received:
+            data = self.socket.recv(65536)
+            assert data, f"closed before {word!r}: {self.received[-300:]!r}"
+            self.received += data
+        return self.received
+
+    def rest(self) -> bytes:
+        """Receive until the server closes."""
+        while data := self.socket.recv(65536):
+            self.received += data
+        return self.received
+
+
+@pytest.fixture
+def channel(valkey: Valkey) -> Iterator[Any]:
+    channel = bridge.connect(valkey.url("redis"), namespace=f"viewers {time.monotonic_ns()}")
+    yield channel
+    channel.close()
+
+
+@contextmanager
+def server(valkey: Valkey, channel: Any, kind: str = "gunicorn sync", **settings: str) -> Iterator[str]:
+    namespace = channel._backend._keys.prefix.decode()[:-1]
+    needed = {"BRIDGE_URL": valkey.url("redis"), "BRIDGE_PUBLIC": "true", "BRIDGE_NAMESPACE": namespace}
+    with serving(kind, **{**needed, **settings}) as address:
+        yield address
+
+
+def stats(address: str) -> dict[str, int]:
+    told: dict[str, int] = httpx.get(f"{address}/stats", timeout=SECONDS, trust_env=False).json()
+    return told
+
+
+def say(channel: Any, kind: str, **fields: Any) -> None:
+    channel.publish(bridge.task_topic("t1"), *events.make(kind, "t1", **fields))
+
+
+@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
+def test_one_worker_serves_many_viewers_and_other_requests(valkey: Valkey, channel: Any, kind: str) -> None:
+    """200 streams, all taken over, get every message in order, while the same worker answers other routes."""
+    with server(valkey, channel, kind) as address:
+        listeners = [Listener(address, TOPIC) for _ in range(200)]
+        for listener in listeners:
+            listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 200, SECONDS)
+        for number in range(20):
+            channel.topic(TOPIC).publish(b"message %d." % number)
+            if number % 5 == 0:
+                assert stats(address)["viewers"] == 200
+        for listener in listeners:
+            text = listener.until(b"message 19.")
+            assert re.findall(rb"message (\d+)\.", text) == [b"%d" % number for number in range(20)]
+            listener.socket.close()
+        eventually(lambda: stats(address)["viewers"] == stats(address)["subscriptions"] == 0, SECONDS)
+
+
+def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: Any) -> None:
+    """Over its bounded backlog a viewer is closed and counted; another gets everything in the meantime."""
+    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="200000") as address:
+        stuck, quick = Listener(address, TOPIC, receive_buffer=4096), Listener(address, TOPIC)
+        for listener in (stuck, quick):
+            listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 2, SECONDS)
+        number = 0
+        while not stats(address)["viewers_cut_off"]:
+            assert number < 2000
+            for _ in range(10):
+                number += 1
+                channel.topic(TOPIC).publish(b"<%d>" % number + b"x" * 10_000)
+                quick.until(b"<%d>" % number)
+        assert re.findall(rb"<(\d+)>", quick.received) == [b"%d" % n for n in range(1, number + 1)]
+        assert stats(address)["viewers"] == 1
+        with pytest.raises((AssertionError, ConnectionError)):
+            stuck.until(b"<%d>" % (number + 1))
+
+
+def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any) -> None:
+    """A lagging viewer gets the newest progress instead of all, but every log line, state and the end."""
+    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="100000000") as address:
+        lagging = Listener(address, bridge.task_topic("t1"), receive_buffer=4096)
+        lagging.until(b"event: snapshot")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
+        for number in range(3000):
+            say(channel, "progress", current=number, message="x" * 2000)
+            if number % 100 == 0:
+                say(channel, "log", level="info", message=f"line {number}")
+        say(channel, "state", state="SUCCESS")
+        eventually(lambda: stats(address)["messages_received"] >= 3031, SECONDS)
+        text = lagging.until(b"event: end").decode()
+        assert re.findall(r'"line (\d+)"', text) == [str(number) for number in range(0, 3000, 100)]
+        progress = [int(number) for number in re.findall(r'"current":(\d+)', text)]
+        assert progress == sorted(progress)
+        assert progress[-1] == 2999
+        assert len(progress) < 2500
+
+
+@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: str) -> None:
+    """Within moments of SIGTERM each stream gets what was published, a retry of its own, and its end."""
+    with server(valkey, channel, kind) as address:
+        listeners = [Listener(address, TOPIC) for _ in range(50)]
+        for listener in listeners:
+            listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 50, SECONDS)
+        channel.topic(TOPIC).publish(b"last")
+        listeners[0].until(b"last")
+        worker = httpx.get(f"{address}/pid", trust_env=False).json()["parent"]
+        os.kill(worker, signal.SIGTERM)
+        started = time.monotonic()
+        texts = [listener.rest() for listener in listeners]
+        assert time.monotonic() - started < 3
+        for text in texts:
+            assert b"data: last" in text
+            assert text.endswith(b"0\r\n\r\n")
+        retries = {re.findall(rb"retry: (\d+)", text)[-1] for text in texts}
+        assert len(retries) > 25
+
+
+def test_comings_and_goings_leave_nothing_behind(valkey: Valkey, channel: Any) -> None:
+    """After 1,000 connects and disconnects the server has as many descriptors and topics as before."""
+    with server(valkey, channel) as address:
+        Listener(address, TOPIC).until(b"retry: ")
+        before = httpx.get(f"{address}/pid", trust_env=False).json()["descriptors"]
+        for number in range(20):
+            with ExitStack() as stack:
+                for _ in range(50):
+                    listener = Listener(address, f"topic{number}")
+                    stack.callback(listener.socket.close)
+                    listener.until(b"retry: ")
+        eventually(lambda: stats(address)["subscriptions"] == 0, SECONDS)
+
+        def descriptors() -> int:
+            told: int = httpx.get(f"{address}/pid", trust_env=False).json()["descriptors"]
+            return told
+
+        eventually(lambda: descriptors() <= before, SECONDS)
+        assert stats(address)["viewers_opened"] == 1001
+
+
+def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: Any) -> None:
+    """A stream without messages gets a comment at every heartbeat."""
+    with server(valkey, channel, BRIDGE_HEARTBEAT="1") as address:
+        listener = Listener(address, TOPIC)
+        listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
+        while listener.received.count(b"2\r\n:\n\r\n") < 3:
+            listener.received += listener.socket.recv(4096)
+
+
+def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any) -> None:
+    """What was published while the server was away comes first when the viewer is back with its last id."""
+    with server(valkey, channel) as address:
+        listener = Listener(address, TOPIC)
+        listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
+        channel.topic(TOPIC).publish(b"one")
+        last_id = re.findall(rb"id: (\S+)", listener.until(b"data: one"))[-1].decode()
+    channel.topic(TOPIC).publish(b"two")
+    with (
+        server(valkey, channel) as address,
+        httpx.stream(
+            "GET", f"{address}/stream?topic={TOPIC}", headers={"Last-Event-ID": last_id}, timeout=SECONDS
+        ) as response,
+    ):
+        text = ""
+        for part in response.iter_text():
+            text += part
+            if "two" in text:
+                break
+        assert "one" not in text
+        assert json.dumps(last_id)[1:-1] not in text
