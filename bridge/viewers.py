@@ -66,6 +66,7 @@ class Stream:
         self._viewers.note_refusal(self._handover.refusal)
         while not (viewer.gone or (viewer.over and not viewer.pending)):
             yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
+        loop.close(viewer)
 
     def _opening(self, established: bool) -> bytes:
         retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
