@@ -65,8 +65,8 @@ def connect(
 
 
 def draw_token() -> bytes:
-    """Return bytes by which the backend can tell a message from one that was published before."""
-    return os.urandom(8)
+    """Return hexadecimal digits by which the backend can tell a message from any published before."""
+    return os.urandom(8).hex().encode()
 
 
 def _check_name(name: object, what: str) -> str:

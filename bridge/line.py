@@ -257,11 +257,14 @@ def _is_lost(after: Position, history: History) -> bool:
         return False
     if after.number > history.end.number or (after != ORIGIN and after.epoch != history.end.epoch):
         return True
+    if after.number == history.end.number:
+        return after.mark != history.end.mark
     if not history.messages:
-        return after.number < history.end.number
+        return True
     first, last = _place(history.messages[0]), _place(history.messages[-1])
     if after.number < first.number:
-        return after.number + 1 < first.number or after.mark > first.mark
+        # Just before what is kept it cannot be looked at; still kept, it would be here if it were the same.
+        return after.number + 1 < first.number or after.number >= history.oldest or after.mark > first.mark
     if after.number > last.number:
         return after.mark < last.mark
     return after.mark != _place(history.messages[after.number - first.number]).mark
@@ -316,6 +319,4 @@ class _Tail:
             return False
         first = _place(self.messages[0])
         at = after.number - first.number
-        if at == -1:
-            return after.epoch == first.epoch
         return 0 <= at < len(self.messages) and self.messages[at].position == after

@@ -40,6 +40,8 @@ class History:
     """Where the topic is at this point."""
     complete: bool
     """Whether `messages` goes on up to `end`."""
+    oldest: int
+    """The number of the oldest message that is kept, `end.number + 1` if none is."""
 
 
 @dataclass(frozen=True, slots=True)

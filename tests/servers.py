@@ -177,6 +177,7 @@ class Replicated(Running):
         """Wait until `replica` has become a primary that takes writes."""
         why = f"the replica did not take over:\n{replica.log()}"
         eventually(lambda: not _is_replica(replica) and self.healthy(), FAILOVER_SECONDS, why)
+        replica.command("CONFIG", "SET", "primaryauth", "")
 
     def await_return(self, node: Valkey) -> None:
         """Wait until `node`, once a primary, follows the one that took its place."""
@@ -257,7 +258,8 @@ class _SentinelProcess(Valkey):
         self._file = Path(self.directory) / "sentinel.conf"
         settings = {
             "monitor": f"127.0.0.1 {primary_port} {quorum}",
-            "down-after-milliseconds": "1000",
+            # Sentinel pings every second: with less it fails over again for one answer that is late.
+            "down-after-milliseconds": "2500",
             "failover-timeout": "5000",
         }
         words = ((name, service, value) for name, value in settings.items())

@@ -21,6 +21,7 @@ class Server:
 
     def __init__(self) -> None:
         self.epochs = 0
+        self.used: set[Position] = set()
         self.flush()
 
     def flush(self) -> None:
@@ -29,17 +30,21 @@ class Server:
         self.kept: list[Message] = []
 
     def publish(self) -> Message:
-        self.end = Position(f"{self.epochs:x}", self.end.number + 1, self.end.mark + 2)
+        place = Position(f"{self.epochs:x}", self.end.number + 1, self.end.mark + 1)
+        while place in self.used:
+            place = place._replace(mark=place.mark + 1)
+        self.used.add(place)
+        self.end = place
         self.kept.append(Message(str(self.end).encode(), topic="t", position=self.end))
         return self.kept[-1]
 
     def fail_over(self, lost: int) -> None:
         """Go on from a copy that lacks the last messages, and publish as many others in their place."""
-        lost = min(lost, len(self.kept))
-        mark = self.end.mark + 1
-        for _ in range(lost):
-            self.kept.pop()
-        self.end = Position(self.end.epoch, self.end.number - lost, mark)
+        lost = min(lost, len(self.kept) - 1)
+        if lost < 1:
+            return
+        del self.kept[-lost:]
+        self.end = self.kept[-1].position or ORIGIN  # its clock may well be behind
         for _ in range(lost):
             self.publish()
 
@@ -49,7 +54,9 @@ class Server:
             for m in self.kept
             if m.position and (m.position.mark, m.position.number) >= (start.mark, start.number)
         ]
-        return History("t", kept[:PAGE], self.end, complete=len(kept) < PAGE)
+        oldest = self.kept[0].position if self.kept else None
+        number = oldest.number if oldest else self.end.number + 1
+        return History("t", kept[:PAGE], self.end, complete=len(kept) < PAGE, oldest=number)
 
 
 class Reader:

@@ -68,7 +68,8 @@ class _Log:
     def read(self, topic: str, start: Position) -> History:
         place = start.number - self.end.number + len(self.messages) - 1
         kept = [message for _, message in itertools.islice(self.messages, max(0, place), None)]
-        return History(topic, kept, self.end, complete=True)
+        oldest = self.end.number - len(self.messages) + 1
+        return History(topic, kept, self.end, complete=True, oldest=oldest)
 
 
 class _Store:

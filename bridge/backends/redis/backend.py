@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import redis
@@ -26,11 +25,17 @@ class RedisBackend:
     ) -> None:
         self._servers = servers
         self._keys = keys
-        self._retention = retention
         self._sharded = sharded
         self.replays = logged
         self._command = "SPUBLISH" if sharded else "PUBLISH"
-        self._change_script = scripts.PUBLISH_CHANGE if logged else scripts.SEND_CHANGE
+        self._constants = {
+            "$SECONDS": keys.seconds,
+            "$KEEP": retention.messages,
+            "$COMMAND": self._command,
+            "$ENTRIES": MAX_ENTRIES,
+            "$MEMBERS": MAX_MEMBERS,
+        }
+        self._digests: dict[str, str] = {}
 
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
@@ -48,51 +53,64 @@ class RedisBackend:
     def _publish_once(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
-        if change is None and not self.replays:
-            self._servers.send(self._command, self._keys.channel(topic), payload)
-            return None
-        args: list[Any] = [
-            self._command,
-            self._keys.channel(topic),
-            payload,
-            token,
-            int(again),
-            token.hex()[:8],
-        ]
-        args += [self._keys.seconds, self._retention.messages]
-        if change is None:
-            return position_in(
-                self._run(scripts.PUBLISH, [self._keys.meta(topic), self._keys.log(topic)], args)
-            )
-        return self._publish_change(topic, change, args)
-
-    def _publish_change(self, topic: str, change: Change, args: list[Any]) -> Position | None:
         keys = self._keys
-        group = change.group
-        listing = [keys.channel(group), topic.encode(), MAX_MEMBERS]
-        changing = [*args, *listing, change.rank, int(change.final), int(change.entry), MAX_ENTRIES]
-        for field, value in change.fields.items():
-            changing += (f".{field}", value)
+        if change is not None:
+            publish = self._publish_change if self.replays else self._send_change
+            return publish(topic, payload, change, token, again)
         if not self.replays:
-            self._run(
-                self._change_script, [keys.meta(topic), keys.entries(topic), keys.members(group)], changing
-            )
+            self._servers.send(self._command, keys.channel(topic), payload)
             return None
+        script = scripts.PUBLISH_AGAIN if again else scripts.PUBLISH
+        return position_in(self._run(script, [keys.meta(topic), keys.log(topic)], [payload, token]))
+
+    def _publish_change(
+        self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
+    ) -> Position | None:
+        keys, group = self._keys, change.group
         own = [keys.meta(topic), keys.log(topic), keys.entries(topic)]
         of_group = [keys.meta(group), keys.log(group), keys.members(group)]
-        answer = self._run(self._change_script, own if self._servers.one_slot else own + of_group, changing)
+        args = [payload, token, topic.encode(), change.rank, int(change.final), int(change.entry)]
+        script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
+        if not self._servers.one_slot:
+            answer = self._run(script, own + of_group, args + _fields(change))
+            return None if answer is None else position_in(answer)
+        answer = self._run(script, own, args + _fields(change))
         if answer is None:
             return None
-        if self._servers.one_slot:
-            self._run(scripts.PUBLISH_TO_GROUP, of_group, args + listing)
+        self._run(scripts.PUBLISH_TO_GROUP, of_group, args[:3])
         return position_in(answer)
+
+    def _send_change(self, topic: str, payload: bytes, change: Change, token: bytes, again: bool) -> None:
+        keys, group = self._keys, change.group
+        args = [
+            payload,
+            keys.channel(topic),
+            topic.encode(),
+            change.rank,
+            int(change.final),
+            int(change.entry),
+        ]
+        kept = [keys.meta(topic), keys.entries(topic), keys.members(group)]
+        self._run(scripts.SEND_CHANGE, kept, [*args, keys.channel(group), *_fields(change)])
 
     def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, which is sent only where the server does not know it yet."""
         try:
-            return self._servers.send("EVALSHA", _digest(script), len(keys), *keys, *args)
+            return self._servers.send("EVALSHA", self._digest(script), len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
-            return self._servers.send("EVAL", script, len(keys), *keys, *args)
+            return self._servers.send("EVAL", self._text(script), len(keys), *keys, *args)
+
+    def _text(self, script: str) -> str:
+        for name, value in self._constants.items():
+            script = script.replace(name, str(value))
+        return script
+
+    def _digest(self, script: str) -> str:
+        digest = self._digests.get(script)
+        if digest is None:
+            text = self._text(script).encode()
+            digest = self._digests[script] = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+        return digest
 
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._errors(ConnectionLost, "did not answer"):
@@ -143,6 +161,5 @@ class RedisBackend:
             raise kind(f"{self._servers.address} {what}: {error}") from error
 
 
-@cache
-def _digest(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+def _fields(change: Change) -> list[bytes | str]:
+    return [word for name, value in change.fields.items() for word in (f".{name}", value)]

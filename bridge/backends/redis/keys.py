@@ -17,7 +17,7 @@ class Keys:
 
     def channel(self, topic: str) -> bytes:
         # Without a log the payload alone goes out: any Redis client can send and read by the topic's name.
-        return self._name(topic, b"live") if self._logged else self.prefix + topic.encode()
+        return self.log(topic) if self._logged else self.prefix + topic.encode()
 
     def meta(self, topic: str) -> bytes:
         return self._name(topic, b"meta")

@@ -228,5 +228,9 @@ def messages_of(topic: str, epoch: bytes | None, entries: Sequence[Any]) -> list
     return messages
 
 
-def _history(topic: str, head: Sequence[bytes | None], entries: Sequence[Any]) -> History:
-    return History(topic, messages_of(topic, head[0], entries), position_of(head), len(entries) < PAGE)
+def _history(
+    topic: str, head: Sequence[bytes | None], entries: Sequence[Any], first: Sequence[Any]
+) -> History:
+    end = position_of(head)
+    oldest = int(first[0][0].split(b"-")[1]) if first else end.number + 1
+    return History(topic, messages_of(topic, head[0], entries), end, len(entries) < PAGE, oldest)

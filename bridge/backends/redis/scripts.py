@@ -11,24 +11,26 @@ The keys of a topic, all in one slot of a cluster:
 Where there is a log, a message goes out on Pub/Sub as `epoch number mark payload`.
 """
 
+# What is the same for every message of a backend stands in the text of its scripts, as $NAME.
+
 # Adds a message to a log: numbers without a hole, marks that never go back whatever the clock does. Age is
-# looked after when a 64th of it has passed, which costs most messages nothing.
+# looked after when a 64th of it has passed, which costs most messages nothing. The log's name is its channel.
 _APPEND = """
-local function append(meta, log, command, channel, payload, token, new_epoch, seconds, keep)
+local function append(meta, log, payload, token)
   local head, clock = redis.call('HMGET', meta, 'epoch', 'number', 'mark', 'upkeep'), redis.call('TIME')
-  local epoch, number = head[1] or new_epoch, string.format('%.0f', (head[2] or 0) + 1)
+  local epoch, number = head[1] or string.sub(token, 1, 8), string.format('%.0f', (head[2] or 0) + 1)
   local now = math.max(head[3] or 0, clock[1] * 1000 + math.floor(clock[2] / 1000))
   local mark = string.format('%.0f', now)
-  redis.call('XADD', log, 'MAXLEN', '=', keep, mark .. '-' .. number, 'p', payload, 't', token)
-  if now - (head[4] or 0) >= seconds * 1000 / 64 then
-    redis.call('XTRIM', log, 'MINID', string.format('%.0f', now - seconds * 1000))
+  redis.call('XADD', log, 'MAXLEN', '=', '$KEEP', mark .. '-' .. number, 'p', payload, 't', token)
+  if now - (head[4] or 0) >= $SECONDS * 1000 / 64 then
+    redis.call('XTRIM', log, 'MINID', string.format('%.0f', now - $SECONDS * 1000))
     redis.call('HSET', meta, 'epoch', epoch, 'upkeep', mark)
-    redis.call('PEXPIRE', log, math.ceil(seconds * 1000 * 65 / 64))
-    redis.call('PEXPIRE', meta, math.ceil(seconds * 1000 * 65 / 64))
+    redis.call('PEXPIRE', log, math.ceil($SECONDS * 1000 * 65 / 64))
+    redis.call('PEXPIRE', meta, math.ceil($SECONDS * 1000 * 65 / 64))
   end
   redis.call('HSET', meta, 'number', number, 'mark', mark)
   local place = epoch .. ' ' .. number .. ' ' .. mark
-  redis.call(command, channel, place .. ' ' .. payload)
+  redis.call('$COMMAND', log, place .. ' ' .. payload)
   return place
 end
 """
@@ -47,72 +49,77 @@ end
 
 # Applies a change to the state of a topic; answers whether it was accepted.
 _CHANGE = """
-local function change(meta, entries, payload, seconds, rank, final, entry, most, first_field)
+local function change(meta, entries, payload, rank, final, entry, first_field)
   local held = tonumber(redis.call('HGET', meta, 'rank') or -1)
   if tonumber(rank) < held or (final == '1' and tonumber(rank) == held) then return false end
   redis.call('HSET', meta, 'rank', rank, unpack(ARGV, first_field))
-  redis.call('EXPIRE', meta, seconds)
+  redis.call('EXPIRE', meta, $SECONDS)
   if entry == '1' then
     redis.call('HINCRBY', meta, 'entries', 1)
     redis.call('RPUSH', entries, payload)
-    redis.call('LTRIM', entries, -tonumber(most), -1)
-    redis.call('EXPIRE', entries, seconds)
+    redis.call('LTRIM', entries, -$ENTRIES, -1)
+    redis.call('EXPIRE', entries, $SECONDS)
   end
   return true
 end
 """
 
 _ENLIST = """
-local function enlist(members, topic, seconds, most)
+local function enlist(members, topic)
   local clock = redis.call('TIME')
   if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
-    redis.call('ZREMRANGEBYRANK', members, 0, -tonumber(most) - 1)
+    redis.call('ZREMRANGEBYRANK', members, 0, -$MEMBERS - 1)
+    redis.call('EXPIRE', members, $SECONDS)
   end
-  redis.call('EXPIRE', members, seconds)
 end
 """
 
-# KEYS meta, log. ARGV command, channel, payload, token, again, new epoch, seconds, keep.
-PUBLISH = f"""{_APPEND}{_FIND}
-local found = ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4])
-return found or append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+# KEYS meta, log. ARGV payload, token.
+PUBLISH = f"""{_APPEND}
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+"""
+PUBLISH_AGAIN = f"""{_APPEND}{_FIND}
+return find(KEYS[1], KEYS[2], ARGV[2]) or append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 """
 
 # KEYS meta, log, entries; of the group, unless it is in another slot: meta, log, members.
-# ARGV as PUBLISH, then: group's channel, topic, members at most, rank, final, entry, entries at most, fields.
-PUBLISH_CHANGE = f"""{_APPEND}{_FIND}{_CHANGE}{_ENLIST}
-local found = ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4])
-if found then return found end
-local taken = change(KEYS[1], KEYS[3], ARGV[3], ARGV[7], ARGV[12], ARGV[13], ARGV[14], ARGV[15], 16)
-if not taken then return false end
+# ARGV payload, token, topic, rank, final, entry, fields.
+_PUBLISH_CHANGE = """
+if not change(KEYS[1], KEYS[3], ARGV[1], ARGV[4], ARGV[5], ARGV[6], 7) then return false end
 if KEYS[4] then
-  enlist(KEYS[6], ARGV[10], ARGV[7], ARGV[11])
-  append(KEYS[4], KEYS[5], ARGV[1], ARGV[9], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+  enlist(KEYS[6], ARGV[3])
+  append(KEYS[4], KEYS[5], ARGV[1], ARGV[2])
 end
-return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 """
+PUBLISH_CHANGE = f"{_APPEND}{_CHANGE}{_ENLIST}{_PUBLISH_CHANGE}"
+PUBLISH_CHANGE_AGAIN = f"""{_APPEND}{_FIND}{_CHANGE}{_ENLIST}
+local found = find(KEYS[1], KEYS[2], ARGV[2])
+if found then return found end
+{_PUBLISH_CHANGE}"""
 
-# Where the group is in another slot. KEYS of the group: meta, log, members. ARGV as PUBLISH_CHANGE.
+# Where the group is in another slot. KEYS of the group: meta, log, members. ARGV payload, token, topic.
 PUBLISH_TO_GROUP = f"""{_APPEND}{_FIND}{_ENLIST}
-if ARGV[5] == '1' and find(KEYS[1], KEYS[2], ARGV[4]) then return false end
-enlist(KEYS[3], ARGV[10], ARGV[7], ARGV[11])
-return append(KEYS[1], KEYS[2], ARGV[1], ARGV[9], ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8])
+if find(KEYS[1], KEYS[2], ARGV[2]) then return false end
+enlist(KEYS[3], ARGV[3])
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 """
 
-# Where no messages are kept. KEYS meta, entries, members. ARGV as PUBLISH_CHANGE.
+# Where no messages are kept. KEYS meta, entries, members.
+# ARGV payload, channel, topic, rank, final, entry, group's channel, fields.
 SEND_CHANGE = f"""{_CHANGE}{_ENLIST}
-local taken = change(KEYS[1], KEYS[2], ARGV[3], ARGV[7], ARGV[12], ARGV[13], ARGV[14], ARGV[15], 16)
-if not taken then return false end
-enlist(KEYS[3], ARGV[10], ARGV[7], ARGV[11])
-redis.call(ARGV[1], ARGV[9], ARGV[3])
-redis.call(ARGV[1], ARGV[2], ARGV[3])
-return 1
+if not change(KEYS[1], KEYS[2], ARGV[1], ARGV[4], ARGV[5], ARGV[6], 8) then return false end
+enlist(KEYS[3], ARGV[3])
+redis.call('$COMMAND', ARGV[7], ARGV[1])
+redis.call('$COMMAND', ARGV[2], ARGV[1])
+return true
 """
 
 # KEYS meta, log. ARGV first id, messages at most.
 READ_HISTORY = """
 return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'),
-        redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])}
+        redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2]),
+        redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)}
 """
 
 # KEYS meta, log. ARGV messages at most.
