@@ -2,16 +2,17 @@
 #   PYTHON=   the interpreter .venv is made with (default: the first of Python 3.11 or newer on PATH)
 #   PORT=     the port of `make demo` (default: 8000, or a free one where that is taken)
 #   ONCE=1    `make demo` ends after its task
+#   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format bench clean
 
 python := .venv/bin/python
 export PYTHON
 
 # What threads do under gevent's monkey-patching matters where the library waits or wakes.
 gevent_tests = $(wildcard tests/test_contract*.py tests/test_hub*.py tests/test_subscription*.py \
-	tests/test_connect*.py tests/test_redis*.py tests/test_outbox*.py)
+	tests/test_connect*.py tests/test_replay*.py tests/test_redis*.py tests/test_outbox*.py)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,10 @@ format: setup ## format the code and repair what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
+bench: setup ## measure the bridge beside its peers, about an hour, Linux; QUICK=1 for a smoke run
+	@PYTHON=$(python) sh benchmarks/setup
+	@benchmarks/.venv/bin/python -m benchmarks.run
+
 clean: ## remove .venv and everything else that is made
-	rm -rf .venv var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/.venv benchmarks/.build benchmarks/results var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

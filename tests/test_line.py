@@ -332,3 +332,18 @@ def test_a_forged_mark_harms_nobody_else() -> None:
     world.settle()
     assert forged.lost
     assert honest.numbers() == [6, 7, 8, 9, 10]
+
+
+def test_a_message_that_was_replaced_under_an_earlier_clock_is_noticed() -> None:
+    """A cursor whose message the server now has as another one is lost, though its mark is the later one."""
+    world = World()
+    first = world.server.publish().position
+    assert first is not None
+    world.server.publish()
+    world.server.end = world.server.end._replace(mark=60)
+    world.server.publish()
+    world.connect()
+    reader = Reader()
+    world.join(reader, first._replace(number=2, mark=50), 2)
+    world.settle()
+    assert reader.lost

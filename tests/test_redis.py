@@ -232,7 +232,7 @@ def test_a_lost_wake_up_is_found_without_another_message(
         assert numbers(subscription, 1) == [1]
         mute = channel._backend._text(scripts.PUBLISH.replace("'$COMMAND', log, place .. ' ' ..", "'ECHO',"))  # type: ignore[attr-defined]
         keys = ("bridge:{t:orders}:meta", "bridge:{t:orders}:log")
-        own_valkey.command("EVAL", mute, 2, *keys, b"2", "token")
+        own_valkey.command("EVAL", mute, 2, *keys, b"2", "token", "")
         assert numbers(subscription, 1) == [2]
     channel.close()
 

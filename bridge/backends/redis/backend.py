@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -15,6 +15,9 @@ from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.position import Position
 from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
+
+KNOWN_PLACES = 1000
+"""Topics of which the last confirmed place is remembered, those published to most recently."""
 
 
 class RedisBackend:
@@ -36,6 +39,7 @@ class RedisBackend:
             "$MEMBERS": MAX_MEMBERS,
         }
         self._digests: dict[str, str] = {}
+        self._known: dict[str, bytes] = {}
 
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
@@ -61,7 +65,8 @@ class RedisBackend:
             self._servers.send(self._command, keys.channel(topic), payload)
             return None
         script = scripts.PUBLISH_AGAIN if again else scripts.PUBLISH
-        return position_in(self._run(script, [keys.meta(topic), keys.log(topic)], [payload, token]))
+        args = [payload, token, self._known.get(topic, b"")]
+        return self._confirm(topic, self._run(script, [keys.meta(topic), keys.log(topic)], args))
 
     def _publish_change(
         self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
@@ -69,16 +74,28 @@ class RedisBackend:
         keys, group = self._keys, change.group
         own = [keys.meta(topic), keys.log(topic), keys.entries(topic)]
         of_group = [keys.meta(group), keys.log(group), keys.members(group)]
-        args = [payload, token, topic.encode(), change.rank, int(change.final), int(change.entry)]
+        args = [payload, token, self._known.get(topic, b""), topic.encode()]
+        changing = [*args, change.rank, int(change.final), int(change.entry), *_fields(change)]
         script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
-        if not self._servers.one_slot:
-            answer = self._run(script, own + of_group, args + _fields(change))
-            return None if answer is None else position_in(answer)
-        answer = self._run(script, own, args + _fields(change))
+        keys_here = own if self._servers.one_slot else own + of_group
+        answer = self._run(script, keys_here, changing)
         if answer is None:
             return None
-        self._run(scripts.PUBLISH_TO_GROUP, of_group, args[:3])
-        return position_in(answer)
+        if self._servers.one_slot:
+            args[2] = self._known.get(group, b"")
+            told = self._run(scripts.PUBLISH_TO_GROUP, of_group, args)
+            if told is not None:
+                self._confirm(group, told)
+        return self._confirm(topic, answer)
+
+    def _confirm(self, topic: str, place: bytes) -> Position:
+        """Remember the place of a confirmed message: a server that knows it no more has lost some."""
+        self._known.pop(topic, None)
+        self._known[topic] = place
+        if len(self._known) > KNOWN_PLACES:
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
+                del self._known[next(iter(self._known))]
+        return position_in(place)
 
     def _send_change(self, topic: str, payload: bytes, change: Change, token: bytes, again: bool) -> None:
         keys, group = self._keys, change.group

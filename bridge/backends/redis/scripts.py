@@ -15,9 +15,30 @@ Where there is a log, a message goes out on Pub/Sub as `epoch number mark payloa
 
 # Adds a message to a log: numbers without a hole, marks that never go back whatever the clock does. Age is
 # looked after when a 64th of it has passed, which costs most messages nothing. The log's name is its channel.
+#
+# `known` is the place of a message that this publisher once had confirmed. A server that has it no more,
+# though retention has not reached it, is an older copy that was failed over to: messages are missing, and
+# nothing else here tells of them. So the epoch is drawn anew, and whoever read them or resumes before them
+# learns of it.
 _APPEND = """
-local function append(meta, log, payload, token)
+local function forgotten(log, head, known)
+  local epoch, number, mark = string.match(known, '(%w+) (%d+) (%d+)')
+  if epoch ~= head[1] or #redis.call('XRANGE', log, mark .. '-' .. number, mark .. '-' .. number) > 0 then
+    return false
+  end
+  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  number = tonumber(number)
+  return tonumber(head[2]) < number
+    or (oldest ~= nil and tonumber(string.match(oldest[1], '-(%d+)')) <= number)
+end
+
+local function append(meta, log, payload, token, known)
   local head, clock = redis.call('HMGET', meta, 'epoch', 'number', 'mark', 'upkeep'), redis.call('TIME')
+  if head[1] and known ~= '' and known ~= head[1] .. ' ' .. head[2] .. ' ' .. head[3]
+    and forgotten(log, head, known) then
+    head[1] = string.sub(token, 1, 8)
+    redis.call('HSET', meta, 'epoch', head[1])
+  end
   local epoch, number = head[1] or string.sub(token, 1, 8), string.format('%.0f', (head[2] or 0) + 1)
   local now = math.max(head[3] or 0, clock[1] * 1000 + math.floor(clock[2] / 1000))
   local mark = string.format('%.0f', now)
@@ -74,23 +95,24 @@ local function enlist(members, topic)
 end
 """
 
-# KEYS meta, log. ARGV payload, token.
+# KEYS meta, log. ARGV payload, token, known.
 PUBLISH = f"""{_APPEND}
-return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 """
 PUBLISH_AGAIN = f"""{_APPEND}{_FIND}
-return find(KEYS[1], KEYS[2], ARGV[2]) or append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+return find(KEYS[1], KEYS[2], ARGV[2]) or append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 """
 
 # KEYS meta, log, entries; of the group, unless it is in another slot: meta, log, members.
-# ARGV payload, token, topic, rank, final, entry, fields.
+# ARGV payload, token, known, topic, rank, final, entry, fields.
 _PUBLISH_CHANGE = """
-if not change(KEYS[1], KEYS[3], ARGV[1], ARGV[4], ARGV[5], ARGV[6], 7) then return false end
+if not change(KEYS[1], KEYS[3], ARGV[1], ARGV[5], ARGV[6], ARGV[7], 8) then return false end
+local place = append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 if KEYS[4] then
-  enlist(KEYS[6], ARGV[3])
-  append(KEYS[4], KEYS[5], ARGV[1], ARGV[2])
+  enlist(KEYS[6], ARGV[4])
+  append(KEYS[4], KEYS[5], ARGV[1], ARGV[2], '')
 end
-return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+return place
 """
 PUBLISH_CHANGE = f"{_APPEND}{_CHANGE}{_ENLIST}{_PUBLISH_CHANGE}"
 PUBLISH_CHANGE_AGAIN = f"""{_APPEND}{_FIND}{_CHANGE}{_ENLIST}
@@ -98,11 +120,12 @@ local found = find(KEYS[1], KEYS[2], ARGV[2])
 if found then return found end
 {_PUBLISH_CHANGE}"""
 
-# Where the group is in another slot. KEYS of the group: meta, log, members. ARGV payload, token, topic.
+# Where the group is in another slot. KEYS of the group: meta, log, members.
+# ARGV payload, token, known, topic.
 PUBLISH_TO_GROUP = f"""{_APPEND}{_FIND}{_ENLIST}
 if find(KEYS[1], KEYS[2], ARGV[2]) then return false end
-enlist(KEYS[3], ARGV[3])
-return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+enlist(KEYS[3], ARGV[4])
+return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 """
 
 # Where no messages are kept. KEYS meta, entries, members.
