@@ -1,0 +1,1 @@
+"""What the bridge costs and carries, beside its peers: one file a question, `make bench` runs them all."""

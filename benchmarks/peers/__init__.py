@@ -1,0 +1,1 @@
+"""The servers compared: each is one small program that streams `/events/<topic>` and answers `/plain`."""

@@ -1,0 +1,57 @@
+"""Run every question and put the tables into docs/benchmarks.md; `QUICK=1`, a smoke run, writes no docs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import accept, fanout, memory, publish, storm, topics
+from benchmarks.common import QUICK, RESULTS, markdown, say
+from benchmarks.load import language
+
+QUESTIONS = (fanout, topics, memory, accept, storm, publish)
+NAMES = ("fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency")
+DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def tables(results: Sequence[dict[str, Any]]) -> str:
+    """Return all results as Markdown, the machine first."""
+    dates = sorted({result["date"] for result in results})
+    machine = results[-1]["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    rounds = min(result["rounds"] for result in results)
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, Python {machine['python']}"
+    how = f"Medians of {rounds} alternating rounds; load generator in {language()}."
+    head = f"Measured {when}: {where}; {packages}. {how}"
+    return "\n\n".join([head, *map(markdown, results)])
+
+
+def write_docs(text: str) -> None:
+    page = DOCS.read_text()
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def main() -> int:
+    failed = []
+    for question in QUESTIONS:
+        say(f"== {question.__name__.rpartition('.')[2]}: {(question.__doc__ or '').splitlines()[0]}")
+        try:
+            question.main()
+        except Exception as error:
+            failed.append(question.__name__)
+            say(f"{question.__name__} failed: {type(error).__name__}: {error}")
+    if QUICK:
+        say(f"a smoke run: docs/benchmarks.md stays as it is; the figures are in {RESULTS.name}/")
+    else:
+        files = [RESULTS / f"{name}.json" for name in NAMES]
+        write_docs(tables([json.loads(file.read_text()) for file in files if file.exists()]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
