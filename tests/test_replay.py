@@ -114,8 +114,8 @@ def test_retention_is_by_age_too(connect: Connect) -> None:
     """What is older than retention_seconds is not replayed once something newer is written."""
     channel = connect(retention_seconds=1)
     topic = channel.topic("orders")
-    (first,) = publish(topic, 1)
-    eventually(lambda: publish(topic, 2) and b"1" not in topic.history(limit=10_000), within=20)
+    first, _ = publish(topic, 1, 2)
+    eventually(lambda: publish(topic, 3) and b"2" not in topic.history(limit=10_000), within=20)
     with pytest.raises(bridge.PositionLost):
         topic.subscribe(after=first)
 
