@@ -149,28 +149,38 @@ class Loop:
     def _run(self, woken: socket.socket) -> None:
         turn_at = time.monotonic() + TICK
         selector = self._selector
-        while not self._stopped.is_set():
+        # gevent carries a copy of this thread into a forked child, where another selector takes its place.
+        while not self._stopped.is_set() and self._selector is selector:
             ready = selector.select(max(0.0, turn_at - time.monotonic()) if not self._inbox else 0)
             self._now = time.monotonic()
             for key, mask in ready:
                 if key.data is None:
                     with suppress(BlockingIOError):
                         woken.recv(4096)
-                    continue
-                if mask & selectors.EVENT_WRITE:
-                    self._flush(key.data)
-                if mask & selectors.EVENT_READ and not key.data.gone:
-                    self._listen(key.data)
+                else:
+                    self._safely(self._serve, key.data, mask)
             self._woken = False
             for _ in range(len(self._inbox)):
                 work, arguments = self._inbox.popleft()
-                try:
-                    work(*arguments)
-                except Exception:
-                    logger.exception("a viewer could not be served")
+                self._safely(work, *arguments)
             if self._now >= turn_at:
                 turn_at += TICK
-                self._turn()
+                self._safely(self._turn)
+
+    @staticmethod
+    def _safely(work: Callable[..., None], *arguments: Any) -> None:
+        """What goes wrong with one viewer must not end the others."""
+        try:
+            work(*arguments)
+        except Exception:
+            logger.exception("a viewer could not be served")
+
+    def _serve(self, viewer: Viewer, mask: int) -> None:
+        """Do what a viewer's connection is ready for."""
+        if mask & selectors.EVENT_WRITE:
+            self._flush(viewer)
+        if mask & selectors.EVENT_READ and not viewer.gone:
+            self._listen(viewer)
 
     def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         text = None
