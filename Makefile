@@ -24,7 +24,7 @@ demo: setup ## run broker, worker and API, follow one task, then serve the monit
 	@$(python) -m api.demo $(if $(filter-out 0 no false,$(ONCE)),--once) $(if $(PORT),--port '$(PORT)')
 
 test: check ## run the checks and every test, then the contract suite once more under gevent
-	@sh .ci/browser
+	@sh .ci/tools
 	$(python) -m pytest
 	$(if $(gevent_tests),$(python) -m tests.gevent_run $(gevent_tests))
 
