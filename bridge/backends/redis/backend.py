@@ -10,7 +10,7 @@ import redis
 from bridge.backends.redis import scripts
 from bridge.backends.redis.keys import Keys, position_in, states_of
 from bridge.backends.redis.reader import RedisReader, messages_of
-from bridge.backends.redis.servers import ERRORS, Servers
+from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.position import Position
@@ -47,7 +47,7 @@ class RedisBackend:
         with self._errors(PublishError, "did not take the message"):
             try:
                 return self._publish_once(topic, payload, change, token, again)
-            except redis.ConnectionError:
+            except MOVED_AWAY:
                 # Closed while it was idle, or failed over; with the token nothing is published twice.
                 if not self.replays:
                     raise

@@ -18,6 +18,14 @@ ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 """What the driver raises; a part of its errors for clusters have a root of their own."""
 
 
+MOVED_AWAY = (
+    redis.ConnectionError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
+)
+"""What is raised where another node may be responsible by now, or nobody was when it was last asked."""
+
+
 class Servers(Protocol):
     """Commands in, answers out; and the connections for reading."""
 
@@ -34,7 +42,7 @@ class Servers(Protocol):
         ...
 
     def locate(self, key: bytes) -> Hashable:
-        """Return the name of the node that has `key`."""
+        """Return the name of the node that has `key`. Raises `ConnectionLost`."""
         ...
 
     def open_link(self, node: Hashable) -> Link:
@@ -101,8 +109,11 @@ class Cluster:
         self._connected().nodes_manager.initialize()
 
     def locate(self, key: bytes) -> Hashable:
-        client = self._connected()
-        return str(client.nodes_manager.get_node_from_slot(client.keyslot(key)).name)
+        try:
+            client = self._connected()
+            return str(client.nodes_manager.get_node_from_slot(client.keyslot(key)).name)
+        except ERRORS as error:
+            raise ConnectionLost(f"no node has the topic now: {error}") from error
 
     def open_link(self, node: Hashable) -> Link:
         client = self._connected()
