@@ -1,0 +1,10 @@
+"""Celery tasks speak: lifecycle events by themselves, the rest through `progress`, `log` and `publish`.
+
+Nothing here fails or stalls a task: events leave through an outbox, and only bad arguments raise.
+"""
+
+from bridge.celery import lifecycle  # its signal handlers serve every installed app
+from bridge.celery.helpers import log, progress, publish
+from bridge.celery.outboxes import install
+
+__all__ = ["install", "lifecycle", "log", "progress", "publish"]
