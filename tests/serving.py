@@ -1,9 +1,12 @@
 """A small Flask app under every server the bridge works with, as real processes."""
 
 import os
+import resource
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 from flask import Flask, Response, request
@@ -13,10 +16,11 @@ from tests.processes import running
 from tests.servers import eventually, free_port
 
 SERVERS = ("gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask")
+MACOS = sys.platform == "darwin"
 
 
 def create_app() -> Flask:
-    """One route that streams the topics asked for, and one that tells what the bridge counts."""
+    """One route that streams the topics asked for, and two that tell what bridge and process count."""
     app = Flask(__name__)
     app.config.from_prefixed_env("SERVING")
     bridge = Bridge(app)
@@ -31,7 +35,13 @@ def create_app() -> Flask:
 
     @app.get("/pid")
     def pid() -> dict[str, int]:
-        return {"parent": os.getppid(), "descriptors": len(os.listdir("/dev/fd"))}  # noqa: PTH208
+        return {
+            "own": os.getpid(),
+            "parent": os.getppid(),
+            "descriptors": len(os.listdir("/dev/fd")),  # noqa: PTH208
+            "threads": threading.active_count(),
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if MACOS else 1024),
+        }
 
     return app
 
@@ -54,11 +64,19 @@ def command(server: str, port: int) -> list[str]:
 @contextmanager
 def serving(server: str, **settings: str) -> Iterator[str]:
     """Serve the app with `server` and `SERVING_<name>` settings; yield its address."""
+    with logged(server, **settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def logged(server: str, **settings: str) -> Iterator[tuple[str, Path]]:
+    """Do what `serving` does; yield the address, and the file with all that the server writes."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with running(command(server, port), env={f"SERVING_{name}": value for name, value in settings.items()}):
+    env = {f"SERVING_{name}": value for name, value in settings.items()}
+    with running(command(server, port), env=env) as log:
         eventually(lambda: answers(address), within=30, why=f"{server} did not start")
-        yield address
+        yield address, log
 
 
 def answers(address: str) -> bool:
