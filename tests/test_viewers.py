@@ -4,10 +4,9 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -15,39 +14,11 @@ import pytest
 
 import bridge
 from bridge import events
+from tests.listener import SECONDS, Listener
 from tests.servers import Valkey, eventually
 from tests.serving import serving
 
-SECONDS = 20
 TOPIC = "orders"
-
-
-class Listener:
-    """A browser's connection, as raw as it comes: chunked transfer coding taken off, nothing else."""
-
-    def __init__(self, address: str, topic: str, receive_buffer: int | None = None) -> None:
-        host, port = re.findall(r"//(.*):(\d+)", address)[0]
-        self.socket = socket.socket()
-        if receive_buffer is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(SECONDS)
-        self.socket.connect((host, int(port)))
-        self.socket.sendall(f"GET /stream?topic={topic} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        self.received = b""
-
-    def until(self, word: bytes) -> bytes:
-        """Receive until `word` comes; return all that was received so far."""
-        while word not in self.received:
-            data = self.socket.recv(65536)
-            assert data, f"closed before {word!r}: {self.received[-300:]!r}"
-            self.received += data
-        return self.received
-
-    def rest(self) -> bytes:
-        """Receive until the server closes."""
-        while data := self.socket.recv(65536):
-            self.received += data
-        return self.received
 
 
 @pytest.fixture
@@ -113,6 +84,29 @@ def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: A
             stuck.until(b"<%d>" % (number + 1))
 
 
+def test_viewers_that_stop_reading_cost_no_more_than_their_backlogs(valkey: Valkey, channel: Any) -> None:
+    """While 10 are stuck, each cut off over its bound, three others get all, and memory is bounded."""
+    bound, size = 1_000_000, 100_000
+    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG=str(bound)) as address:
+        quick = [Listener(address, TOPIC) for _ in range(3)]
+        stuck = [Listener(address, TOPIC, receive_buffer=4096) for _ in range(10)]
+        for listener in (*quick, *stuck):
+            listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 13, SECONDS)
+        number, before = 0, process(address)["peak"]
+        while stats(address)["viewers_cut_off"] < 10:
+            assert number < 200
+            number += 1
+            channel.topic(TOPIC).publish(b"<%d>" % number + b"x" * size)
+            for listener in quick:
+                listener.until(b"<%d>" % number)
+        for listener in quick:
+            assert re.findall(rb"<(\d+)>", listener.received) == [b"%d" % n for n in range(1, number + 1)]
+        # A backlog is joined into one write; beside it stands what the hub keeps for those who come back.
+        assert process(address)["peak"] - before < 10 * bound + 2 * number * size + 10_000_000
+        assert stats(address)["viewers"] == 3
+
+
 def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any) -> None:
     """A lagging viewer gets the newest progress instead of all, but every log line, state and the end."""
     with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="100000000") as address:
@@ -143,8 +137,7 @@ def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: 
         eventually(lambda: stats(address)["viewers_handed_over"] == 50, SECONDS)
         channel.topic(TOPIC).publish(b"last")
         listeners[0].until(b"last")
-        worker = httpx.get(f"{address}/pid", trust_env=False).json()["parent"]
-        os.kill(worker, signal.SIGTERM)
+        os.kill(process(address)["parent"], signal.SIGTERM)
         started = time.monotonic()
         texts = [listener.rest() for listener in listeners]
         assert time.monotonic() - started < 3
@@ -156,24 +149,33 @@ def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: 
 
 
 def test_comings_and_goings_leave_nothing_behind(valkey: Valkey, channel: Any) -> None:
-    """After 1,000 connects and disconnects the server has as many descriptors and topics as before."""
+    """After 10,000 connects and disconnects descriptors, threads, memory and topics are where they were."""
     with server(valkey, channel) as address:
-        Listener(address, TOPIC).until(b"retry: ")
-        before = httpx.get(f"{address}/pid", trust_env=False).json()["descriptors"]
-        for number in range(20):
-            with ExitStack() as stack:
-                for _ in range(50):
-                    listener = Listener(address, f"topic{number}")
-                    stack.callback(listener.socket.close)
-                    listener.until(b"retry: ")
-        eventually(lambda: stats(address)["subscriptions"] == 0, SECONDS)
+        come_and_go(address, 1000)
+        before = process(address)
+        come_and_go(address, 9000)
+        eventually(lambda: process(address)["descriptors"] <= before["descriptors"], SECONDS)
+        after = process(address)
+        assert after["threads"] <= before["threads"]
+        assert after["peak"] - before["peak"] < 5_000_000
+        told = stats(address)
+        assert (told["viewers_opened"], told["subscriptions"], told["viewers"]) == (10_000, 0, 0)
 
-        def descriptors() -> int:
-            told: int = httpx.get(f"{address}/pid", trust_env=False).json()["descriptors"]
-            return told
 
-        eventually(lambda: descriptors() <= before, SECONDS)
-        assert stats(address)["viewers_opened"] == 1001
+def come_and_go(address: str, times: int) -> None:
+    """Open streams of 20 topics, 50 at once, and leave again, so many times in all."""
+    for number in range(times // 50):
+        listeners = [Listener(address, f"topic{number % 20}") for _ in range(50)]
+        for listener in listeners:
+            listener.until(b"retry: ")
+            listener.socket.close()
+    eventually(lambda: stats(address)["subscriptions"] == stats(address)["viewers"] == 0, SECONDS)
+
+
+def process(address: str) -> dict[str, int]:
+    """What the serving process is and holds."""
+    told: dict[str, int] = httpx.get(f"{address}/pid", timeout=SECONDS, trust_env=False).json()
+    return told
 
 
 def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: Any) -> None:
