@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Never
 
 import httpx
 from flask import Flask, Response, request
@@ -20,10 +21,12 @@ MACOS = sys.platform == "darwin"
 
 
 def create_app() -> Flask:
-    """One route that streams the topics asked for, and two that tell what bridge and process count."""
+    """Routes that stream the topics asked for, tell what the bridge and the process count, and fail."""
     app = Flask(__name__)
     app.config.from_prefixed_env("SERVING")
     bridge = Bridge(app)
+    if app.config.get("TRACK_ERRORS"):
+        track_errors()
 
     @app.get("/stream")
     def stream() -> Response:
@@ -43,7 +46,21 @@ def create_app() -> Flask:
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if MACOS else 1024),
         }
 
+    @app.get("/fault")
+    def fault() -> Never:
+        raise RuntimeError("a fault")
+
     return app
+
+
+def track_errors() -> None:
+    """Have an error tracker watch the process; what it would report goes to the log, behind `tracked:`."""
+    import sentry_sdk
+
+    def report(event: Any, hint: Any) -> None:
+        print("tracked:", event.get("logentry"), event.get("exception"), file=sys.stderr, flush=True)
+
+    sentry_sdk.init("http://nobody@localhost/1", before_send=report, auto_session_tracking=False)
 
 
 def command(server: str, port: int) -> list[str]:
