@@ -1,17 +1,19 @@
 """Flask serves the streams: `Bridge` is an extension, `Bridge.stream` the response of a route."""
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
 
 from bridge import events
 from bridge.connect import Channel, connect
 from bridge.errors import ConfigurationError
 from bridge.script import start_at
+from bridge.seats import Full, Seats, descriptors_for_viewers
 from bridge.viewers import Viewers
 
 logger = logging.getLogger("bridge.flask")
@@ -24,7 +26,19 @@ HEADERS = {
 
 # From the app's configuration to the options of `connect`.
 _OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS", "RETENTION_MESSAGES")
-_OWN_KEYS = ("URL", "PUBLIC", "HEARTBEAT", "VIEWER_BACKLOG")
+
+# The app's own numbers, all above zero: what each counts, and what it is unless set.
+_NUMBERS: dict[str, tuple[str, float | None]] = {
+    "HEARTBEAT": ("seconds", 15.0),
+    "VIEWER_BACKLOG": ("bytes", 1024 * 1024),
+    "MAX_VIEWERS": ("viewers", None),
+    "MAX_VIEWERS_PER_ADDRESS": ("viewers", None),
+    "MAX_TOPICS": ("topics", 100),
+}
+_OWN_KEYS = ("URL", "PUBLIC", *_NUMBERS)
+
+COME_BACK_AFTER = (5, 15)
+"""Seconds, drawn between these, after which a viewer who was refused for want of room may ask again."""
 
 Authorize = Callable[[str], Any]
 _F = TypeVar("_F", bound=Authorize)
@@ -37,14 +51,18 @@ class _State:
     channel: Channel
     viewers: Viewers
     public: bool
+    max_topics: int
 
 
 class Bridge:
     """Streams topics to browsers. One object may serve several apps.
 
     Configuration: `BRIDGE_URL`, as for `bridge.connect`; `BRIDGE_PUBLIC = True` to let everyone read every
-    topic; `BRIDGE_HEARTBEAT`, seconds of silence before a comment is sent (15); and the options of
-    `connect` in capitals, such as `BRIDGE_NAMESPACE`.
+    topic; `BRIDGE_HEARTBEAT`, seconds of silence before a comment is sent (15); the limits
+    `BRIDGE_MAX_VIEWERS` of a process (as many as it has descriptors for, less a tenth),
+    `BRIDGE_MAX_VIEWERS_PER_ADDRESS` (none), `BRIDGE_MAX_TOPICS` of a stream (100) and
+    `BRIDGE_VIEWER_BACKLOG`, bytes that may wait for a viewer (1 MiB); and the options of `connect` in
+    capitals, such as `BRIDGE_NAMESPACE`.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -63,18 +81,15 @@ class Bridge:
             raise ConfigurationError(f"unknown configuration BRIDGE_{unknown[0]}; known are {known}")
         if not given.get("URL"):
             raise ConfigurationError("set app.config['BRIDGE_URL'], for example to redis://localhost:6379/0")
-        heartbeat = given.get("HEARTBEAT", 15.0)
-        if not isinstance(heartbeat, int | float) or heartbeat <= 0:
-            raise ConfigurationError(f"BRIDGE_HEARTBEAT must be seconds above zero, not {heartbeat!r}")
-        backlog = given.get("VIEWER_BACKLOG", 1024 * 1024)
-        if not isinstance(backlog, int) or backlog <= 0:
-            raise ConfigurationError(f"BRIDGE_VIEWER_BACKLOG must be bytes above zero, not {backlog!r}")
+        numbers = {key: _number(key, given.get(key)) for key in _NUMBERS}
+        seats = Seats(numbers["MAX_VIEWERS"] or descriptors_for_viewers(), numbers["MAX_VIEWERS_PER_ADDRESS"])
         options = {key.lower(): given[key] for key in _OPTIONS if key in given}
         channel = connect(given["URL"], **options)
         app.extensions["bridge"] = _State(
             channel,
-            Viewers(channel, heartbeat=float(heartbeat), backlog=backlog),
+            Viewers(channel, heartbeat=numbers["HEARTBEAT"], backlog=numbers["VIEWER_BACKLOG"], seats=seats),
             given.get("PUBLIC") is True,
+            numbers["MAX_TOPICS"],
         )
 
     def authorize(self, may_read: _F) -> _F:
@@ -93,20 +108,31 @@ class Bridge:
         what is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
 
         The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon
-        which browsers stop. Raises `Forbidden` (403) unless reading is allowed, and
-        `ValueError` for a bad topic name or none.
+        which browsers stop. Raises `Forbidden` (403) unless reading is allowed, `ValueError` for a bad topic
+        name or none, and with a `Retry-After`: `TooManyRequests` (429) for more topics than
+        `BRIDGE_MAX_TOPICS` or more streams of one client address than `BRIDGE_MAX_VIEWERS_PER_ADDRESS`,
+        `ServiceUnavailable` (503) if the process has `BRIDGE_MAX_VIEWERS`.
         """
         if not topics:
             raise ValueError("stream() takes at least one topic")
         state = self._state()
+        topics = tuple(dict.fromkeys(topics))
+        if len(topics) > state.max_topics:
+            raise TooManyRequests(
+                f"a stream may have {state.max_topics} topics, not {len(topics)}", retry_after=_come_back()
+            )
         for topic in topics:
             self._readable(topic)
-        topics = tuple(dict.fromkeys(topics))
         cursor = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or after
         start = start_at(cursor, topics)
         if start.ended.issuperset(topics):
             return Response(status=204)
-        body = () if request.method == "HEAD" else state.viewers.stream(request.environ, topics, start)
+        if request.method == "HEAD":
+            return Response((), headers=HEADERS, direct_passthrough=True)
+        body = state.viewers.stream(request.environ, topics, start, request.remote_addr or "")
+        if isinstance(body, Full):
+            refusal = ServiceUnavailable if body is Full.PROCESS else TooManyRequests
+            raise refusal(f"{body.value}; try again later", retry_after=_come_back())
         return Response(body, headers=HEADERS, direct_passthrough=True)
 
     def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -169,3 +195,18 @@ class Bridge:
         except KeyError:
             raise ConfigurationError("this app has no bridge; call bridge.init_app(app) first") from None
         return state
+
+
+def _number(key: str, value: Any) -> Any:
+    """Return a number of the configuration, or what it is unless set. Raises `ConfigurationError`."""
+    unit, default = _NUMBERS[key]
+    if value is None:
+        return default
+    allowed = int | float if unit == "seconds" else int
+    if not isinstance(value, allowed) or isinstance(value, bool) or value <= 0:
+        raise ConfigurationError(f"BRIDGE_{key} must be {unit} above zero, not {value!r}")
+    return value
+
+
+def _come_back() -> int:
+    return random.randint(*COME_BACK_AFTER)

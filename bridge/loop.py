@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 from bridge import sse
 from bridge.connect import Channel
+from bridge.errors import SubscriptionClosed
 from bridge.fork import reset_in_child
 from bridge.handover import LAST_CHUNK, Taken, chunk
 from bridge.ports import Item
 from bridge.script import Script, Start
+from bridge.seats import Seats
 from bridge.viewer import GRANTED, Viewer
 
 logger = logging.getLogger("bridge.loop")
@@ -51,8 +53,9 @@ class _Text(NamedTuple):
 class Loop:
     """Serves the viewers of one channel. Its thread starts with the first of them."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int) -> None:
+    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, seats: Seats) -> None:
         self._channel = channel
+        self._seats = seats
         self._heartbeat = heartbeat
         self.backlog = backlog
         self.opened = self.cut_off = self.handed_over = 0
@@ -102,16 +105,23 @@ class Loop:
         """Have `items` sent to `viewers`."""
         self.do(self._deliver, viewers, items)
 
-    def open(self, topics: Sequence[str], start: Start) -> Viewer:
-        """Begin a stream, which subscribes at once."""
+    def open(self, topics: Sequence[str], start: Start, address: str) -> Viewer:
+        """Begin a stream for a viewer who has taken a seat; it subscribes at once.
+
+        Raises `SubscriptionClosed` after the channel was closed.
+        """
         self._start()
         script = Script(topics, start, with_ids=self._channel.replays)
         # What one topic says is the same for all its viewers, and made once for them.
-        viewer = Viewer(self, frozenset(script.running), script if len(topics) > 1 else None)
+        viewer = Viewer(self, frozenset(script.running), script if len(topics) > 1 else None, address)
         viewer.over = script.over
-        self.opened += 1
         self.viewers.add(viewer)
-        self._channel.join(viewer, start.after if self._channel.replays else None)
+        try:
+            self._channel.join(viewer, start.after if self._channel.replays else None)
+        except SubscriptionClosed:
+            self.viewers.discard(viewer)
+            raise
+        self.opened += 1
         return viewer
 
     def adopt(self, viewer: Viewer, taken: Taken) -> None:
@@ -300,6 +310,7 @@ class Loop:
         if viewer.gone:
             return
         viewer.leave()
+        self._seats.release(viewer.address)
         self._channel.leave(viewer)
         self.viewers.discard(viewer)
         if viewer.socket is not None:

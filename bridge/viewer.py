@@ -38,12 +38,13 @@ class Viewer:
 
     stateful = True
     __slots__ = (
-        "__weakref__", "_awaited", "_changed", "_latest", "chunked", "full", "gone", "granted", "loop",
-        "over", "pending", "script", "sent_at", "size", "socket", "topics",
+        "__weakref__", "_awaited", "_changed", "_latest", "address", "chunked", "full", "gone", "granted",
+        "loop", "over", "pending", "script", "sent_at", "size", "socket", "topics",
     )  # fmt: skip
 
-    def __init__(self, loop: Server, topics: frozenset[str], script: Script | None) -> None:
+    def __init__(self, loop: Server, topics: frozenset[str], script: Script | None, address: str) -> None:
         self.loop = loop
+        self.address = address
         self.topics = topics
         self.script = script
         self.socket: Any = None

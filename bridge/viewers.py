@@ -16,6 +16,7 @@ from bridge.errors import SubscriptionClosed
 from bridge.handover import Handover
 from bridge.loop import Loop
 from bridge.script import Script, Start
+from bridge.seats import Full, Seats
 from bridge.viewer import Viewer
 
 logger = logging.getLogger("bridge.viewers")
@@ -28,9 +29,10 @@ class Stream:
     """A stream as a WSGI iterable. It begins, and subscribes, when the server asks for the first chunk."""
 
     def __init__(
-        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Start
+        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Start, address: str
     ) -> None:
         self._viewers = viewers
+        self._address: str | None = address
         self._topics = topics
         self._start = start
         self._viewer: Viewer | None = None
@@ -46,16 +48,22 @@ class Stream:
     def close(self) -> None:
         """The server is done with the response: its viewer has gone, or its connection was taken over."""
         viewer, self._viewer = self._viewer, None
+        address, self._address = self._address, None
         self._handover.close()
         if viewer is not None:
             self._viewers.loop.close(viewer)
+        elif address is not None:
+            self._viewers.seats.release(address)
 
     def _run(self) -> Iterator[bytes]:
         loop = self._viewers.loop
+        if self._address is None:
+            return  # closed before it began
         try:
-            viewer = self._viewer = loop.open(self._topics, self._start)
+            viewer = self._viewer = loop.open(self._topics, self._start, self._address)
         except SubscriptionClosed:
             return  # the app is shutting down
+        self._address = None  # the seat goes with the viewer
         established = viewer.wait_established(FIRST_BYTE_WITHIN)
         yield self._opening(established)
         taken = yield from self._handover.take(sse.HEARTBEAT)
@@ -78,15 +86,26 @@ class Stream:
 class Viewers:
     """The streams that this process has open."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int) -> None:
+    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, seats: Seats) -> None:
         self.channel = channel
         self.heartbeat = heartbeat
-        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog)
+        self.seats = seats
+        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog, seats=seats)
         self.refusal: str | None = None
 
-    def stream(self, environ: dict[str, Any], topics: Sequence[str], start: Start) -> Stream:
-        """Return a new stream of `topics`, for a WSGI server to iterate over and to close."""
-        return Stream(self, environ, topics, start)
+    def stream(
+        self, environ: dict[str, Any], topics: Sequence[str], start: Start, address: str
+    ) -> Stream | Full:
+        """Return a new stream of `topics`, for a WSGI server to iterate over and close, or the limit reached.
+
+        `address` is that of the client, empty if unknown.
+        """
+        full = self.seats.take(address)
+        if full is None:
+            return Stream(self, environ, topics, start, address)
+        if self.seats.refused == 1:
+            logger.warning("a stream was refused, %s; further ones are only counted", full.value)
+        return full
 
     def note_refusal(self, refusal: str | None) -> None:
         """Say once that streams occupy a thread or a greenlet each, and why."""
@@ -103,5 +122,6 @@ class Viewers:
             "viewers": len(loop.viewers),
             "viewers_opened": loop.opened,
             "viewers_cut_off": loop.cut_off,
+            "viewers_refused": self.seats.refused,
             "viewers_handed_over": loop.handed_over,
         }

@@ -168,7 +168,7 @@ def test_streams_need_a_decision(make_client: MakeClient) -> None:
 
 def test_too_many_topics(client: FlaskClient) -> None:
     """One stream takes a hundred tasks and refuses more."""
-    problem(client.get("/events", query_string={"task": [f"t{i}" for i in range(101)]}), 422)
+    problem(client.get("/events", query_string={"task": [f"t{i}" for i in range(101)]}), 429)
 
 
 def test_revoked_task_does_not_run(make_client: MakeClient) -> None:

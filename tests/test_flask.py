@@ -8,7 +8,7 @@ import httpx
 import httpx_sse
 import pytest
 from flask import Flask, Response, abort, request
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
 
 import bridge
 from bridge import events
@@ -330,12 +330,48 @@ def test_what_is_no_event_does_not_break_a_stream(public: tuple[Flask, Bridge]) 
         ({"BRIDGE_HARTBEAT": 1}, "BRIDGE_HARTBEAT"),
         ({"BRIDGE_HEARTBEAT": 0}, "BRIDGE_HEARTBEAT"),
         ({"BRIDGE_MAX_PAYLOAD": "big"}, "max_payload"),
+        ({"BRIDGE_MAX_VIEWERS": 0}, "BRIDGE_MAX_VIEWERS must be viewers above zero"),
+        ({"BRIDGE_MAX_VIEWERS_PER_ADDRESS": 1.5}, "BRIDGE_MAX_VIEWERS_PER_ADDRESS"),
+        ({"BRIDGE_MAX_TOPICS": True}, "BRIDGE_MAX_TOPICS"),
     ],
 )
 def test_a_bad_configuration_is_refused_when_the_app_is_made(config: dict[str, object], says: str) -> None:
     """A missing, misspelt or unusable setting is a ConfigurationError that names it."""
     with pytest.raises(bridge.ConfigurationError, match=says):
         make_app(**config)
+
+
+def test_a_stream_of_too_many_topics_is_refused() -> None:
+    """Over BRIDGE_MAX_TOPICS the answer is 429 with a Retry-After; a topic named twice counts once."""
+    app, extension = make_app(BRIDGE_PUBLIC=True, BRIDGE_MAX_TOPICS=2)
+    with app.test_request_context():
+        assert extension.stream("a", "b", "a").status_code == 200
+        with pytest.raises(TooManyRequests, match="2 topics, not 3") as refused:
+            extension.stream("a", "b", "c")
+    assert int(refused.value.get_response().headers["Retry-After"]) >= 5
+
+
+def test_viewers_without_a_known_address_share_no_limit_of_one() -> None:
+    """Behind a Unix socket there is no client address, so the limit of one address cannot hold there."""
+    app, extension = make_app(BRIDGE_PUBLIC=True, BRIDGE_MAX_VIEWERS_PER_ADDRESS=1)
+    with app.test_request_context():
+        for _ in range(3):
+            assert extension.stream("a").status_code == 200
+    with app.test_request_context(environ_base={"REMOTE_ADDR": "192.0.2.1"}):
+        assert extension.stream("a").status_code == 200
+        with pytest.raises(TooManyRequests):
+            extension.stream("a")
+
+
+def test_a_stream_that_never_began_gives_its_place_back() -> None:
+    """A response that is closed before its first chunk, as for a client that has gone, frees its place."""
+    app, extension = make_app(BRIDGE_PUBLIC=True, BRIDGE_MAX_VIEWERS=1)
+    with app.test_request_context():
+        for _ in range(3):
+            extension.stream("a").close()
+        extension.stream("a")
+        with pytest.raises(ServiceUnavailable):
+            extension.stream("a")
 
 
 def test_an_app_without_the_extension_says_what_to_call() -> None:

@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
         "bridge.handover",
         "bridge.line",
         "bridge.script",
+        "bridge.seats",
         "bridge.viewer",
         "bridge.ports",
         "bridge.progress",

@@ -64,6 +64,37 @@ def test_one_worker_serves_many_viewers_and_other_requests(valkey: Valkey, chann
         eventually(lambda: stats(address)["viewers"] == stats(address)["subscriptions"] == 0, SECONDS)
 
 
+LIMITS = [
+    ({"BRIDGE_MAX_VIEWERS": "5"}, 503),
+    ({"BRIDGE_MAX_VIEWERS_PER_ADDRESS": "5"}, 429),
+]
+
+
+@pytest.mark.parametrize(("limit", "status"), LIMITS)
+@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
+def test_a_viewer_over_a_limit_is_refused_until_another_leaves(
+    valkey: Valkey, channel: Any, kind: str, limit: dict[str, str], status: int
+) -> None:
+    """The sixth stream is refused before it opens, with a Retry-After; its place is free when one leaves."""
+    with server(valkey, channel, kind, **limit) as address, httpx.Client(trust_env=False) as client:
+        listeners = [Listener(address, TOPIC) for _ in range(5)]
+        for listener in listeners:
+            listener.until(b"retry: ")
+        eventually(lambda: stats(address)["viewers_handed_over"] == 5, SECONDS)
+        for _ in range(3):
+            refused = client.get(f"{address}/stream?topic={TOPIC}")
+            assert refused.status_code == status
+            assert 5 <= int(refused.headers["Retry-After"]) <= 15
+            assert "event-stream" not in refused.headers["Content-Type"]
+        assert client.head(f"{address}/stream?topic={TOPIC}").status_code == 200
+        assert stats(address)["viewers_refused"] == 3
+        listeners.pop().socket.close()
+        eventually(lambda: stats(address)["viewers"] == 4, SECONDS)
+        listeners.append(Listener(address, TOPIC))
+        listeners[-1].until(b"retry: ")
+        assert client.get(f"{address}/stream?topic={TOPIC}").status_code == status
+
+
 def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: Any) -> None:
     """Over its bounded backlog a viewer is closed and counted; another gets everything in the meantime."""
     with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="200000") as address:
