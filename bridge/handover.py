@@ -9,7 +9,7 @@ back, with what the server wrote meanwhile.
 import _socket  # the sockets beneath, which gevent's monkey-patching leaves alone
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -62,8 +62,9 @@ class Handover:
             self.refusal = f"the connection cannot be duplicated: {error.strerror}"
             return None
         yield probe
-        came_out = diversion.read()
-        if came_out not in (probe, chunk(probe), chunk(probe).upper()):
+        expected = (probe, chunk(probe), chunk(probe).upper())
+        came_out = diversion.read(unless=expected)
+        if came_out not in expected:
             self.refusal = "something between the application and the server rewrites the body"
             self._diversion = None
             diversion.put_back(came_out)
@@ -101,16 +102,16 @@ class _Diversion:
         os.dup2(near_end.fileno(), descriptor, inheritable=False)
         near_end.close()
 
-    def read(self) -> bytes:
-        """Return what the server has written since the last call.
+    def read(self, unless: Collection[bytes] = ()) -> bytes:
+        """Return what the server has written since the last call; no more once it is one of `unless`.
 
         A pair closed with something unread in it would show the server a reset.
         """
-        parts = []
+        written = b""
         with suppress(OSError):  # nothing more, for now or for good
-            while part := self.far_end.recv(65536):
-                parts.append(part)
-        return b"".join(parts)
+            while written not in unless and (part := self.far_end.recv(65536)):
+                written += part
+        return written
 
     def keep(self) -> _socket.socket:
         """Return the connection, and let whoever waits for another request on it see the end at once."""

@@ -41,6 +41,7 @@ class Member(Protocol):
 
     topics: frozenset[str]
     stateful: bool
+    opens_with_state: bool
 
     @property
     def post(self) -> Callable[[Sequence[Any], Sequence[Item]], None]:
@@ -117,14 +118,17 @@ class Hub:
         with self._lock:
             if self._stop.is_set():
                 raise SubscriptionClosed("the channel is closed; connect again")
+            asking = False
             for name in member.topics:
                 line = self._lines.get(name) or self._lines.setdefault(name, Line(name))
                 if line.join(member, (after or {}).get(name)):
                     self._inbox.append(name)
+                    asking = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bridge-hub", daemon=True)
                 self._thread.start()
-            self._wake()
+            elif asking:
+                self._wake()
 
     def close(self) -> None:
         """Close every subscription and the reading connection."""

@@ -31,7 +31,9 @@ class Reader(Protocol):
     """What the line needs to know of a subscription."""
 
     stateful: bool
-    """It begins with the state of its topics, and begins again with it if its position is lost."""
+    """It goes on from the state of its topics if its position is lost."""
+    opens_with_state: bool
+    """It begins with the state of its topics, not only with the next message."""
 
     def establish(self, topic: str) -> None:
         """Note that it misses nothing of `topic` from now on."""
@@ -51,7 +53,7 @@ class _Wait:
     """What a reader needs before it is at the head."""
 
     after: Position | None
-    """Messages that are kept, after this place. `None`: the state if it is stateful, else a connection."""
+    """Messages that are kept, after this place. `None`: the state, or a connection if it opens without."""
     gap: bool = False
     """To be told that it has missed something."""
     full: bool = False
@@ -76,7 +78,7 @@ class Line:
 
     def join(self, reader: Reader, after: Position | None) -> bool:
         """Add a reader; return whether something must be asked of the backend before it is at the head."""
-        if self.attached and after is None and not reader.stateful:
+        if self.attached and after is None and not reader.opens_with_state:
             self.head[reader] = None
             reader.establish(self.topic)
             return False
@@ -128,7 +130,7 @@ class Line:
         self.attached = True
         self._position = position
         for reader, wait in list(self.waiting.items()):
-            if wait.after is None and not reader.stateful:
+            if wait.after is None and not reader.opens_with_state:
                 if wait.gap:
                     yield [reader], [Gap(topic=self.topic)]
                 self._advance(reader)

@@ -31,6 +31,9 @@ logger = logging.getLogger("bridge.loop")
 TICK = 1.0
 """Seconds between two turns of the wheel that looks after silent viewers."""
 
+ADOPTED_AT_ONCE = 50
+"""Viewers that may wait to be adopted, for a second at most, before anything is to be sent to them."""
+
 STOP_WITHIN = 1.0
 """Seconds that ending every stream may take when the process ends."""
 
@@ -94,6 +97,9 @@ class Loop:
     def do(self, work: Callable[..., None], *arguments: Any) -> None:
         """Have the loop's thread do `work`."""
         self._inbox.append((work, arguments))
+        self._awake()
+
+    def _awake(self) -> None:
         if not self._woken:
             self._woken = True
             wake = self._wake
@@ -127,7 +133,10 @@ class Loop:
     def adopt(self, viewer: Viewer, taken: Taken) -> None:
         """Serve a viewer through its own connection from now on."""
         self.handed_over += 1
-        self.do(self._adopt, viewer, taken)
+        self._inbox.append((self._adopt, (viewer, taken)))
+        # With nothing to send it can wait: waking the thread for each of many who come together is dear.
+        if viewer.pending or viewer.over or len(self._inbox) > ADOPTED_AT_ONCE:
+            self._awake()
 
     def close(self, viewer: Viewer) -> None:
         """Let go of a viewer that was not adopted."""

@@ -1,6 +1,6 @@
 """What viewers see: from what the hub hands out to text, from a cursor to where a stream begins. No I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge import events, sse
@@ -43,6 +43,11 @@ def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
         return Start(lost=True)
     tasks = (topic for topic in topics if events.task_of(topic) is not None)
     return Start(after, frozenset(topic for topic in tasks if by_topic[topic] == _ENDED))
+
+
+def opens_with_state(topics: Collection[str]) -> bool:
+    """Whether a stream of `topics` begins with their state: snapshots, or the places that make its cursor."""
+    return len(topics) > 1 or any(t == events.FEED or events.task_of(t) is not None for t in topics)
 
 
 class Script:

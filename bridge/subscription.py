@@ -40,7 +40,7 @@ class QueuedSubscription:
         acknowledge: Callable[[Position], None] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
-        self.stateful = stateful
+        self.stateful = self.opens_with_state = stateful
         self._queue_size = queue_size
         self._owner = owner
         self._acknowledge = acknowledge

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bridge.errors import SubscriptionClosed
 from bridge.handover import Taken
 from bridge.ports import Item
-from bridge.script import Script
+from bridge.script import Script, opens_with_state
 
 GRANTED = 400
 """Messages of history that may be on their way to one viewer."""
@@ -39,7 +39,7 @@ class Viewer:
     stateful = True
     __slots__ = (
         "__weakref__", "_awaited", "_changed", "_latest", "address", "chunked", "full", "gone", "granted",
-        "loop", "over", "pending", "script", "sent_at", "size", "socket", "topics",
+        "loop", "opens_with_state", "over", "pending", "script", "sent_at", "size", "socket", "topics",
     )  # fmt: skip
 
     def __init__(self, loop: Server, topics: frozenset[str], script: Script | None, address: str) -> None:
@@ -47,6 +47,7 @@ class Viewer:
         self.address = address
         self.topics = topics
         self.script = script
+        self.opens_with_state = opens_with_state(topics)
         self.socket: Any = None
         self.chunked = self.full = self.gone = self.over = False
         self.granted = self.size = 0

@@ -63,7 +63,7 @@ class Reader:
     """Records what it gets."""
 
     def __init__(self, stateful: bool = False, size: int = 1000) -> None:
-        self.stateful = stateful
+        self.stateful = self.opens_with_state = stateful
         self.size = size
         self.got: list[Item] = []
         self.queued = 0
