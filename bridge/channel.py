@@ -21,7 +21,7 @@ class Message(bytes):
     _acknowledge: Callable[[Position], None] | None = None
 
     def __new__(cls, payload: bytes = b"", *, topic: str, position: Position | None = None) -> Self:
-        message = super().__new__(cls, payload)
+        message = bytes.__new__(cls, payload)
         message.topic = topic
         message.position = position
         return message

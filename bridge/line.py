@@ -196,8 +196,9 @@ class Line:
     def serve_from_tail(self) -> Iterator[Delivery]:
         """Serve those who wait for messages that have been read a moment ago."""
         for reader, wait in list(self.waiting.items()):
-            if wait.after is not None and not wait.full and self._tail.reaches(wait.after, self._position):
-                yield from self._serve(reader, wait, self._tail.messages, self._position)
+            if wait.after is not None and not wait.full and self._tail.holds(wait.after):
+                end = self._position if self._tail.messages[-1].position == self._position else None
+                yield from self._serve(reader, wait, self._tail.messages, end)
         self._advance_those_at_the_head()
 
     # Steps.
@@ -315,9 +316,9 @@ class _Tail:
             self.messages = self.messages[len(self.messages) // 2 :]
             self._bytes = sum(map(len, self.messages))
 
-    def reaches(self, after: Position, head: Position | None) -> bool:
-        """Whether what follows `after`, up to the head, is all here."""
-        if not self.messages or after.is_beginning or self.messages[-1].position != head:
+    def holds(self, after: Position) -> bool:
+        """Whether the message at `after` is here, so that what follows it here follows it."""
+        if not self.messages or after.is_beginning:
             return False
         first = _place(self.messages[0])
         at = after.number - first.number

@@ -22,7 +22,7 @@ from bridge.errors import SubscriptionClosed
 from bridge.fork import reset_in_child
 from bridge.handover import LAST_CHUNK, Taken, chunk
 from bridge.ports import Item
-from bridge.script import Script, Start
+from bridge.script import Script, Start, plain_text
 from bridge.seats import Seats
 from bridge.viewer import GRANTED, Viewer
 
@@ -220,7 +220,11 @@ class Loop:
             before, text = self._rendered
             if len(before) == len(items) and before[0] is items[0] and before[-1] is items[-1]:
                 return text
-        text = _render(Script((items[0].topic,), Start(), with_ids=self._channel.replays), items)
+        raw = plain_text(items, with_ids=self._channel.replays)
+        if raw is not None:
+            text = _text(raw, False, None)
+        else:
+            text = _render(Script((items[0].topic,), Start(), with_ids=self._channel.replays), items)
         self._rendered = (items, text)
         return text
 

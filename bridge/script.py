@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from bridge import events, sse
 from bridge.channel import Gap, Message
@@ -48,6 +49,14 @@ def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
 def opens_with_state(topics: Collection[str]) -> bool:
     """Whether a stream of `topics` begins with their state: snapshots, or the places that make its cursor."""
     return len(topics) > 1 or any(t == events.FEED or events.task_of(t) is not None for t in topics)
+
+
+def plain_text(items: Sequence[Item], *, with_ids: bool) -> bytes | None:
+    """Return the text of `items` of one topic, `None` if it takes a script: a task's, or no mere messages."""
+    if opens_with_state((items[0].topic,)) or not all(type(item) is Message for item in items):
+        return None
+    messages = cast(Sequence[Message], items)
+    return b"".join(sse.frame(message, id=message.id if with_ids else None) for message in messages)
 
 
 class Script:

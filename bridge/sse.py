@@ -20,13 +20,14 @@ def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> by
     Raises `ValueError` if `event` or `id` would break out of its line (or, an id, holds a NUL, which
     browsers take for no id).
     """
-    parts = []
+    head = b""
     if event is not None:
-        parts.append(b"event: " + _one_line(event, "an event type") + b"\n")
+        head = b"event: %b\n" % _one_line(event, "an event type")
     if id is not None:
-        parts.append(b"id: " + _one_line(id, "an event id") + b"\n")
-    parts.extend(b"data: " + line + b"\n" for line in _LINE_END.split(data))
-    return b"".join((*parts, b"\n"))
+        head += b"id: %b\n" % _one_line(id, "an event id")
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_LINE_END.split(data))
+    return b"%bdata: %b\n\n" % (head, data)
 
 
 def retry(seconds: float) -> bytes:
@@ -40,7 +41,6 @@ def comment(text: str) -> bytes:
 
 
 def _one_line(text: str, what: str) -> bytes:
-    line = text.encode()
-    if _LINE_END.search(line) or b"\0" in line:
+    if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError(f"{what} must not hold a line break or NUL: {text!r}")
-    return line
+    return text.encode()

@@ -19,6 +19,11 @@ PROBE_AFTER = 10.0
 """Seconds of silence after which the connection is probed."""
 
 RECEIVE_SIZE = 256 * 1024
+RECEIVED_AT_ONCE = 4
+"""Times to receive before what came is handed on: many messages of a topic go out in one write."""
+
+PARSED_AT_ONCE = 16 * 1024
+"""Bytes; hiredis moves all that it has not parsed yet after each kilobyte that it has."""
 
 
 class RefusedReply(Exception):
@@ -71,28 +76,35 @@ class Link:
 
     def read(self) -> Iterator[Any]:
         """Yield every answer and every push that has come."""
-        self._receive()
+        received = self._receive()
         self._heard_at, self._probed_at = time.monotonic(), None
         try:
-            while (answer := self._parser.gets()) is not False:
-                yield answer
+            for data in received:
+                for start in range(0, len(data), PARSED_AT_ONCE):
+                    self._parser.feed(data[start : start + PARSED_AT_ONCE])
+                    while (answer := self._parser.gets()) is not False:
+                        yield answer
         except hiredis.ProtocolError as error:
             raise ConnectionLost(f"the server does not speak RESP3: {error}") from error
 
-    def _receive(self) -> None:
+    def _receive(self) -> list[bytes]:
+        received: list[bytes] = []
         try:
-            while True:
+            more = True
+            while more:
                 data = self.socket.recv(RECEIVE_SIZE)
                 if not data:
                     raise ConnectionLost("the server closed the connection")
-                self._parser.feed(data)
-                # What TLS has decrypted already wakes no selector.
-                if not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
-                    return
+                received.append(data)
+                if isinstance(self.socket, ssl.SSLSocket):
+                    more = bool(self.socket.pending())  # what is decrypted already wakes no selector
+                else:
+                    more = len(data) == RECEIVE_SIZE and len(received) < RECEIVED_AT_ONCE
         except (BlockingIOError, ssl.SSLWantReadError):
-            return
+            pass
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error}") from error
+        return received
 
     def until_probe(self) -> float:
         """Return the seconds until silence must be looked into."""
