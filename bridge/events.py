@@ -5,9 +5,13 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 | type       | fields |
 |------------|--------|
 | `state`    | `state` (Celery's name), `attempt` from 1; where known `name`, `worker`, `result`, `error` |
-| `progress` | `current`; where known `total`, `percent`, `message` |
+| `progress` | where known `current`, `total`, `percent`, `rate` per second, `eta` in s, `message`, `step` |
+| `step`     | `name`, `status` (started, succeeded or failed); if it is within others, `path` (their names) |
 | `log`      | `level`, `message` |
 | any other  | `data`, whatever JSON the task gave |
+
+The `percent` of a progress event is of the whole task and never goes back within an attempt; `step` names the
+open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown.
 
 On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
 you have, a snapshot follows) and `end` (`state`; nothing follows).
@@ -15,7 +19,8 @@ you have, a snapshot follows) and `end` (`state`; nothing follows).
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -66,11 +71,21 @@ def in_words(value: object) -> str:
         return f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
 
 
+def in_text(value: object) -> str:
+    """Return `value` as text, cut; never raises."""
+    try:
+        return cut(str(value))
+    except Exception:
+        return in_words(value)
+
+
+_JSON = json.JSONEncoder(default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return `event` as JSON. A value that JSON cannot express becomes its `repr`, cut to `LONGEST_TEXT`."""
     try:
-        text = json.dumps(event, default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
+        return _JSON.encode(event).encode()
     except (ValueError, TypeError, RecursionError):
         # NaN, a cycle, a key that is no text, a lone surrogate: keep what is plain, tell the rest in words.
         plain = {k: v if isinstance(v, int | bool | None) else in_words(v) for k, v in event.items()}
@@ -80,11 +95,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
 
 def error(exception: BaseException) -> dict[str, str]:
     """Return what an event says of `exception`. Never raises."""
-    try:
-        message = cut(str(exception))
-    except Exception:
-        message = in_words(exception)
-    return {"type": type(exception).__name__, "message": message}
+    return {"type": type(exception).__name__, "message": in_text(exception)}
 
 
 def decode(payload: bytes) -> dict[str, Any] | None:
@@ -118,10 +129,13 @@ def check_type(kind: object) -> str:
     return kind
 
 
-def make(kind: str, task: str, *, attempt: int = 1, **fields: Any) -> tuple[bytes, Change]:
+def make(
+    kind: str, task: str, *, attempt: int = 1, steps: Sequence[Mapping[str, Any]] = (), **fields: Any
+) -> tuple[bytes, Change]:
     """Return a task event of type `kind` as JSON, and what it changes in the state of its task.
 
-    Fields that are `None` are left out. `attempt` counts from 1.
+    Fields that are `None` are left out. `attempt` counts from 1. With a `step` event go all `steps` so far,
+    as the snapshot is to show them.
     """
     event: dict[str, Any] = {"v": SCHEMA_VERSION, "type": kind, "task": task, "at": round(time.time(), 3)}
     if kind == "state":
@@ -134,11 +148,21 @@ def make(kind: str, task: str, *, attempt: int = 1, **fields: Any) -> tuple[byte
         final = rank == _OVER
         kept = {"state": payload, f"state.{fields['state']}": payload}
         if rank == _RANKS["STARTED"]:
-            kept["progress"] = b""  # that of an earlier attempt
+            kept["progress"] = kept["steps"] = b""  # those of an earlier attempt
+    elif kind == "step":
+        kept = {"steps": encode({"type": "step", "task": task, "at": event["at"], "steps": steps})}
     elif kind == "progress":
         kept = {"progress": payload}
     is_entry = kind not in ("state", "progress")
     return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED)
+
+
+def left_out(topic: str, count: int, changes: Sequence[Change]) -> tuple[bytes, Change]:
+    """Return what stands in for `count` events that are left out: a line of the log, and their `changes`."""
+    text = f"{count:,} events were left out here: there were more than could be sent"
+    payload, _ = make("log", task_of(topic) or topic, level="warning", message=text)
+    fields = {name: value for change in changes for name, value in change.fields.items()}
+    return payload, replace(changes[-1], fields=fields)
 
 
 def end_of(event: Mapping[str, Any]) -> str | None:
@@ -169,9 +193,10 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the whole state of `task`: what its events so far amount to.
 
     `state`, `name`, `attempt`, `worker`, `result`, `error`, `queued_at`, `started_at` and `ended_at` are
-    there where they are known; `progress` is the last progress event or `None`; `events` holds log and
-    custom events in order, the newest 1,000, and `omitted` counts the older ones. A task that nobody has
-    said anything about is PENDING, as in Celery.
+    there where they are known; `progress` is the last progress event or `None`; `steps` holds `name`,
+    `status` and `path` of each step as it is now; `events` holds step, log and custom events in order, the
+    newest 1,000, and `omitted` counts the older ones. A task that nobody has said anything about is PENDING,
+    as in Celery.
     """
     state = state or TopicState(task)
     whole: dict[str, Any] = {
@@ -192,6 +217,8 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         whole["ended_at"] = current["at"]
     progress = state.fields.get("progress")
     whole["progress"] = decode(progress) if progress else None
+    steps = decode(state.fields.get("steps", b""))
+    whole["steps"] = steps["steps"] if steps else []
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     whole["omitted"] = state.omitted
     return whole

@@ -1,11 +1,13 @@
 """A Celery app with the bridge installed, for worker processes of the tests."""
 
+import contextvars
 import os
+import threading
 import time
 
 from celery import Celery, Task, shared_task
 
-from bridge.celery import install, log, progress, publish
+from bridge.celery import install, log, progress, publish, step, track
 
 app = Celery("tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
@@ -38,6 +40,38 @@ def second_time_lucky(self: "Task[..., int]") -> int:
     if self.request.retries == 0:
         raise self.retry(exc=ConnectionError("not yet"), countdown=0)
     return self.request.retries
+
+
+@app.task(bind=True)
+def measured(self: "Task[..., int]", times: int) -> int:
+    """Use all there is to tell progress."""
+    load, save = step("load", weight=1), step("save", weight=3)
+    with load:
+        total = sum(track(range(times), message="loading"))
+    with save:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(progress, 1, 2, "from a thread"))
+        thread.start()
+        thread.join()
+        time.sleep(0.3)
+    return total
+
+
+@app.task
+def in_a_plain_thread() -> None:
+    thread = threading.Thread(target=log, args=("from a plain thread",))
+    thread.start()
+    thread.join()
+    log("from the task")
+
+
+@app.task
+def flood(times: int) -> float:
+    """Publish more than can be sent; return the seconds that one call took on average."""
+    started = time.perf_counter()
+    for number in range(times):
+        publish("number", number)
+    return (time.perf_counter() - started) / times
 
 
 class Custom(Task):  # type: ignore[type-arg]

@@ -1,7 +1,9 @@
 """The Celery side: what tasks publish, in real worker processes and in eager mode."""
 
+import itertools
 import logging
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from celery import Celery
 
 import bridge
 from bridge import events
-from bridge.celery import install, log, progress, publish
+from bridge.celery import install, log, progress, publish, step, track
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 
@@ -96,7 +98,177 @@ def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> No
 
         awkward, _ = celery.run("unprintable")
         assert snapshot(channel, awkward)["error"]["type"] == "Unprintable"
+
+        measured, result = celery.run("measured", 1000)
+        assert result == sum(range(1000))
+        whole = snapshot(channel, measured)
+        assert (whole["progress"]["percent"], whole["progress"].get("step")) == (100.0, None)
+        done = [(step["name"], step["status"]) for step in whole["steps"]]
+        assert done == [("load", "succeeded"), ("save", "succeeded")]
+
+        threaded, _ = celery.run("in_a_plain_thread")
+        said = [event["message"] for event in snapshot(channel, threaded)["events"]]
+        one_at_a_time = pool in ("prefork", "solo")
+        assert said == (["from a plain thread"] if one_at_a_time else []) + ["from the task"]
     channel.close()
+
+
+def test_a_flood_is_bounded_and_told(own_valkey: Valkey) -> None:
+    """100,000 events of one task: the newest arrive, what is left out is counted, the end is there."""
+    url = own_valkey.url("redis")
+    channel = bridge.connect(url, queue_size=200_000)
+    with worker(url, url) as celery, channel.topic(events.FEED).as_subscriber().subscribe() as feed:
+        _, seconds_a_call = celery.run("flood", 100_000)
+        assert seconds_a_call < 0.001
+        sent: list[dict[str, Any]] = []
+        while not sent or not events.end_of(sent[-1]):
+            sent.append(events.decode(feed.receive(timeout=SECONDS) or b"") or {"type": "nothing came"})
+        kept = [event["data"] for event in sent if event["type"] == "number"]
+        left_out = [
+            int(event["message"].split()[0].replace(",", "")) for event in sent if event["type"] == "log"
+        ]
+        assert kept == sorted(set(kept))
+        assert kept[-1] == 99_999
+        assert len(kept) + sum(left_out) == 100_000
+    channel.close()
+
+
+def test_progress_in_a_thread_without_context_is_of_the_only_task(eager: tuple[Celery, Any]) -> None:
+    """The thread's figures are shown in the step that the task is in; its own steps are within it."""
+    app, channel = eager
+
+    def elsewhere() -> None:
+        progress(1, 2, "elsewhere")
+        with step("inner"):
+            log("hello")
+
+    @app.task(name="work 8")
+    def work() -> None:
+        with step("outer"):
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            assert list(track([1, 2])) == [1, 2]
+
+    whole = snapshot(channel, work.delay().id)
+    assert [step["status"] for step in whole["steps"]] == ["succeeded", "succeeded"]
+    assert [step.get("path") for step in whole["steps"]] == [["outer", "inner"], None]
+
+
+@pytest.mark.parametrize("call", ["apply", "delay"])
+def test_progress_of_an_eager_task(eager: tuple[Celery, Any], call: str) -> None:
+    """The last figures are there with the end, also of a task that fails within a step and a loop."""
+    app, channel = eager
+
+    @app.task(name=f"work 9 {call}")
+    def work() -> None:
+        with step("load"):
+            for number in track(iter(range(10)), total=10, message="loading"):
+                if number == 7:
+                    raise ValueError("no eighth")
+
+    whole = snapshot(channel, getattr(work, call)().id)
+    assert whole["state"] == "FAILURE"
+    assert (whole["progress"]["current"], whole["progress"]["total"]) == (7, 10)
+    assert whole["progress"]["message"] == "loading"
+    assert whole["steps"] == [{"name": "load", "status": "failed"}]
+
+
+def test_an_eager_task_within_a_task_has_its_own_progress(eager: tuple[Celery, Any]) -> None:
+    """What the inner task says is told of it alone, and the outer one goes on where it was."""
+    app, channel = eager
+
+    @app.task(name="work 10")
+    def inner() -> None:
+        with step("inner"):
+            progress(1, total=4)
+
+    @app.task(name="work 11")
+    def outer() -> str:
+        with step("outer"):
+            progress(1, total=2)
+            called: str = inner.delay().id
+            progress(2, total=2)
+        return called
+
+    whole = snapshot(channel, outer.delay().id)
+    own = snapshot(channel, whole["result"])
+    assert [step["name"] for step in whole["steps"]] == ["outer"]
+    assert [step["name"] for step in own["steps"]] == ["inner"]
+
+
+def test_a_second_attempt_begins_anew(eager: tuple[Celery, Any]) -> None:
+    """After a retry neither the bar nor the steps of the first attempt are there."""
+    app, channel = eager
+
+    @app.task(name="work 12", bind=True, max_retries=1)
+    def work(self: Any) -> None:
+        if self.request.retries == 0:
+            with step("first"):
+                progress(9, total=10)
+            raise self.retry(countdown=0)
+        progress(1, total=10)
+
+    whole = snapshot(channel, work.delay().id)
+    assert (whole["attempt"], whole["progress"]["percent"], whole["steps"]) == (2, 10.0, [])
+
+
+def test_a_step_may_decorate_a_function(eager: tuple[Celery, Any]) -> None:
+    """Each call of the function is the step, with its arguments and its result as they were."""
+    app, channel = eager
+
+    @step("double")
+    def double(number: int, *, plus: int) -> int:
+        return 2 * number + plus
+
+    assert double(1, plus=1) == 3
+
+    @app.task(name="work 13")
+    def work() -> int:
+        return double(20, plus=2)
+
+    whole = snapshot(channel, work.delay().id)
+    assert (whole["result"], whole["steps"]) == (42, [{"name": "double", "status": "succeeded"}])
+
+
+def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
+    """Of very many steps the snapshot has the last hundred, and those that are not over."""
+    app, channel = eager
+
+    @app.task(name="work 14")
+    def work() -> None:
+        with step("around"):
+            for number in range(300):
+                with step(f"number {number}"):
+                    pass
+
+    steps = snapshot(channel, work.delay().id)["steps"]
+    assert len(steps) == 100
+    assert steps[-1] == {"name": "around", "status": "succeeded"}
+    assert steps[-2]["name"] == "number 299"
+
+
+class Awkward:
+    """An iterable that does not know its length and says so the hard way."""
+
+    def __len__(self) -> int:
+        raise RuntimeError("ask the database")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+
+@pytest.mark.parametrize("items", [Awkward(), range(10**30), (n for n in range(3)), {"a": 1}, "abc"])
+def test_anything_can_be_tracked(eager: tuple[Celery, Any], items: Any) -> None:
+    """A length that cannot be had is an unknown total; the items come as they are."""
+    app, channel = eager
+
+    @app.task(name=f"work 15 {type(items).__name__}")
+    def work() -> int:
+        return len(list(itertools.islice(track(items), 3)))
+
+    expected = len(list(itertools.islice(items, 3))) if not isinstance(items, Iterator) else 3
+    assert snapshot(channel, work.delay().id)["result"] == expected
 
 
 def test_a_task_neither_fails_nor_stalls_while_the_bridge_is_down(own_valkey: Valkey) -> None:
@@ -198,6 +370,12 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
         (lambda: progress("1"), "current"),  # type: ignore[arg-type]
         (lambda: progress(float("nan")), "current"),
         (lambda: progress(1, total=float("inf")), "total"),
+        (lambda: progress(10**400), "current"),
+        (lambda: track([1], total="many"), "total"),  # type: ignore[arg-type]
+        (lambda: step(""), "name"),
+        (lambda: step("a\nb"), "name"),
+        (lambda: step("a", weight=-1), "weight"),
+        (lambda: step("a", weight=float("nan")), "weight"),
         (lambda: log("x", level="loud"), "level"),
     ],
 )
@@ -213,7 +391,10 @@ def test_outside_a_task_the_helpers_do_nothing(caplog: pytest.LogCaptureFixture)
         progress(1)
         log("hello")
         publish("preview", {})
-    assert len(caplog.records) == 3
+        assert list(track([1, 2])) == [1, 2]
+        with step("parse"):
+            pass
+    assert len(caplog.records) == 5
 
 
 def test_tasks_of_other_apps_are_left_alone(

@@ -14,7 +14,7 @@ PACKAGES = ("bridge", "worker", "api")
 
 # From the ground up; `x.*` is the package x with all in it, which may import itself freely.
 FLOORS: list[set[str]] = [
-    {"bridge.errors", "bridge.events", "bridge.fork", "bridge.position", "bridge.state"},
+    {"bridge.errors", "bridge.events", "bridge.fork", "bridge.pace", "bridge.position", "bridge.state"},
     {
         "bridge.backends",
         "bridge.channel",
@@ -46,9 +46,9 @@ FOREIGN = {
     "bridge.backends.redis.link": {"hiredis"},
     "bridge.backends.redis.reader": {"hiredis"},
     "bridge.backends.redis.servers": {"redis"},
-    "bridge.celery.helpers": {"celery"},
     "bridge.celery.lifecycle": {"celery"},
     "bridge.celery.outboxes": {"celery"},
+    "bridge.celery.running": {"celery"},
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.handover": {"gevent"},
     "bridge.litestar": {"litestar"},

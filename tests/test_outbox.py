@@ -1,5 +1,6 @@
 """The outbox: what it does while the backend is away."""
 
+import itertools
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import bridge
 from bridge import events
 from bridge import outbox as outbox_module
 from bridge.outbox import Outbox
+from bridge.state import Change
 from tests.servers import Valkey, eventually, free_port
 
 TOPIC = bridge.task_topic("t1")
@@ -81,8 +83,35 @@ def test_a_server_that_hangs_is_waited_for_once() -> None:
     server.stop()
 
 
-def test_what_does_not_fit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its limit the outbox lets the oldest messages go and counts them."""
+def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its limit the outbox lets the older entries go; one line says how many, where they would be."""
+    monkeypatch.setattr(outbox_module, "LIMIT", 10)
+    server = Valkey()
+    channel = bridge.connect(server.url("redis+pubsub"))
+    outbox = Outbox(channel)
+    put(outbox, "first")
+    eventually(lambda: not outbox.flush(0.01))
+    outbox.put(TOPIC, *events.make("state", "t1", state="STARTED"))
+    outbox.put(TOPIC, *events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}]))
+    for number in range(1000):
+        put(outbox, str(number))
+    server.start()
+    eventually(lambda: outbox.flush(10))
+    (state,) = channel.states(TOPIC)
+    whole = events.snapshot(state, "t1")
+    first, notice, *kept = (event["message"] for event in whole["events"])
+    assert first == "first"
+    assert notice.startswith(f"{outbox.dropped:,} events were left out here")
+    assert kept == [str(number) for number in range(1000 - len(kept), 1000)]
+    assert len(kept) >= 5
+    assert outbox.dropped == 1001 - len(kept)
+    assert (whole["state"], whole["steps"]) == ("STARTED", [{"name": "early"}])
+    outbox.close()
+    server.stop()
+
+
+def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without entries to leave out, the oldest messages go and are counted."""
     monkeypatch.setattr(outbox_module, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
@@ -90,14 +119,72 @@ def test_what_does_not_fit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     put(outbox, "first")
     eventually(lambda: not outbox.flush(0.01))
     for number in range(30):
-        put(outbox, str(number))
+        outbox.put(bridge.task_topic(str(number)), *events.make("state", str(number), state="PENDING"))
     server.start()
     eventually(lambda: outbox.flush(10))
-    kept = texts(channel)
-    assert kept[-10:] == [str(number) for number in range(20, 30)]
-    assert outbox.dropped + len(kept) == 31
+    assert outbox.dropped == 20
+    assert [bool(channel.states(bridge.task_topic(str(number)))) for number in (19, 20)] == [False, True]
     outbox.close()
     server.stop()
+
+
+class Counter:
+    """A source that has a new number whenever it is asked, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.asked: list[float] = []
+        self.due = 0.0
+        self.waiting = False
+
+    def take(self) -> tuple[bytes, Change] | None:
+        self.asked.append(time.monotonic())
+        self.waiting = len(self.asked) < self.times
+        self.due = time.monotonic() + 0.05
+        return events.make("log", "t1", level="info", message=str(len(self.asked)))
+
+    def reset_after_fork(self) -> None:
+        self.waiting = False
+
+
+def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
+    """It is asked at once, then each time it is due, without any other message to drive it."""
+    channel = bridge.connect("memory://source")
+    outbox = Outbox(channel)
+    source = Counter(4)
+    outbox.watch(TOPIC, source)
+    assert len(source.asked) == 1
+    eventually(lambda: texts(channel) == ["1", "2", "3", "4"])
+    pauses = [later - sooner for sooner, later in itertools.pairwise(source.asked)]
+    assert min(pauses) >= 0.05
+    outbox.close()
+
+
+def test_a_source_is_asked_before_the_state_changes() -> None:
+    """What a source still has to say goes out before a change of its topic's state, due or not."""
+    channel = bridge.connect("memory://source-state")
+    outbox = Outbox(channel)
+    source = Counter(3)
+    outbox.watch(TOPIC, source)
+    put(outbox, "an entry changes nothing")
+    outbox.put(TOPIC, *events.make("state", "t1", state="SUCCESS"))
+    assert outbox.flush(10)
+    assert texts(channel)[:3] == ["1", "an entry changes nothing", "2"]
+    outbox.close()
+
+
+def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    """An error while a source is asked is logged, and the others are sent as ever."""
+    channel = bridge.connect("memory://source-error")
+    outbox = Outbox(channel)
+    source = Counter(2)
+    outbox.watch(TOPIC, source)
+    with caplog.at_level(logging.ERROR, "bridge"):
+        source.take = lambda: 1 / 0  # type: ignore[assignment]
+        eventually(lambda: "could not be told" in caplog.text)
+    put(outbox, "after")
+    eventually(lambda: texts(channel) == ["1", "after"])
+    outbox.close()
 
 
 def test_too_large_a_payload_is_refused_at_the_call() -> None:

@@ -1,10 +1,11 @@
-"""Celery tasks speak: lifecycle events by themselves, the rest through `progress`, `log` and `publish`.
+"""Celery tasks speak: lifecycle events by themselves, the rest through `progress`, `track`, `step`, `log`
+and `publish`.
 
 Nothing here fails or stalls a task: events leave through an outbox, and only bad arguments raise.
 """
 
 from bridge.celery import lifecycle  # its signal handlers serve every installed app
-from bridge.celery.helpers import log, progress, publish
+from bridge.celery.helpers import log, progress, publish, step, track
 from bridge.celery.outboxes import install
 
-__all__ = ["install", "lifecycle", "log", "progress", "publish"]
+__all__ = ["install", "lifecycle", "log", "progress", "publish", "step", "track"]

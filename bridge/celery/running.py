@@ -1,0 +1,105 @@
+"""Which task runs here: its meter, and where its events go."""
+
+import threading
+from contextvars import ContextVar
+from typing import Any
+
+from celery import signals
+
+from bridge import events
+from bridge.celery.outboxes import outbox_of, post
+from bridge.outbox import Outbox
+from bridge.progress import Meter, Part, Step, here
+from bridge.state import Change
+
+MOST_STEPS = 100
+"""Steps of which a snapshot knows; of more, the oldest that have ended give way."""
+
+
+class Run(Meter):
+    """One attempt of one task, in this process."""
+
+    def __init__(self, task_id: str, retries: int | None, outbox: Outbox | None) -> None:
+        super().__init__(self._ask)
+        self._id = task_id
+        self._retries = retries
+        self._outbox = outbox
+        self._steps: dict[tuple[str, ...], str] = {}
+        self.over = outbox is None
+        # What this run interrupts: the task that called this one in eager mode, and its innermost part.
+        self.outer = _run.get()
+        self.outside = here.get()
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """Publish an event of this task."""
+        if self._outbox is not None and not self.over:
+            post(self._outbox, kind, self._id, self._retries, **fields)
+
+    def say_step(self, step: Step, status: str) -> None:
+        """Publish that `step` is now `status`, with what the others are."""
+        path = step.path
+        with self.lock:
+            self._steps.pop(tuple(path), None)
+            self._steps[tuple(path)] = status
+            if len(self._steps) > MOST_STEPS:
+                ended = (path for path, status in self._steps.items() if status != "started")
+                del self._steps[next(ended, next(iter(self._steps)))]
+            steps = [_step(list(path), status) for path, status in self._steps.items()]
+        self.say("step", steps=steps, **_step(path, status))
+
+    def take(self) -> tuple[bytes, Change] | None:
+        """Return a progress event if there is news; for the outbox."""
+        fields = self.news()
+        if fields is None:
+            return None
+        if "message" in fields:
+            fields["message"] = events.cut(fields["message"])
+        return events.make("progress", self._id, attempt=(self._retries or 0) + 1, **fields)
+
+    def _ask(self) -> None:
+        if self._outbox is not None:
+            self._outbox.watch(events.task_topic(self._id), self)
+
+
+def _step(path: list[str], status: str) -> dict[str, Any]:
+    return {"name": path[-1], "status": status} | ({"path": path} if len(path) > 1 else {})
+
+
+_run: "ContextVar[Run | None]" = ContextVar("bridge.celery.run", default=None)
+
+# A task that runs in the main thread, as in the prefork and solo pools, is the only one of its process.
+_in_main_thread: Run | None = None
+
+
+def innermost() -> Part | None:
+    """Return the innermost open part of the task that runs here, if one does.
+
+    A thread without the context of a task belongs to the task of the main thread, if that runs one.
+    """
+    part = here.get()
+    if part is not None:
+        return None if part.meter.over else part
+    return None if _in_main_thread is None else _in_main_thread.top
+
+
+@signals.task_prerun.connect
+def _begin(task: Any, **_: Any) -> None:
+    global _in_main_thread
+    run = Run(task.request.id, task.request.retries, outbox_of(task.app))
+    _run.set(run)
+    here.set(run.whole)
+    if threading.current_thread() is threading.main_thread():
+        _in_main_thread = run
+
+
+@signals.task_postrun.connect
+def _end(**_: Any) -> None:
+    global _in_main_thread
+    run = _run.get()
+    if run is None:
+        return
+    run.over = True
+    _run.set(run.outer)
+    here.set(run.outside)
+    if _in_main_thread is run:
+        _in_main_thread = run.outer
