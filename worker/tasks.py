@@ -1,4 +1,4 @@
-"""Three real tasks. Each reports about a hundred times however much it has to do."""
+"""Three real tasks."""
 
 import re
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import shared_task
 
-from bridge.celery import log, progress, publish
+from bridge.celery import log, progress, publish, step, track
 from worker import config
 from worker.arguments import TALE, DigestTree, ImportCsv, Narrate, inside
 from worker.csvfile import CsvError, Row, survey
@@ -35,12 +35,15 @@ def import_csv(path: str, name: str = "") -> dict[str, Any]:
 
 
 def _import(upload: Path, name: str) -> dict[str, Any]:
-    progress(0, message=f"checking {name}")
-    found = survey(upload)
+    checking, loading = step("check", weight=1), step("load", weight=3)
+    with checking:
+        progress(0, message=f"checking {name}")
+        found = survey(upload)
     table = table_name(name)
     report = _ImportReport(found.rows)
-    loaded = load(upload, found, table, config.settings.database, report.seen)
-    progress(found.rows, total=found.rows, message=f"{loaded} rows loaded")
+    with loading:
+        loaded = load(upload, found, table, config.settings.database, report.seen)
+        progress(found.rows, total=found.rows, message=f"{loaded} rows loaded")
     return {
         "table": table,
         "columns": len(found.columns),
@@ -64,8 +67,7 @@ class _ImportReport:
         self.done += 1
         if wrong is not None:
             self._bad(row.number, wrong)
-        if self.done % max(50, self.total // 100) == 0:
-            progress(self.done, total=self.total, message=f"row {row.number}")
+        progress(self.done, total=self.total, message=f"row {row.number}")
 
     def _bad(self, number: int, reason: str) -> None:
         self.bad += 1
@@ -81,16 +83,16 @@ def digest_tree(folder: str = ".") -> dict[str, Any]:
     """SHA-256 of every file below a folder of the allowed root, and one digest over all."""
     arguments = DigestTree.checked(folder=folder)
     top = inside(config.settings.digest_root, arguments.folder)
-    progress(0, message="counting files")
-    total = count_files(top)
+    counting, reading = step("count", weight=1), step("read", weight=9)
+    with counting:
+        total = count_files(top)
     digest = Digest()
-    for done, name in enumerate(digest_files(top, digest), start=1):
-        total = max(total, done)
-        if done % max(1, total // 100) == 0:
-            progress(done, total=total, message=name)
+    with reading:
+        for done, name in enumerate(digest_files(top, digest), start=1):
+            progress(done, total=max(total, done), message=name)
+        progress(total, total=total, message=f"{digest.files} files read")
     for error in digest.errors:
         log(f"{error['path']}: {error['reason']}", level="warning")
-    progress(total, total=total, message=f"{digest.files} files read")
     return {
         "folder": arguments.folder,
         "files": digest.files,
@@ -107,10 +109,7 @@ def narrate(text: str = TALE, delay: float = 0.04) -> dict[str, Any]:
     """Stream a text token by token, as a language model would; `delay` is the seconds between two tokens."""
     arguments = Narrate.checked(text=text, delay=delay)
     tokens = _TOKEN.findall(arguments.text)
-    for index, token in enumerate(tokens):
+    for index, token in enumerate(track(tokens)):
         publish("token", {"text": token, "index": index})
-        if index % max(1, len(tokens) // 50) == 0:
-            progress(index, total=len(tokens))
         time.sleep(arguments.delay)
-    progress(len(tokens), total=len(tokens))
     return {"tokens": len(tokens), "characters": len(arguments.text), "text": arguments.text}

@@ -15,6 +15,8 @@ const WORDS = {
   REVOKED: "cancelled",
 };
 
+const SHOWN_STEPS = 12;
+
 export const stateWord = (task) => WORDS[task.state] ?? String(task.state).toLowerCase();
 
 export class Row {
@@ -28,6 +30,7 @@ export class Row {
     this.bar = el("div", { className: "bar", role: "progressbar", ariaValueMin: "0", ariaValueMax: "100" }, this.fill);
     this.message = el("span", { className: "message" });
     this.numbers = el("span", { className: "numbers" });
+    this.steps = el("ol", { className: "steps", hidden: true, ariaLabel: "Steps" });
     this.note = el("p", { className: "note", hidden: true });
     this.story = el("p", { className: "story", hidden: true });
     this.outcome = el("div", { className: "outcome", hidden: true });
@@ -45,6 +48,7 @@ export class Row {
       el("div", { className: "head" }, this.name, this.chip, this.time, this.cancel),
       this.bar,
       el("div", { className: "line" }, this.message, this.numbers),
+      this.steps,
       this.note,
       this.story,
       this.outcome,
@@ -70,6 +74,7 @@ export class Row {
     this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
     if (finished) this.note.hidden = true;
     this.#showProgress(task, finished);
+    this.#showSteps(task);
     this.#showStory(task);
     this.#showOutcome(task, finished);
     this.log.show(task);
@@ -98,6 +103,21 @@ export class Row {
     this.fill.style.setProperty("transform", `scaleX(${Math.min(100, Math.max(0, percent ?? 0)) / 100})`);
     setText(this.message, progress.message ?? "");
     setText(this.numbers, figures(progress, percent, finished));
+  }
+
+  #showSteps(task) {
+    const steps = task.state === "SUCCESS" ? [] : (task.steps ?? []).slice(-SHOWN_STEPS);
+    const drawn = JSON.stringify(steps);
+    if (drawn === this.drawnSteps) return;
+    this.drawnSteps = drawn;
+    const items = steps.map(({ name, status, path }) => {
+      const words = (path ?? [name]).join(" / ");
+      const item = el("li", { ariaLabel: `${words}: ${status}` }, words);
+      item.dataset.status = status;
+      return item;
+    });
+    this.steps.replaceChildren(...items);
+    this.steps.hidden = !items.length;
   }
 
   #showStory(task) {
@@ -183,9 +203,11 @@ class Log {
   }
 }
 
+const stepWords = ({ type, name, status, path }) => (type === "step" ? `${(path ?? [name]).join(" / ")} ${status}` : null);
+
 function entry(event) {
   const level = event.type === "log" ? event.level : event.type;
-  const words = event.type === "log" ? event.message : JSON.stringify(event.data);
+  const words = event.type === "log" ? event.message : stepWords(event) ?? JSON.stringify(event.data);
   const item = el("li", {}, el("time", {}, clock(event.at)), el("span", { className: "level" }, level), el("span", {}, words));
   item.dataset.level = level;
   return item;

@@ -11,6 +11,7 @@
 const TYPES = ["snapshot", "reset", "state", "progress", "step", "log", "end"];
 const FINISHED = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 const KEPT_EVENTS = 1000;
+const KEPT_STEPS = 100;
 const LONGEST_WAIT_SECONDS = 30;
 
 export const isFinished = (task) => FINISHED.has(task.state);
@@ -28,20 +29,22 @@ export function fold(task, event) {
       return { ...(task ?? blank(event.task)), progress: without(event, "type", "v", "task") };
     case "end":
       return { ...(task ?? blank(event.task)), state: event.state, ended: true };
+    case "step":
+      return foldStep(foldEvent(task ?? blank(event.task), event), event);
     default:
       return foldEvent(task ?? blank(event.task), event);
   }
 }
 
 function blank(id) {
-  return { task: id, state: "PENDING", progress: null, events: [], omitted: 0 };
+  return { task: id, state: "PENDING", progress: null, steps: [], events: [], omitted: 0 };
 }
 
 function foldState(task, event) {
   const { state, at } = event;
   const next = { ...without(task, "result", "error"), ...without(event, "type", "v") };
   if (state === "PENDING") next.queued_at ??= at;
-  else if (state === "STARTED") Object.assign(next, { started_at: at, progress: null });
+  else if (state === "STARTED") Object.assign(next, { started_at: at, progress: null, steps: [] });
   else if (FINISHED.has(state)) next.ended_at = at;
   return next;
 }
@@ -50,6 +53,15 @@ function foldEvent(task, event) {
   const events = [...task.events, event];
   const surplus = Math.max(0, events.length - KEPT_EVENTS);
   return { ...task, events: events.slice(surplus), omitted: task.omitted + surplus };
+}
+
+// Like the worker: the steps that changed last are at the end, and of too many the oldest that ended goes.
+function foldStep(task, { name, status, path }) {
+  const key = JSON.stringify(path ?? [name]);
+  const steps = task.steps.filter((step) => JSON.stringify(step.path ?? [step.name]) !== key);
+  steps.push(path ? { name, status, path } : { name, status });
+  if (steps.length > KEPT_STEPS) steps.splice(Math.max(0, steps.findIndex((step) => step.status !== "started")), 1);
+  return { ...task, steps };
 }
 
 function without(event, ...names) {

@@ -85,7 +85,7 @@ def test_hostile_content_stays_text(page: Page) -> None:
     expect(newest(page).locator(".figures")).to_contain_text("1bad rows", timeout=WITHIN)
     newest(page).locator("summary").click()
     expect(newest(page).locator("td").last).to_contain_text("<img src=x")
-    expect(newest(page).locator(".log li")).to_contain_text("<img src=x")
+    expect(newest(page).locator(".log li[data-level=warning]")).to_contain_text("<img src=x")
     expect(page.locator("main img")).to_have_count(0)
     assert page.title() == "Tasks, live"
 
@@ -173,9 +173,13 @@ def test_fold_is_pure(page: Page) -> None:
                 { type: "state", task: "a", at: 1, state: "PENDING", name: "x" },
                 { type: "state", task: "a", at: 2, state: "STARTED", attempt: 1 },
                 { type: "progress", task: "a", at: 3, current: 1, total: 2, percent: 50 },
+                { type: "step", task: "a", at: 3, name: "earlier attempt", status: "started" },
                 ...Array.from({ length: 1002 }, (_, i) => ({ type: "token", task: "a", at: 4, data: i })),
                 { type: "state", task: "a", at: 5, state: "RETRY", error: { type: "E", message: "m" } },
                 { type: "state", task: "a", at: 6, state: "STARTED", attempt: 2 },
+                { type: "step", task: "a", at: 6, name: "load", status: "started" },
+                { type: "step", task: "a", at: 6, name: "part", status: "failed", path: ["load", "part"] },
+                { type: "step", task: "a", at: 6, name: "load", status: "succeeded" },
                 { type: "state", task: "a", at: 7, state: "SUCCESS", attempt: 2, result: 3 },
                 { type: "end", task: "a", at: 7, state: "SUCCESS" },
             ];
@@ -190,7 +194,11 @@ def test_fold_is_pure(page: Page) -> None:
     assert (task["name"], task["attempt"], task["result"]) == ("x", 2, 3)
     assert "error" not in task
     assert task["progress"] is None
-    assert (len(task["events"]), task["omitted"], task["events"][0]["data"]) == (1000, 2, 2)
+    assert task["steps"] == [
+        {"name": "part", "status": "failed", "path": ["load", "part"]},
+        {"name": "load", "status": "succeeded"},
+    ]
+    assert (len(task["events"]), task["omitted"], task["events"][0]["data"]) == (1000, 6, 5)
     assert (fresh["state"], "result" in fresh) == ("STARTED", False)
     assert reset is None
 
