@@ -45,6 +45,7 @@ class Handover:
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._server, self.refusal = _connection(environ)
+        self._read_ahead: Any = _buffer_of_pywsgi(environ) if self._server is not None else None
         self._diversion: _Diversion | None = None
         self._taken = False
 
@@ -70,7 +71,12 @@ class Handover:
             diversion.put_back(came_out)
             return None
         self._taken = True
-        return Taken(diversion.keep(), chunked=came_out != probe)
+        taken = Taken(diversion.keep(), chunked=came_out != probe)
+        if self._read_ahead is not None:
+            # Else pywsgi takes what the client sent behind its request for another one, and answers it.
+            while self._read_ahead.read1(65536):
+                pass
+        return taken
 
     def close(self) -> None:
         """Let go of what the server was left with. Call it when the server closes the response."""
@@ -135,7 +141,7 @@ def _connection(environ: dict[str, Any]) -> tuple[Any, str | None]:
     if environ["REQUEST_METHOD"] == "HEAD" or environ.get("SERVER_PROTOCOL") not in _PROTOCOLS:
         return None, "only HTTP/1 responses with a body are handed over"
     shown = [environ[key] for key in _KEYS if key in environ]
-    server = shown[0] if shown else _of_pywsgi(environ.get("wsgi.input"))
+    server = shown[0] if shown else getattr(getattr(_buffer_of_pywsgi(environ), "raw", None), "_sock", None)
     if server is None:
         return None, "the server does not show its socket"
     if hasattr(server, "do_handshake"):
@@ -143,11 +149,10 @@ def _connection(environ: dict[str, Any]) -> tuple[Any, str | None]:
     return server, None
 
 
-def _of_pywsgi(body: object) -> Any:
-    """Return the socket that gevent's pywsgi reads the request from, for it puts none in the environ."""
-    if not type(body).__module__.startswith("gevent."):
-        return None
-    return getattr(getattr(getattr(body, "rfile", None), "raw", None), "_sock", None)
+def _buffer_of_pywsgi(environ: dict[str, Any]) -> Any:
+    """Return what gevent's pywsgi reads requests from, or `None`: it puts no socket in the environ."""
+    body = environ.get("wsgi.input")
+    return getattr(body, "rfile", None) if type(body).__module__ == "gevent.pywsgi" else None
 
 
 def _forget(server: Any, descriptor: int) -> None:

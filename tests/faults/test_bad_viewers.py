@@ -162,6 +162,12 @@ def a_line_after_the_request(server: Server, opened: Opened) -> None:
         opened(listener)
 
 
+def megabytes_with_the_request(server: Server, opened: Opened) -> None:
+    listener = server.listen(also=b"x" * 20_000_000)
+    listener.until(b"retry: ")
+    opened(listener)
+
+
 def megabytes_after_the_request(server: Server, opened: Opened) -> None:
     listener = server.opened()
     listener.socket.sendall(b"x" * 20_000_000)
@@ -213,6 +219,7 @@ BAD = (
     gone_with_a_backlog,
     gone_for_writing_only,
     a_line_after_the_request,
+    megabytes_with_the_request,
     megabytes_after_the_request,
     pipelined_requests,
     one_byte_a_message,
