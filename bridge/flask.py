@@ -10,7 +10,8 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
 
 from bridge import events
-from bridge.connect import Channel, connect
+from bridge.broadcast import Channel
+from bridge.connect import connect
 from bridge.errors import ConfigurationError
 from bridge.script import start_at
 from bridge.seats import Full, Seats, descriptors_for_viewers

@@ -103,13 +103,10 @@ class Hub:
         topics: Iterable[str],
         *,
         after: Mapping[str, Position] | None = None,
-        stateful: bool = False,
         acknowledge: Callable[[Position], None] | None = None,
     ) -> QueuedSubscription:
         """Add a subscription and return it at once; it is established as soon as the backend confirms."""
-        subscription = QueuedSubscription(
-            topics, self, queue_size=self._queue_size, stateful=stateful, acknowledge=acknowledge
-        )
+        subscription = QueuedSubscription(topics, self, queue_size=self._queue_size, acknowledge=acknowledge)
         self.join(subscription, after)
         return subscription
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bridge import sse
-from bridge.connect import Channel
+from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.fork import reset_in_child
 from bridge.handover import LAST_CHUNK, Taken, chunk

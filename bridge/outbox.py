@@ -11,7 +11,7 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from bridge import events
-from bridge.connect import Channel, draw_token
+from bridge.broadcast import Channel, draw_token
 from bridge.errors import PublishError
 from bridge.fork import reset_in_child
 from bridge.hub import backoff

@@ -25,10 +25,9 @@ class Owner(Protocol):
 
 
 class QueuedSubscription:
-    """The `Subscription` of every backend.
+    """The `Subscription` of every backend."""
 
-    With `stateful` set, it also gets the `States` of each topic, first of all and again after a loss.
-    """
+    stateful = False
 
     def __init__(
         self,
@@ -36,11 +35,9 @@ class QueuedSubscription:
         owner: Owner,
         *,
         queue_size: int,
-        stateful: bool = False,
         acknowledge: Callable[[Position], None] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
-        self.stateful = self.opens_with_state = stateful
         self._queue_size = queue_size
         self._owner = owner
         self._acknowledge = acknowledge
@@ -60,21 +57,10 @@ class QueuedSubscription:
             emptied = self._emptied()
         if emptied:
             self._owner.has_room(self)
-        assert isinstance(item, Message), "only stateful subscriptions hold States, and those use take()"
+        assert isinstance(item, Message), "States are for those who are stateful"
         if self._acknowledge is not None and not isinstance(item, Gap):
             item = item.for_reader(self._acknowledge)
         return item
-
-    def take(self, timeout: float | None) -> list[Item]:
-        """Return all that is queued, waiting up to `timeout` seconds for the first; raises as `receive`."""
-        with self._changed:
-            self._wait(timeout)
-            items = list(self._items)
-            self._items.clear()
-            emptied = self._emptied()
-        if emptied:
-            self._owner.has_room(self)
-        return items
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for an item; return whether there is one. Requires holding `_changed`."""

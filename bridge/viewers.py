@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bridge import sse
-from bridge.connect import Channel
+from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.handover import Handover
 from bridge.loop import Loop

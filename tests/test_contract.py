@@ -3,12 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 import bridge
 from bridge import events
+from bridge.ports import Item, States
 from tests.conftest import Connect
 from tests.servers import eventually
 
@@ -335,6 +336,41 @@ def test_a_forked_child_starts_afresh(connect: Connect, url: str) -> None:
     assert drain(subscription, b"parent") == from_child
 
 
+class Watcher:
+    """A member of the hub that begins with the state of one topic and keeps every entry it is given."""
+
+    stateful = True
+
+    def __init__(self, topic: str) -> None:
+        self.topics = frozenset({topic})
+        self.entries: list[bytes] = []
+
+    @property
+    def post(self) -> Callable[[Sequence["Watcher"], Sequence[Item]], None]:
+        return keep
+
+    def establish(self, topic: str) -> None:
+        """What it is given says by itself where it begins."""
+
+    def room(self, wanted: int) -> int:
+        return wanted
+
+    def fail(self, reason: bridge.SubscriptionClosed) -> None:
+        """An entry that is none."""
+        self.entries.append(repr(reason).encode())
+
+    def reset_after_fork(self) -> None:
+        """It stayed in the parent."""
+
+
+def keep(watchers: Sequence[Watcher], items: Sequence[Item]) -> None:
+    for item in items:
+        states = item.states if isinstance(item, States) else None
+        entries = [item] if states is None else [entry for state in states for entry in state.entries]
+        for watcher in watchers:
+            watcher.entries += entries
+
+
 def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChannel) -> None:
     """Whoever begins to watch in the midst of changes gets a state and exactly the changes after it."""
     name = bridge.task_topic("t1")
@@ -346,21 +382,15 @@ def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChan
 
     publisher = threading.Thread(target=publish)
     publisher.start()
-    watching = [channel.watch([name]) for _ in range(20)]  # type: ignore[attr-defined]
+    watchers = [Watcher(name) for _ in range(20)]
+    for watcher in watchers:
+        channel.join(watcher, None)  # type: ignore[attr-defined]
     publisher.join()
-    for subscription in watching:
-        seen = []
-        while len(seen) < total:
-            for item in subscription.take(timeout=5):
-                entries = (
-                    [item]
-                    if isinstance(item, bridge.Message)
-                    else item.states[0].entries
-                    if item.states
-                    else []
-                )
-                seen += [events.decode(entry)["message"] for entry in entries]  # type: ignore[index]
+    for watcher in watchers:
+        eventually(lambda entries=watcher.entries: len(entries) >= total)  # type: ignore[misc]
+        seen = [events.decode(entry)["message"] for entry in watcher.entries]  # type: ignore[index]
         assert seen == [str(number) for number in range(total)]
+        channel.leave(watcher)  # type: ignore[attr-defined]
 
 
 def test_a_change_below_the_rank_of_the_state_is_refused(channel: bridge.BroadcastChannel) -> None:
