@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -16,6 +16,9 @@ from bridge.state import Change, TopicState
 from bridge.subscription import QueuedSubscription
 
 LONGEST_TOPIC = 255
+
+Start = tuple[Position | None, Callable[[Position], None] | None]
+"""Where a subscription begins, and what takes note of a durable reader's place."""
 
 
 def draw_token() -> bytes:
@@ -44,11 +47,16 @@ class Channel:
         self._backend = backend
         self._hub = Hub(backend, queue_size=queue_size)
         self._max_payload = max_payload
-        self._timeout = timeout
+        self.timeout = timeout
         self._closed = False
 
     def topic(self, name: str) -> "NamedTopic":
         return NamedTopic(self, check_name(name, "a topic name"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def close(self) -> None:
         self._closed = True
@@ -96,6 +104,19 @@ class Channel:
         return None if position is None else str(position)
 
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
+        subscription = self.open(topic, self.start(topic, after, durable))
+        established = False
+        try:
+            established = subscription.wait_established(self.timeout)
+        finally:
+            if not established:
+                subscription.close()
+        if not established:
+            raise self.unreachable(topic)
+        return subscription
+
+    def start(self, topic: str, after: str | None, durable: str | None) -> Start:
+        """Return where a subscription begins; only a durable reader's place is asked of the backend."""
         start = None if after is None else parse(after)
         acknowledge = None
         if after is not None or durable is not None:
@@ -107,22 +128,18 @@ class Channel:
             else:
                 start = self._backend.acknowledged(topic, name)
             acknowledge = partial(self._backend.acknowledge, topic, name, back=False)
-        subscription = self._hub.open(
-            [topic], after={topic: start} if start else None, acknowledge=acknowledge
-        )
-        return self._established(subscription, topic)
+        return start, acknowledge
 
-    def _established(self, subscription: QueuedSubscription, topic: str) -> QueuedSubscription:
-        established = False
-        try:
-            established = subscription.wait_established(self._timeout)
-        finally:
-            if not established:
-                subscription.close()
-        if not established:
-            why = self._hub.last_error or "it does not answer"
-            raise ConnectionLost(f"could not subscribe to {topic!r} within {self._timeout:g} s: {why}")
-        return subscription
+    def open(self, topic: str, start: Start, woken: Callable[[], bool] | None = None) -> QueuedSubscription:
+        """Open a subscription without waiting until it is established."""
+        place, acknowledge = start
+        after = {topic: place} if place else None
+        return self._hub.open([topic], after=after, acknowledge=acknowledge, woken=woken)
+
+    def unreachable(self, topic: str) -> ConnectionLost:
+        """Return the error of a subscription that was not established in time."""
+        why = self._hub.last_error or "it does not answer"
+        return ConnectionLost(f"could not subscribe to {topic!r} within {self.timeout:g} s: {why}")
 
     def history(self, topic: str, limit: int) -> list[Message]:
         self._need_replay("history")
@@ -171,7 +188,7 @@ class Channel:
         }
 
 
-class _View:
+class View:
     """A topic of a channel."""
 
     def __init__(self, channel: Channel, name: str) -> None:
@@ -186,14 +203,14 @@ class _View:
         return f"<{type(self).__name__} {self._name!r}>"
 
 
-class TopicProducer(_View):
+class TopicProducer(View):
     """The `Producer` of every backend."""
 
     def publish(self, payload: bytes) -> str | None:
         return self._channel.publish(self._name, payload)
 
 
-class TopicSubscriber(_View):
+class TopicSubscriber(View):
     """The `Subscriber` of every backend."""
 
     def subscribe(self, *, after: str | None = None, durable: str | None = None) -> Subscription:
@@ -211,3 +228,10 @@ class NamedTopic(TopicProducer, TopicSubscriber):
 
     def as_subscriber(self) -> Subscriber:
         return TopicSubscriber(self._channel, self._name)
+
+
+def channel_of(view: object) -> Channel:
+    """Return the channel that a view of a topic belongs to; raise `TypeError` if it is no such view."""
+    if not isinstance(view, View):
+        raise TypeError(f"a view of a bridge channel's topic is needed, not {type(view).__name__}")
+    return view._channel

@@ -28,16 +28,13 @@ def connect(
     event. `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
     that will not do.
     """
-    numbers = {
-        "max_payload": max_payload,
-        "queue_size": queue_size,
-        "timeout": timeout,
-        "retention_seconds": retention_seconds,
-        "retention_messages": retention_messages,
-    }
-    for name, value in numbers.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise ConfigurationError(f"{name} must be a number above zero, not {value!r}")
+    check_above_zero(
+        max_payload=max_payload,
+        queue_size=queue_size,
+        timeout=timeout,
+        retention_seconds=retention_seconds,
+        retention_messages=retention_messages,
+    )
     try:
         check_name(namespace, "a namespace")
     except ValueError as error:
@@ -51,3 +48,10 @@ def connect(
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
     return Channel(backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+
+
+def check_above_zero(**numbers: object) -> None:
+    """Raise `ConfigurationError` for the first option that is no number above zero."""
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise ConfigurationError(f"{name} must be a number above zero, not {value!r}")

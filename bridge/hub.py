@@ -10,6 +10,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from bridge.channel import Message
@@ -104,9 +105,12 @@ class Hub:
         *,
         after: Mapping[str, Position] | None = None,
         acknowledge: Callable[[Position], None] | None = None,
+        woken: Callable[[], bool] | None = None,
     ) -> QueuedSubscription:
         """Add a subscription and return it at once; it is established as soon as the backend confirms."""
-        subscription = QueuedSubscription(topics, self, queue_size=self._queue_size, acknowledge=acknowledge)
+        subscription = QueuedSubscription(
+            topics, self, queue_size=self._queue_size, acknowledge=acknowledge, woken=woken
+        )
         self.join(subscription, after)
         return subscription
 
@@ -214,31 +218,33 @@ class Hub:
             with self._lock:
                 name = self._inbox.popleft()
                 line = self._lines.get(name)
-                deliveries = self._look_at(line, reader) if line is not None else []
+                ask, deliveries = self._look_at(line, reader) if line is not None else (None, [])
+            if ask is not None:  # without the lock: it may open a connection, and an event loop must not wait
+                ask()
             self._hand_out(deliveries)
 
-    def _look_at(self, line: Line, reader: Reader) -> list[Delivery]:
-        """Requires holding `_lock`."""
+    def _look_at(self, line: Line, reader: Reader) -> tuple[Callable[[], None] | None, list[Delivery]]:
+        """Return what to ask of the backend and what can be given already. Requires holding `_lock`."""
         name = line.topic
+        ask: Callable[[], None] | None = None
         if not line.readers():
             if name in self._asked:
                 self._asked.discard(name)
-                reader.detach(name)
+                ask = partial(reader.detach, name)
             del self._lines[name]
-            return []
+            return ask, []
         if name not in self._asked:
             self._asked.add(name)
-            reader.attach(name)
-            return []
+            return partial(reader.attach, name), []
         deliveries = list(line.serve_from_tail())
         wanted = line.wants()
-        if isinstance(wanted, Position):
-            reader.request_history(name, wanted)
-        elif wanted:
-            reader.request_state(name)
         if wanted is not False:
             line.asked()
-        return deliveries
+        if isinstance(wanted, Position):
+            ask = partial(reader.request_history, name, wanted)
+        elif wanted:
+            ask = partial(reader.request_state, name)
+        return ask, deliveries
 
     def _outlives(self, error: ConnectionLost, attempt: int) -> bool:
         """Note the outage; return whether anyone still waits for its end."""

@@ -24,10 +24,20 @@ class Owner(Protocol):
         ...
 
 
-class QueuedSubscription:
-    """The `Subscription` of every backend."""
+def _nobody() -> bool:
+    """Stands for `woken` where the reader waits here."""
+    return True
 
-    stateful = False
+
+class QueuedSubscription:
+    """The `Subscription` of every backend.
+
+    `woken`, for a reader that cannot wait here, is called without the lock, by any thread, whenever there is
+    something new: an item, the end, or that the subscription is established. It returns whether there is
+    still someone to read.
+    """
+
+    stateful = opens_with_state = False
 
     def __init__(
         self,
@@ -36,11 +46,13 @@ class QueuedSubscription:
         *,
         queue_size: int,
         acknowledge: Callable[[Position], None] | None = None,
+        woken: Callable[[], bool] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
         self._queue_size = queue_size
         self._owner = owner
         self._acknowledge = acknowledge
+        self._woken = woken or _nobody
         # Guards everything below.
         self._changed = threading.Condition(threading.Lock())
         self._items: deque[Item] = deque()
@@ -84,6 +96,11 @@ class QueuedSubscription:
     def _over(self) -> bool:
         return self._closed or self._reason is not None
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called, rather than that it ended for a reason."""
+        return self._closed
+
     def __iter__(self) -> Iterator[Message]:
         while True:
             try:
@@ -102,6 +119,7 @@ class QueuedSubscription:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+        self._woken()
         self._owner.discard(self)
 
     def __enter__(self) -> Self:
@@ -128,9 +146,11 @@ class QueuedSubscription:
     def establish(self, topic: str) -> None:
         """Note that it misses nothing of `topic` from now on."""
         with self._changed:
-            if topic in self._awaited:
-                self._awaited.discard(topic)
-                self._changed.notify_all()
+            if topic not in self._awaited:
+                return
+            self._awaited.discard(topic)
+            self._changed.notify_all()
+        self._woken()
 
     def room(self, wanted: int) -> int:
         """How many of `wanted` items fit; if not all, the owner hears of it when the queue has emptied."""
@@ -147,8 +167,11 @@ class QueuedSubscription:
             room = self._queue_size - len(self._items)
             self._items.extend(items[:room] if room < len(items) else items)
             self._changed.notify()
-            if room >= len(items):
-                return True
+        if not self._woken():
+            self.close()
+            return True
+        if room >= len(items):
+            return True
         names = ", ".join(sorted(map(repr, self.topics)))
         self.fail(
             SlowConsumer(
@@ -164,6 +187,7 @@ class QueuedSubscription:
             if not self._over():
                 self._reason = reason
                 self._changed.notify_all()
+        self._woken()
 
     def reset_after_fork(self) -> None:
         """In a forked child: the reader stayed in the parent, and so may the holder of the lock."""

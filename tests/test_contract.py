@@ -339,7 +339,7 @@ def test_a_forked_child_starts_afresh(connect: Connect, url: str) -> None:
 class Watcher:
     """A member of the hub that begins with the state of one topic and keeps every entry it is given."""
 
-    stateful = True
+    stateful = opens_with_state = True
 
     def __init__(self, topic: str) -> None:
         self.topics = frozenset({topic})

@@ -31,8 +31,9 @@ FLOORS: list[set[str]] = [
     {"bridge.backends.memory", "bridge.backends.redis.*", "bridge.hub"},
     {"bridge.broadcast"},
     {"bridge.connect", "bridge.loop", "bridge.outbox"},
-    {"bridge", "bridge.viewers"},
-    {"bridge.celery.*", "bridge.flask", "bridge.litestar"},
+    {"bridge", "bridge.threads", "bridge.viewers"},
+    {"bridge.aio"},
+    {"bridge.celery.*", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
     {"worker.*"},
     {"api.*"},
 ]
@@ -52,6 +53,7 @@ FOREIGN = {
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.handover": {"gevent"},
     "bridge.litestar": {"litestar"},
+    "bridge.sqlspec": {"sqlspec"},
 }
 
 
