@@ -22,7 +22,7 @@ from litestar.channels.backends.base import ChannelsBackend
 from bridge import aio
 from bridge.broadcast import LONGEST_TOPIC, Channel, channel_of, draw_token
 from bridge.channel import BroadcastChannel, Gap
-from bridge.errors import BridgeError, ConfigurationError, PositionLost, PublishError
+from bridge.errors import BridgeError, ConfigurationError, PositionLost, PublishError, SubscriptionClosed
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -63,6 +63,13 @@ class _Reading:
     failing: type[Exception] | None = None
     """What has been logged since it was established last."""
 
+    def refuse(self, error: Exception) -> None:
+        """Tell those who wait for it to be established; later ones wait anew."""
+        if not self.established.done():
+            self.established.set_exception(error)
+            self.established.exception()  # it may be that nobody waits
+            self.established = asyncio.get_running_loop().create_future()
+
 
 class BridgeChannelsBackend(ChannelsBackend):
     """A `ChannelsBackend` on any bridge channel.
@@ -86,14 +93,14 @@ class BridgeChannelsBackend(ChannelsBackend):
         self,
         channel: BroadcastChannel,
         *,
-        prefix: str | None = None,
+        prefix: str = "litestar",
         history: int | None = None,
         channel_prefix: str | None = None,
         poll_interval: float = 0.2,
     ) -> None:
-        if prefix is not None and channel_prefix is not None:
+        if channel_prefix is not None and prefix not in ("litestar", channel_prefix):
             raise ValueError("prefix and channel_prefix are two names of one setting; give one of them")
-        self._prefix = next((given for given in (prefix, channel_prefix) if given is not None), "litestar")
+        self._prefix = prefix if channel_prefix is None else channel_prefix
         if not isinstance(self._prefix, str) or not _IDENTIFIER.fullmatch(self._prefix):
             raise ValueError(f"prefix must be an identifier of 1 to 100 characters, not {self._prefix!r}")
         if not poll_interval > 0:
@@ -152,10 +159,13 @@ class BridgeChannelsBackend(ChannelsBackend):
         """Unsubscribe; when this is called, nothing of the channels is delivered any more."""
         readings = [self._readings.pop(name) for name in dict.fromkeys(channels) if name in self._readings]
         loop = asyncio.get_running_loop()
-        tasks = [r.task for r in readings if r.task is not None and r.task.get_loop() is loop]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = []
+        for reading in readings:
+            if reading.task is not None and reading.task.get_loop() is loop:
+                reading.refuse(SubscriptionClosed(f"the channel {reading.name!r} was unsubscribed meanwhile"))
+                reading.task.cancel()
+                ended.append(reading.task)
+        await asyncio.gather(*ended, return_exceptions=True)
 
     async def _keep_reading(self, reading: _Reading) -> None:
         """Read a channel until it is unsubscribed, whatever happens to it meanwhile."""
@@ -189,10 +199,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         """Log once why a channel cannot be read, and decide where to go on."""
         if isinstance(error, PositionLost):
             reading.after = None
-        if not reading.established.done():
-            reading.established.set_exception(error)
-            reading.established.exception()  # nobody may be waiting for it
-            reading.established = asyncio.get_running_loop().create_future()
+        reading.refuse(error)
         if reading.failing is type(error):
             return
         reading.failing = type(error)

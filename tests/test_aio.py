@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 import threading
 import time
 from collections.abc import Coroutine
@@ -161,7 +162,7 @@ def test_a_cancelled_subscribe_leaves_nothing_open(own_valkey: Valkey) -> None:
     async def work() -> None:
         with bridge.connect(own_valkey.url("redis"), timeout=20) as channel:
             topic = channel.topic("orders")
-            own_valkey.signal(19)  # SIGSTOP
+            own_valkey.signal(signal.SIGSTOP)
             try:
 
                 async def subscribe() -> None:
@@ -175,7 +176,7 @@ def test_a_cancelled_subscribe_leaves_nothing_open(own_valkey: Valkey) -> None:
                     await task
                 assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
             finally:
-                own_valkey.signal(18)  # SIGCONT
+                own_valkey.signal(signal.SIGCONT)
 
     run(work())
 
@@ -187,7 +188,7 @@ def test_the_event_loop_runs_on_while_the_server_hangs(own_valkey: Valkey) -> No
         with bridge.connect(own_valkey.url("redis"), timeout=1.0) as channel:
             topic = channel.topic("orders")
             await aio.publish(topic, b"before")
-            own_valkey.signal(19)
+            own_valkey.signal(signal.SIGSTOP)
             longest, running = 0.0, True
 
             async def beat() -> None:
@@ -206,7 +207,7 @@ def test_the_event_loop_runs_on_while_the_server_hangs(own_valkey: Valkey) -> No
             ended = await asyncio.gather(enter(), *publishing, return_exceptions=True)
             running = False
             await heart
-            own_valkey.signal(18)
+            own_valkey.signal(signal.SIGCONT)
             assert isinstance(ended[0], bridge.ConnectionLost)
             assert all(isinstance(error, bridge.PublishError) for error in ended[1:])
             assert longest < 0.5

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -103,6 +104,30 @@ def test_the_last_reader_detaches_the_topic(hubs: list[Hub]) -> None:
     second.close()
     eventually(lambda: reader.detached == ["a"])
     assert reader.attached == ["a"]
+
+
+def test_nobody_waits_while_the_backend_is_asked(hubs: list[Hub]) -> None:
+    """A backend that takes its time to attach one topic holds up no call, as event loops make them."""
+    reader = ScriptedReader()
+    asked, go_on = threading.Event(), threading.Event()
+    attach = reader.attach
+
+    def slow(topic: str) -> None:
+        asked.set()
+        assert go_on.wait(10)
+        attach(topic)
+
+    reader.attach = slow  # type: ignore[method-assign]
+    hub = make_hub(hubs, reader)
+    first = hub.open(["a"])
+    assert asked.wait(5)
+    started = time.monotonic()
+    second = hub.open(["b"])
+    hub.open(["c"]).close()
+    assert time.monotonic() - started < 1
+    go_on.set()
+    assert first.wait_established(5)
+    assert second.wait_established(5)
 
 
 def test_a_lost_connection_is_replaced_with_every_topic(hubs: list[Hub]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import signal
 import statistics
 import sys
 import threading
@@ -379,6 +380,24 @@ def test_a_channel_subscribed_to_in_an_outage_is_read_after_it() -> None:
 
     with Valkey.durable() as valkey:
         run(work(valkey))
+
+
+def test_unsubscribing_ends_a_subscribe_that_waits(own_valkey: Valkey) -> None:
+    """While the server hangs, a subscribe that waits ends when its channel is unsubscribed."""
+
+    async def work() -> None:
+        with bridge.connect(own_valkey.url("redis"), timeout=20) as channel:
+            async with started(channel) as (backend, _):
+                own_valkey.signal(signal.SIGSTOP)
+                waiting = asyncio.create_task(backend.subscribe(["news"]))
+                await until(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+                await backend.unsubscribe(["news"])
+                with pytest.raises(bridge.SubscriptionClosed, match="meanwhile"):
+                    await asyncio.wait_for(waiting, 5)
+                assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+                own_valkey.signal(signal.SIGCONT)
+
+    run(work())
 
 
 def test_a_thousand_channels_take_one_hub_thread(channel: bridge.BroadcastChannel) -> None:
