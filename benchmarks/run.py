@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, fanout, memory, progress, publish, storm, topics
+from benchmarks import accept, fanout, litestar, memory, progress, publish, storm, topics
 from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
-QUESTIONS = (fanout, topics, memory, accept, storm, publish, progress)
+QUESTIONS = (fanout, topics, memory, accept, storm, publish, progress, litestar)
 NAMES = (
     "fanout",
     "topics",
@@ -22,6 +22,7 @@ NAMES = (
     "latency",
     "track",
     "progress",
+    "litestar",
 )
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
