@@ -42,10 +42,11 @@ QUESTION = Question(
         Column("drain_rate", "taken/s", plot=True),
         Column("lost", "lost"),
     ),
-    f"Two processes, each with a backend of its own; memory:// has but one. First {LATENCIES} messages, one "
+    f"Two processes, each with a backend of its own. First {LATENCIES} messages, one "
     f"each {PAUSE * 1000:.0f} ms. Then the receiver is stopped while {PILE:,} messages are published, and "
     f"timed from when it goes on; what has not come {PATIENCE:.0f} s after the first counts as lost. "
-    "SQLSpec's queue modes give a message to one of several readers only; here there is one.",
+    "memory:// has one process, which is timed from the first publish on. SQLSpec's queue modes give a "
+    "message to one of several readers only; here there is one.",
 )
 
 Opened = AbstractAsyncContextManager[ChannelsBackend]

@@ -6,7 +6,6 @@ wait for the backend, a publish above all, does so in a few threads a channel.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -187,13 +186,11 @@ class _Bell:
 
 
 _bells: "WeakValueDictionary[asyncio.AbstractEventLoop, _Bell]" = WeakValueDictionary()
-_bells_lock = threading.Lock()  # Guards _bells.
 
 
 def _bell_of(loop: asyncio.AbstractEventLoop) -> _Bell:
-    """Return the bell of `loop`, which is there while a subscription holds it."""
-    with _bells_lock:
-        bell = _bells.get(loop)
-        if bell is None:
-            bell = _bells[loop] = _Bell(loop)
-        return bell
+    """Return the bell of `loop`, which is there while a subscription holds it; in the loop's own thread."""
+    bell = _bells.get(loop)
+    if bell is None:
+        bell = _bells[loop] = _Bell(loop)
+    return bell
