@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     {"bridge.connect", "bridge.loop", "bridge.outbox"},
     {"bridge", "bridge.threads", "bridge.viewers"},
     {"bridge.aio"},
-    {"bridge.celery.*", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
+    {"bridge.celery.*", "bridge.flask", "bridge.litestar.*", "bridge.sqlspec"},
     {"worker.*"},
     {"api.*"},
 ]
@@ -52,7 +52,8 @@ FOREIGN = {
     "bridge.celery.running": {"celery"},
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.handover": {"gevent"},
-    "bridge.litestar": {"litestar"},
+    "bridge.litestar.backend": {"litestar"},
+    "bridge.litestar.publisher": {"litestar"},
     "bridge.sqlspec": {"sqlspec"},
 }
 

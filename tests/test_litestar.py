@@ -20,7 +20,8 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
 import bridge
-from bridge.litestar import BridgeChannelsBackend, topic_name
+from bridge.litestar import BridgeChannelsBackend
+from bridge.litestar.names import topic_name
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port

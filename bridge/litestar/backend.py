@@ -1,28 +1,20 @@
-"""Litestar's channels on a bridge channel: every instance of an application receives every message.
-
-    backend = BridgeChannelsBackend(bridge.connect("redis://localhost:6379/0"))
-    app = Litestar([...], plugins=[ChannelsPlugin(backend, channels=["news"])])
-
-A Litestar channel is a topic: `news` is `litestar.news`, to which whoever has the bridge may publish too.
-"""
+"""`BridgeChannelsBackend`: what Litestar's plugin asks of a backend, on a bridge channel."""
 
 import asyncio
-import hashlib
 import logging
 import re
-import time
-import unicodedata
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from litestar.channels import ChannelsPlugin
 from litestar.channels.backends.base import ChannelsBackend
 
 from bridge import aio
-from bridge.broadcast import LONGEST_TOPIC, Channel, channel_of, draw_token
+from bridge.broadcast import Channel, channel_of
 from bridge.channel import BroadcastChannel, Gap
-from bridge.errors import BridgeError, ConfigurationError, PositionLost, PublishError, SubscriptionClosed
+from bridge.errors import BridgeError, ConfigurationError, PositionLost, SubscriptionClosed
+from bridge.litestar.names import topic_name
+from bridge.litestar.publisher import Publisher
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -33,22 +25,6 @@ WAITING = 1000
 """Messages that may wait for `stream_events`; more wait in the queues of their subscriptions."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
-
-
-def topic_name(prefix: str, channel: str) -> str:
-    """Return the topic that stands for a Litestar channel: the same in every process, another for each.
-
-    A name that a topic can have is left as it is, after the prefix and a full stop; for any other stands
-    its SHA-256, after the prefix and a number sign. No prefix holds either sign.
-    """
-    name = f"{prefix}.{channel}"
-    if channel and len(name) <= LONGEST_TOPIC and not any(map(_is_control, channel)):
-        return name
-    return f"{prefix}#{hashlib.sha256(channel.encode('utf-8', 'surrogatepass')).hexdigest()}"
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")
 
 
 @dataclass(eq=False, slots=True)
@@ -78,8 +54,8 @@ class BridgeChannelsBackend(ChannelsBackend):
     100 characters, comes before the name of every Litestar channel, so that several applications can share
     a bridge; `channel_prefix` is another name for the same. `history` is the most that `get_history`
     returns, also where more is asked for; without it, all that the channel retains. `poll_interval` is how
-    many seconds to wait before reading a channel again whose reading has failed; messages are never polled
-    for here, a database's interval is an option of `bridge.connect`.
+    many seconds to wait before a channel whose reading has failed, or a publish that was refused, is tried
+    again; messages are never polled for here, a database's interval is an option of `bridge.connect`.
 
     Raises `ValueError` for a prefix, a history or an interval that will not do, and `ConfigurationError` for
     a history on a backend that keeps none.
@@ -116,8 +92,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         self._poll_interval = poll_interval
         self._readings: dict[str, _Reading] = {}
         self._events: asyncio.Queue[tuple[_Reading, bytes] | None] | None = None
-        self._refused_since: float | None = None
-        self._refusal_told = False
+        self._publisher = Publisher(self._channel, self._prefix, poll_interval)
         self._outage_told = 0
         self._no_history_told = False
 
@@ -255,42 +230,4 @@ class BridgeChannelsBackend(ChannelsBackend):
         data that will not do. Called by the plugin's own worker, which an error would end for good, it logs
         instead: what could not be published once an outage, what never can each time.
         """
-        names = list(dict.fromkeys(channels))
-        done = await asyncio.gather(*(self._publish(name, data) for name in names), return_exceptions=True)
-        for error in filter(None, done):
-            if not _called_by_the_plugins_worker():
-                raise error
-            if isinstance(error, PublishError):
-                self._note_refusal(error)
-            else:
-                logger.error("a message to %s cannot be published: %s", ", ".join(map(repr, names)), error)
-            return
-        self._refused_since, self._refusal_told = None, False
-
-    async def _publish(self, name: str, data: bytes) -> None:
-        topic, token, again = topic_name(self._prefix, name), draw_token(), False
-        while True:
-            try:
-                await aio.publish_to(self._channel, topic, data, token=token, again=again)
-                return
-            except PublishError:
-                if self._refused_since is None:
-                    self._refused_since = time.monotonic()
-                over = time.monotonic() - self._refused_since > self._channel.timeout
-                if over or not self._channel.replays or self._channel.closed:
-                    raise
-            again = True
-            await asyncio.sleep(self._poll_interval)
-
-    def _note_refusal(self, error: PublishError) -> None:
-        """Log once an outage that messages are lost."""
-        if not self._refusal_told:
-            self._refusal_told = True
-            logger.error("the backend takes no messages, those published until it does are lost: %s", error)
-
-
-def _called_by_the_plugins_worker() -> bool:
-    """Whether the running task is the one in which `ChannelsPlugin.publish` publishes."""
-    task = asyncio.current_task()
-    code = getattr(task.get_coro() if task else None, "cr_code", None)
-    return code is not None and code is ChannelsPlugin._pub_worker.__code__
+        await self._publisher.publish(data, list(dict.fromkeys(channels)))

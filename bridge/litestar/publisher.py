@@ -1,0 +1,67 @@
+"""Publishing for Litestar's plugin, whose worker an error would end for good."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from litestar.channels import ChannelsPlugin
+
+from bridge import aio
+from bridge.broadcast import Channel, draw_token
+from bridge.errors import PublishError
+from bridge.litestar.names import topic_name
+
+logger = logging.getLogger("bridge.litestar")
+
+
+class Publisher:
+    """Publishes to the Litestar channels of one prefix, across short outages."""
+
+    def __init__(self, channel: Channel, prefix: str, poll_interval: float) -> None:
+        self._channel = channel
+        self._prefix = prefix
+        self._poll_interval = poll_interval
+        self._refused_since: float | None = None
+        self._refusal_told = False
+
+    async def publish(self, data: bytes, names: Sequence[str]) -> None:
+        """Publish `data` to every channel; `BridgeChannelsBackend.publish` says what is raised and logged."""
+        done = await asyncio.gather(*(self._publish(name, data) for name in names), return_exceptions=True)
+        for error in filter(None, done):
+            if not called_by_the_plugins_worker():
+                raise error
+            if isinstance(error, PublishError):
+                self._note_refusal(error)
+            else:
+                logger.error("a message to %s cannot be published: %s", ", ".join(map(repr, names)), error)
+            return
+        self._refused_since, self._refusal_told = None, False
+
+    async def _publish(self, name: str, data: bytes) -> None:
+        topic, token, again = topic_name(self._prefix, name), draw_token(), False
+        while True:
+            try:
+                await aio.publish_to(self._channel, topic, data, token=token, again=again)
+                return
+            except PublishError:
+                if self._refused_since is None:
+                    self._refused_since = time.monotonic()
+                over = time.monotonic() - self._refused_since > self._channel.timeout
+                if over or not self._channel.replays or self._channel.closed:
+                    raise
+            again = True
+            await asyncio.sleep(self._poll_interval)
+
+    def _note_refusal(self, error: PublishError) -> None:
+        """Log once an outage that messages are lost."""
+        if not self._refusal_told:
+            self._refusal_told = True
+            logger.error("the backend takes no messages, those published until it does are lost: %s", error)
+
+
+def called_by_the_plugins_worker() -> bool:
+    """Whether the running task is the one in which `ChannelsPlugin.publish` publishes."""
+    task = asyncio.current_task()
+    code = getattr(task.get_coro() if task else None, "cr_code", None)
+    return code is not None and code is ChannelsPlugin._pub_worker.__code__
