@@ -10,7 +10,7 @@ from typing import Self
 from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.hub import Hub, Member
-from bridge.ports import Backend
+from bridge.ports import Backend, Transactional
 from bridge.position import Position, parse
 from bridge.state import Change, TopicState
 from bridge.subscription import QueuedSubscription
@@ -91,16 +91,24 @@ class Channel:
         change: Change | None = None,
         token: bytes | None = None,
         again: bool = False,
+        connection: Any = None,
     ) -> str | None:
         """Publish to the topic of that name, with what the message changes in the topic's state.
 
         Who may have to publish the message once more draws a `token` for it, and says so with `again`.
+        With `connection` it becomes a part of that connection's transaction.
         """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        position = self._backend.publish(
-            topic, self.check_payload(payload), change, token or draw_token(), again
-        )
+        payload, token = self.check_payload(payload), token or draw_token()
+        if connection is None:
+            position = self._backend.publish(topic, payload, change, token, again)
+        elif isinstance(self._backend, Transactional):
+            position = self._backend.publish_within(connection, topic, payload, change, token)
+        else:
+            raise ConfigurationError(
+                "publish(connection=...) needs a database as the backend, such as postgresql:// or sqlite:///"
+            )
         return None if position is None else str(position)
 
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
@@ -108,6 +116,10 @@ class Channel:
         established = False
         try:
             established = subscription.wait_established(self.timeout)
+        except ConnectionLost as error:
+            if isinstance(error.__cause__, ConfigurationError):
+                raise error.__cause__ from None
+            raise
         finally:
             if not established:
                 subscription.close()
@@ -206,8 +218,8 @@ class View:
 class TopicProducer(View):
     """The `Producer` of every backend."""
 
-    def publish(self, payload: bytes) -> str | None:
-        return self._channel.publish(self._name, payload)
+    def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
+        return self._channel.publish(self._name, payload, connection=connection)
 
 
 class TopicSubscriber(View):

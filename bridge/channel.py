@@ -6,7 +6,7 @@ from: at its centre stands a named topic, seen by some as a producer and by othe
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from bridge.errors import ConfigurationError
 from bridge.position import Position
@@ -109,12 +109,17 @@ class Producer(Protocol):
         """The topic's name."""
         ...
 
-    def publish(self, payload: bytes) -> str | None:
+    def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
         """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
 
         Messages that one thread publishes arrive in that order. Raises `ValueError` for anything but bytes
         of at most `max_payload`, before anything is sent, and `PublishError` if the backend did not take
         the message within the channel's `timeout`.
+
+        With `connection`, a SQLAlchemy connection to the database that carries the channel, the message
+        becomes a part of its transaction: it exists, with the id returned, if the caller commits, and never
+        did if the caller rolls back. Until then others who publish to this topic wait. Raises
+        `ConfigurationError` where the backend is no database or `connection` no connection to one.
         """
         ...
 

@@ -6,7 +6,7 @@ only the hub's own thread calls it, `wake` excepted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bridge.channel import Message
 from bridge.position import Position
@@ -145,4 +145,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close every connection except those of readers."""
+        ...
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """A backend that is a database."""
+
+    def publish_within(
+        self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
+    ) -> Position | None:
+        """Publish as a part of the transaction of `connection`: the message exists if it is committed.
+
+        Raises `ConfigurationError` if `connection` is none to such a database, and `PublishError`.
+        """
         ...

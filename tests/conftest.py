@@ -1,14 +1,15 @@
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bridge
-from tests.servers import Cluster, Replicated, Sentinel, Valkey
+from tests.servers import Cluster, Postgres, Replicated, Sentinel, Valkey
 
-REPLAYING = ("memory", "redis", "redis+sentinel", "redis+cluster")
+REPLAYING = ("memory", "redis", "redis+sentinel", "redis+cluster", "sqlite", "postgresql", "sql+postgresql")
 LIVE_ONLY = ("redis+pubsub", "redis+sharded")
 BACKENDS = (*REPLAYING, *LIVE_ONLY)
 
@@ -45,12 +46,32 @@ def cluster() -> Iterator[Cluster]:
     servers.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The database server that tests share."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A database server that the test may kill."""
+    with Postgres() as server:
+        yield server
+
+
 @pytest.fixture(params=BACKENDS)
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of each backend in turn."""
     scheme: str = request.param
     if scheme == "memory":
         return f"memory://{uuid.uuid4().hex}"
+    if scheme == "sqlite":
+        return f"sqlite:///{tmp_path}/bridge.db"
+    if scheme.endswith("postgresql"):
+        database: Postgres = request.getfixturevalue("postgres")
+        # With the prefix it is polled, as databases are that have no NOTIFY.
+        return database.url(scheme="sql+postgresql+psycopg" if scheme.startswith("sql+") else scheme)
     if scheme in ("redis+sentinel", "redis+cluster"):
         replicated: Replicated = request.getfixturevalue(scheme.removeprefix("redis+"))
         return replicated.url()
@@ -68,7 +89,8 @@ def connect(url: str) -> Iterator[Connect]:
     channels = []
 
     def connect(**options: Any) -> bridge.BroadcastChannel:
-        channel = bridge.connect(url, **{"namespace": namespace, **options})
+        quickly = {"poll_interval": 0.01} if url.startswith("sql+") else {}
+        channel = bridge.connect(url, **{"namespace": namespace, **quickly, **options})
         channels.append(channel)
         return channel
 

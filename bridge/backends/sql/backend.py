@@ -1,0 +1,175 @@
+"""The publishing side: what is one step for the caller is one transaction."""
+
+import threading
+import time
+from contextlib import suppress
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from bridge.backends.sql import log, reading
+from bridge.backends.sql.database import Database
+from bridge.backends.sql.log import Letter
+from bridge.backends.sql.reader import SqlReader
+from bridge.backends.sql.tables import DURABLE, key_of
+from bridge.channel import Message
+from bridge.errors import ConfigurationError, ConnectionLost, PublishError
+from bridge.fork import reset_in_child
+from bridge.position import Position
+from bridge.state import Change, Retention, TopicState
+
+KNOWN_PLACES = 1000
+"""Topics of which the last confirmed place is remembered, those published to most recently."""
+
+SWEEPS = 10
+"""Topics of which a part is forgotten in a row."""
+
+_DURABLE = select(DURABLE).where(DURABLE.c.topic == bindparam("b_topic"), DURABLE.c.key == bindparam("b_key"))
+
+
+class SqlBackend:
+    """Keeps messages in the tables of a database."""
+
+    replays = True
+
+    def __init__(self, database: Database, namespace: str, retention: Retention) -> None:
+        self._database = database
+        self._namespace = namespace
+        self._retention = retention
+        self.reset_after_fork()
+        reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        self._lock = threading.Lock()  # Guards _known.
+        self._known: dict[str, Position] = {}
+        self._sweeping = threading.Lock()  # Held by the one who forgets what has expired.
+        self._sweep_at = time.monotonic()
+
+    def publish(
+        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
+    ) -> Position | None:
+        letter = Letter(self._namespace, topic, payload, token, self._known.get(topic))
+        with self._database.errors(PublishError, "did not take the message"):
+            try:
+                position = self._publish_once(letter, change, again)
+            except DBAPIError as error:
+                if not self._database.recover(error):
+                    raise
+                position = self._publish_once(letter, change, True)
+        self._sweep()
+        return position
+
+    def _publish_once(self, letter: Letter, change: Change | None, again: bool) -> Position | None:
+        self._database.prepare()
+        with self._database.writing() as connection:
+            places = log.publish(connection, letter, change, self._retention, again)
+            self._database.announce(connection, places)
+        if not places:
+            return None
+        self._database.published()
+        self._confirm(letter.topic, places[0].position)
+        return places[0].position
+
+    def publish_within(
+        self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
+    ) -> Position | None:
+        """Publish as a part of the transaction of `connection`, which the caller commits or rolls back."""
+        dialect = self._database.engine.dialect.name
+        if not isinstance(connection, Connection) or connection.dialect.name != dialect:
+            raise ConfigurationError(
+                f"connection must be a SQLAlchemy Connection to {self._database.address} "
+                f"(of a Session: session.connection()), not {connection!r}"
+            )
+        with self._database.errors(PublishError, "did not take the message"):
+            self._database.prepare()
+            letter = Letter(self._namespace, topic, payload, token)
+            places = log.publish(connection, letter, change, self._retention, False)
+            self._database.announce(connection, places)
+        return places[0].position if places else None
+
+    def _confirm(self, topic: str, position: Position) -> None:
+        """Remember the place of a confirmed message: a database that knows it no more has lost some."""
+        with self._lock:
+            known = self._known.pop(topic, position)
+            self._known[topic] = max(known, position) if known.epoch == position.epoch else position
+            if len(self._known) > KNOWN_PLACES:
+                del self._known[next(iter(self._known))]
+
+    def _sweep(self) -> None:
+        """Now and then forget some of the topics that have expired. The message has been published."""
+        if time.monotonic() < self._sweep_at or not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            with suppress(SQLAlchemyError):  # whoever publishes next does it then
+                for _ in range(SWEEPS):
+                    with self._database.writing() as connection:
+                        more = log.sweep(connection, self._namespace, self._retention)
+                    if not more:
+                        self._sweep_at = time.monotonic() + max(1.0, self._retention.seconds / 64)
+                        return
+                self._sweep_at = time.monotonic() + 0.1
+        finally:
+            self._sweeping.release()
+
+    def history(self, topic: str, limit: int) -> list[Message]:
+        key = key_of(self._namespace, topic)
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                head = reading.heads(connection, [key]).get(key, reading.NOWHERE)
+                first = head.position.number - limit + 1
+                return reading.messages(connection, topic, head, first, limit)
+
+    def acknowledged(self, topic: str, name: str) -> Position:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.writing() as connection:
+                head = self._lock_topic(connection, topic)
+                found = self._durable(connection, head, name)
+                if found is None:
+                    self._set_durable(connection, head, name, head.position)
+                return head.position if found is None else found
+
+    def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
+        with self._database.errors(PublishError, "did not take the acknowledgement"):
+            self._database.prepare()
+            with self._database.writing() as connection:
+                head = self._lock_topic(connection, topic)
+                found = self._durable(connection, head, name)
+                if back or found is None or found.epoch != position.epoch or found.number < position.number:
+                    self._set_durable(connection, head, name, position)
+
+    def _lock_topic(self, connection: Connection, topic: str) -> reading.Head:
+        key = key_of(self._namespace, topic)
+        log.make_topic(connection, self._namespace, topic)
+        log.lock_topic(connection, key)
+        return reading.heads(connection, [key])[key]
+
+    def _durable(self, connection: Connection, head: reading.Head, name: str) -> Position | None:
+        row = connection.execute(_DURABLE, {"b_topic": head.id, "b_key": key_of(name)}).first()
+        return None if row is None else Position(row.epoch, row.number, row.mark)
+
+    def _set_durable(self, connection: Connection, head: reading.Head, name: str, to: Position) -> None:
+        key = key_of(name)
+        connection.execute(delete(DURABLE).where(DURABLE.c.topic == head.id, DURABLE.c.key == key))
+        connection.execute(insert(DURABLE), {"topic": head.id, "key": key, "name": name, **to._asdict()})
+
+    def states(self, topic: str) -> list[TopicState]:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return reading.states(connection, key_of(self._namespace, topic))[1]
+
+    def ping(self) -> None:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                connection.scalar(select(1))
+
+    def open_reader(self) -> SqlReader:
+        with self._database.errors(ConnectionLost, "cannot be reached"):
+            self._database.prepare()
+            return SqlReader(self._database, self._namespace, self._retention)
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,125 @@
+"""PostgreSQL through psycopg 3: readers are woken by NOTIFY, which carries only the topic and the number."""
+
+import math
+import selectors
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.backends.sql.backend import SqlBackend
+from bridge.backends.sql.database import Database
+from bridge.backends.sql.log import Place
+from bridge.backends.sql.options import check_interval
+from bridge.errors import ConfigurationError, ConnectionLost
+from bridge.state import Retention
+
+POLL_INTERVAL = 10.0
+"""Seconds after which to look without a notification: none is lost while the connection stands."""
+
+CHANNEL = "bridge_message"
+
+_NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :place)")
+
+
+def open_backend(
+    url: str, *, namespace: str, timeout: float, retention: Retention, poll_interval: float = POLL_INTERVAL
+) -> SqlBackend:
+    """Return the backend for `url`, whose parameters are those of libpq; it opens nothing yet."""
+    check_interval(poll_interval)
+    try:
+        parsed = make_url(url).set(drivername="postgresql+psycopg")
+        _, parameters = parsed.get_dialect()().create_connect_args(parsed)
+        psycopg.conninfo.make_conninfo(**parameters)
+    except (SQLAlchemyError, psycopg.Error, TypeError, ValueError) as error:
+        raise ConfigurationError(f"not a usable postgresql:// URL: {error}") from error
+    return SqlBackend(
+        PostgresDatabase(parsed, dict(parameters), timeout, poll_interval), namespace, retention
+    )
+
+
+class PostgresDatabase(Database):
+    """A server whose answers are waited for no longer than the timeout."""
+
+    def __init__(self, url: URL, parameters: dict[str, Any], timeout: float, poll_interval: float) -> None:
+        limits = f"-c statement_timeout={math.ceil(timeout * 1000)}"
+        given = {
+            "connect_timeout": math.ceil(timeout),
+            "application_name": "celery-event-bridge",
+            **parameters,
+            "options": f"{limits} {parameters.get('options', '')}".strip(),
+        }
+        engine = create_engine(url, pool_timeout=timeout, use_native_hstore=False)
+
+        class Patient(psycopg.Connection[Any]):
+            """Gives a server that does not answer up."""
+
+            def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+                return super().wait(_no_longer_than(timeout + 1, gen, self), *args, **kwargs)
+
+        event.listen(engine, "do_connect", lambda *_: Patient.connect(**given))
+        super().__init__(engine, timeout, poll_interval)
+
+    def announce(self, connection: Connection, places: Sequence[Place]) -> None:
+        for place in places:
+            connection.execute(_NOTIFY, {"place": f"{place.key} {place.position.number}"})
+
+    def watch(self, connection: Connection, wake: Any) -> "Notifications":
+        return Notifications(connection, self.poll_interval)
+
+
+class Notifications:
+    """What PostgreSQL says of commits, on the reader's own connection."""
+
+    def __init__(self, connection: Connection, interval: float) -> None:
+        self.interval = interval
+        self._changed: set[str] = set()
+        self._look_at = time.monotonic() + interval
+        driver: Any = connection.connection.dbapi_connection
+        driver.add_notify_handler(self._notified)
+        self._driver: psycopg.Connection[Any] = driver
+        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+
+    def _notified(self, notify: psycopg.Notify) -> None:
+        self._changed.add(notify.payload.partition(" ")[0])
+
+    def listen(self, selector: selectors.BaseSelector) -> None:
+        selector.register(self._driver.fileno(), selectors.EVENT_READ)
+
+    def look(self) -> set[str] | None:
+        server = self._driver.pgconn
+        try:
+            server.consume_input()
+            while notify := server.notifies():
+                self._changed.add(notify.extra.partition(b" ")[0].decode())
+        except psycopg.Error as error:
+            raise ConnectionLost(f"the connection to PostgreSQL was lost: {error}") from error
+        changed, self._changed = self._changed, set()
+        if time.monotonic() < self._look_at:
+            return changed
+        self._look_at = time.monotonic() + self.interval
+        return None
+
+    def close(self) -> None:
+        self._driver.remove_notify_handler(self._notified)
+
+
+def _no_longer_than(
+    seconds: float, steps: Generator[Any, Any, Any], connection: psycopg.Connection[Any]
+) -> Generator[Any, Any, Any]:
+    """Run psycopg's steps of a conversation with the server, but lose the connection if it takes too long."""
+    deadline = time.monotonic() + seconds
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                connection.pgconn.finish()
+                raise psycopg.OperationalError(f"the server did not answer within {seconds:g} s")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,182 @@
+"""The reading side: every topic of a process through one connection."""
+
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from sqlalchemy import bindparam, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.backends.sql import reading
+from bridge.backends.sql.database import Database, let_go
+from bridge.backends.sql.log import milliseconds
+from bridge.backends.sql.reading import NOWHERE, Head
+from bridge.backends.sql.tables import TOPICS, key_of
+from bridge.errors import ConnectionLost
+from bridge.ports import Attached, Event, History, Seen, States
+from bridge.position import ORIGIN, Position
+from bridge.state import Retention
+
+COMPARE_EVERY = 10.0
+"""Seconds between two looks at where each topic is, woken or not."""
+
+_TOUCH = (
+    update(TOPICS)
+    .where(TOPICS.c.key.in_(bindparam("b_keys", expanding=True)))
+    .values(upkeep=bindparam("b_now"))
+)
+
+
+class SqlReader:
+    """Reads what follows the place that it knows of each topic, whenever a topic may have changed."""
+
+    def __init__(self, database: Database, namespace: str, retention: Retention) -> None:
+        self._database = database
+        self._namespace = namespace
+        self._retention = retention
+        self._process = os.getpid()
+        self._topics: dict[str, str] = {}  # by key
+        self._at: dict[str, Position] = {}  # by key: up to where all has been handed on
+        self._changed: set[str] = set()
+        self._asked: deque[tuple[str, str, Position]] = deque()
+        self._compare_at = time.monotonic() + COMPARE_EVERY
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._connection = database.open_reading()
+        self._watch = database.watch(self._connection, self.wake)
+        self._watch.listen(self._selector)
+
+    def attach(self, topic: str) -> None:
+        self._topics[key_of(self._namespace, topic)] = topic
+        self._ask("attach", topic)
+
+    def detach(self, topic: str) -> None:
+        key = key_of(self._namespace, topic)
+        self._topics.pop(key, None)
+        self._at.pop(key, None)
+        self._changed.discard(key)
+
+    def request_state(self, topic: str) -> None:
+        self._ask("state", topic)
+
+    def request_history(self, topic: str, start: Position) -> None:
+        self._ask("history", topic, start)
+
+    def _ask(self, what: str, topic: str, start: Position = ORIGIN) -> None:
+        self._asked.append((what, key_of(self._namespace, topic), start))
+
+    def poll(self) -> Sequence[Event]:
+        if not self._asked and not self._changed:
+            self._wait()
+        events: list[Event] = []
+        with self._database.errors(ConnectionLost, "did not answer"):
+            changed = self._watch.look()
+            comparing = time.monotonic() >= self._compare_at
+            if changed is None or comparing:
+                self._changed.update(self._at)
+            else:
+                self._changed.update(key for key in changed if key in self._at)
+            if self._changed:
+                self._read_changed(events, comparing)
+            self._answer(events)
+        return events
+
+    def _wait(self) -> None:
+        patience = min(self._watch.interval, max(0.0, self._compare_at - time.monotonic()))
+        if self._selector.select(patience):
+            with suppress(BlockingIOError):
+                while self._woken.recv(4096):
+                    pass
+
+    def _read_changed(self, events: list[Event], comparing: bool) -> None:
+        """Hand on what has come in the topics that may have changed."""
+        keys = list(self._changed)
+        self._changed.clear()
+        heads = reading.heads(self._connection, keys)
+        for key in keys:
+            self._catch_up(key, heads.get(key, NOWHERE), events)
+        if comparing:
+            self._compare_at = time.monotonic() + COMPARE_EVERY
+            self._touch(heads)
+
+    def _catch_up(self, key: str, head: Head, events: list[Event]) -> None:
+        topic, at, to = self._topics[key], self._at[key], head.position
+        if to == at:
+            return
+        if to.number <= at.number or at.epoch not in ("", to.epoch):
+            self._at[key] = to
+            events.append(Seen(topic, to))
+            return
+        messages = reading.messages(self._connection, topic, head, at.number + 1)
+        last = messages[-1].position if messages else None
+        if last is None:
+            # All of them were let go, or the topic was, since the head was read.
+            events.append(Seen(topic, to))
+        events.extend(messages)
+        self._at[key] = last or to
+        if self._at[key] != to:
+            self._changed.add(key)
+
+    def _touch(self, heads: dict[str, Head]) -> None:
+        """What is read does not expire: the epoch of a quiet topic would be lost with it."""
+        due = milliseconds() - round(self._retention.seconds * 1000 / 2)
+        quiet = [key for key, head in heads.items() if head.upkeep < due]
+        if not quiet:
+            return
+        with suppress(SQLAlchemyError):  # who may only read leaves it to those who publish
+            for start in range(0, len(quiet), reading.MANY):
+                some = {"b_keys": quiet[start : start + reading.MANY], "b_now": milliseconds()}
+                with self._database.writing() as connection:
+                    connection.execute(_TOUCH, some)
+
+    def _answer(self, events: list[Event]) -> None:
+        """Answer what was asked, in order; those who attach together with one look."""
+        asked = [ask for ask in self._asked if ask[1] in self._topics]
+        self._asked.clear()
+        heads = self._heads({key for what, key, _ in asked if what != "state"})
+        for what, key, start in asked:
+            topic = self._topics[key]
+            if what == "state":
+                position, states = reading.states(self._connection, key)
+                events.append(States(topic, states, position))
+            else:
+                head = heads.get(key, NOWHERE)
+                position = head.position
+                if what == "attach":
+                    self._at[key] = position
+                    events.append(Attached(topic, position))
+                else:
+                    events.append(self._history(topic, head, start))
+            if position != self._at.get(key):
+                self._changed.add(key)
+
+    def _heads(self, keys: Collection[str]) -> dict[str, Head]:
+        return reading.heads(self._connection, list(keys)) if keys else {}
+
+    def _history(self, topic: str, head: Head, start: Position) -> History:
+        messages = reading.messages(self._connection, topic, head, start.number)
+        last = messages[-1].position if messages else head.position
+        return History(topic, messages, head.position, last == head.position, head.oldest)
+
+    def wake(self) -> None:
+        try:
+            self._wake.send(b"w")
+        except BlockingIOError:
+            pass  # so many wakes are waiting already that this one is not missed
+        except OSError:
+            pass  # closed meanwhile: nobody is left to wake
+
+    def close(self) -> None:
+        if os.getpid() == self._process:
+            self._watch.close()
+        self._selector.close()
+        let_go(self._connection, self._process)
+        self._woken.close()
+        self._wake.close()

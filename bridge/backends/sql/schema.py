@@ -1,0 +1,82 @@
+"""The tables made, and their version looked at."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from bridge.backends.sql.tables import METADATA, SCHEMA, VERSION
+from bridge.errors import ConfigurationError
+
+STEPS: dict[int, tuple[str, ...]] = {}
+"""The statements that lead from each older version to the next."""
+
+_ADVISORY_LOCK = 7_265_100_541_909_324
+
+Within = Callable[[], AbstractContextManager[Connection]]
+
+
+def check(reading: Within, writing: Within, address: str) -> None:
+    """Make the tables if there are none; raise `ConfigurationError` unless they are of our version."""
+    with reading() as connection:
+        version = _version(connection)
+    if version is None:
+        try:
+            migrate(writing, address)
+        except DBAPIError as error:
+            if not _is_refusal(error):
+                raise
+            raise ConfigurationError(
+                f"{address} has no tables of the bridge, and they may not be made with these rights: "
+                f"run `bridge migrate URL` as someone who may ({str(error.orig).strip()})"
+            ) from error
+    elif version < VERSION:
+        raise ConfigurationError(
+            f"the tables in {address} are of schema version {version}, and this package needs {VERSION}: "
+            "stop those who use them, then run `bridge migrate URL`"
+        )
+    else:
+        _refuse_newer(version, address)
+
+
+def migrate(writing: Within, address: str) -> None:
+    """Make the tables, or bring older ones to our version, in one transaction where the database can."""
+    with writing() as connection:
+        if connection.dialect.name == "postgresql":
+            # Processes that start together make them one after the other.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+        version = _version(connection)
+        if version is not None:
+            _refuse_newer(version, address)
+            for step in range(version, VERSION):
+                if step not in STEPS:
+                    raise ConfigurationError(f"no way leads from schema version {step} in {address}")
+                for statement in STEPS[step]:
+                    connection.execute(text(statement))
+        METADATA.create_all(connection)
+        if version is None:
+            connection.execute(insert(SCHEMA), {"version": VERSION})
+        elif version != VERSION:
+            connection.execute(update(SCHEMA), {"version": VERSION})
+
+
+def _refuse_newer(version: int, address: str) -> None:
+    if version > VERSION:
+        raise ConfigurationError(
+            f"the tables in {address} are of schema version {version}, and this package knows {VERSION}: "
+            "upgrade celery-event-bridge"
+        )
+
+
+def _version(connection: Connection) -> int | None:
+    """Return the version of the tables, `None` if there are none."""
+    if not inspect(connection).has_table(SCHEMA.name):
+        return None
+    return connection.scalar(select(SCHEMA.c.version))
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    """Whether the database answered, and would not."""
+    said = str(error.orig)
+    return getattr(error.orig, "sqlstate", None) == "42501" or "readonly" in said or "denied" in said

@@ -1,0 +1,112 @@
+"""The tables. One set serves every namespace, so that who makes them or grants rights does it once.
+
+A topic is a row, locked by the UPDATE that draws a message's number, until the transaction ends. So the
+numbers of a topic are given in the order of commits, without a hole: a reader that has seen a number has
+seen all before it, and a transaction that commits late is never skipped. The price is that two publishers
+of one topic take turns. (Reading behind the oldest running transaction instead would let any long
+transaction of the database, not only one that publishes, hold back every reader.)
+"""
+
+import hashlib
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Unicode,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import LONGBLOB
+
+VERSION = 1
+"""Of the tables; written down in `bridge_schema`."""
+
+METADATA = MetaData()
+
+_ID = BigInteger().with_variant(Integer, "sqlite")
+_BYTES = LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb")
+
+SCHEMA = Table("bridge_schema", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
+
+TOPICS = Table(
+    "bridge_topic",
+    METADATA,
+    Column("id", _ID, Identity(), primary_key=True),
+    Column("key", String(32), nullable=False, unique=True),
+    Column("namespace", Unicode(255), nullable=False),
+    Column("name", Unicode(255), nullable=False),
+    # Where the topic is: its last message. Before the first one there is no epoch.
+    Column("epoch", String(32), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+    # Messages below `oldest` are no longer kept; those from `swept` on are still there.
+    Column("oldest", BigInteger, nullable=False),
+    Column("swept", BigInteger, nullable=False),
+    # When it was last seen to; not with every message, which would write the index each time.
+    Column("upkeep", BigInteger, nullable=False),
+    # Its state: the rank, and how many entries there ever were.
+    Column("rank", BigInteger, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Index("bridge_topic_upkeep", "namespace", "upkeep", mysql_length={"namespace": 64}),
+)
+
+MESSAGES = Table(
+    "bridge_message",
+    METADATA,
+    Column("id", _ID, Identity(), primary_key=True),
+    Column("topic", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("payload", _BYTES, nullable=False),
+    UniqueConstraint("topic", "number"),
+    sqlite_autoincrement=True,
+)
+
+FIELDS = Table(
+    "bridge_field",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(255), primary_key=True),
+    Column("value", _BYTES, nullable=False),
+)
+
+ENTRIES = Table(
+    "bridge_entry",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("payload", _BYTES, nullable=False),
+)
+
+MEMBERS = Table(
+    "bridge_member",
+    METADATA,
+    Column("id", _ID, Identity(), primary_key=True),
+    Column("of_group", BigInteger, nullable=False),
+    Column("topic", BigInteger, nullable=False),
+    UniqueConstraint("topic", "of_group"),
+    Index("bridge_member_of_group", "of_group", "id"),
+)
+
+DURABLE = Table(
+    "bridge_durable",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(32), primary_key=True),
+    Column("name", Unicode(255), nullable=False),
+    Column("epoch", String(32), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+)
+
+
+def key_of(*names: str) -> str:
+    """Return what stands for these names in an index, whatever their script, length and collation."""
+    return hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
