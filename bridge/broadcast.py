@@ -186,6 +186,16 @@ class Channel:
         """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
         return self._backend.states(topic)
 
+    def migrate(self) -> str:
+        """Make the tables of the database, or bring them up to date; return what there is now, in words.
+
+        Raises `ConfigurationError` if the backend is no database or its tables are newer than this package,
+        and `ConnectionLost`.
+        """
+        if not isinstance(self._backend, Transactional):
+            raise ConfigurationError("only a database has tables, such as postgresql:// or sqlite:///")
+        return self._backend.migrate()
+
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""
         self._backend.ping()

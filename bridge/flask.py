@@ -26,7 +26,15 @@ HEADERS = {
 }
 
 # From the app's configuration to the options of `connect`.
-_OPTIONS = ("NAMESPACE", "MAX_PAYLOAD", "QUEUE_SIZE", "TIMEOUT", "RETENTION_SECONDS", "RETENTION_MESSAGES")
+_OPTIONS = (
+    "NAMESPACE",
+    "MAX_PAYLOAD",
+    "QUEUE_SIZE",
+    "TIMEOUT",
+    "RETENTION_SECONDS",
+    "RETENTION_MESSAGES",
+    "POLL_INTERVAL",
+)
 
 # The app's own numbers, all above zero: what each counts, and what it is unless set.
 _NUMBERS: dict[str, tuple[str, float | None]] = {

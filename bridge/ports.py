@@ -160,3 +160,10 @@ class Transactional(Protocol):
         Raises `ConfigurationError` if `connection` is none to such a database, and `PublishError`.
         """
         ...
+
+    def migrate(self) -> str:
+        """Make the tables or bring them up to date; return what there is now, in words.
+
+        Raises `ConfigurationError` and `ConnectionLost`.
+        """
+        ...

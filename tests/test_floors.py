@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     {"bridge.backends.memory", "bridge.backends.redis.*", "bridge.backends.sql.*", "bridge.hub"},
     {"bridge.broadcast"},
     {"bridge.connect", "bridge.loop", "bridge.outbox"},
-    {"bridge", "bridge.threads", "bridge.viewers"},
+    {"bridge", "bridge.cli", "bridge.threads", "bridge.viewers"},
     {"bridge.aio"},
     {"bridge.celery.*", "bridge.flask", "bridge.litestar.*", "bridge.sqlspec"},
     {"worker.*"},

@@ -166,6 +166,10 @@ class SqlBackend:
             with self._database.reading() as connection:
                 connection.scalar(select(1))
 
+    def migrate(self) -> str:
+        with self._database.errors(ConnectionLost, "could not be migrated"):
+            return self._database.migrate()
+
     def open_reader(self) -> SqlReader:
         with self._database.errors(ConnectionLost, "cannot be reached"):
             self._database.prepare()

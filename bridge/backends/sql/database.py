@@ -63,6 +63,11 @@ class Database:
                 schema.check(self.reading, self.writing, self.address)
                 self._ready = True
 
+    def migrate(self) -> str:
+        """Make the tables or bring them up to date; return what there is now, in words."""
+        version = schema.migrate(self.writing, self.address)
+        return f"the tables in {self.address} are of schema version {version}"
+
     def recover(self, error: DBAPIError) -> bool:
         """Return whether to try again: the connection was lost, or the tables are gone."""
         missing = isinstance(error, ProgrammingError) or "no such table" in str(error.orig)

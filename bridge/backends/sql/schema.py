@@ -40,8 +40,11 @@ def check(reading: Within, writing: Within, address: str) -> None:
         _refuse_newer(version, address)
 
 
-def migrate(writing: Within, address: str) -> None:
-    """Make the tables, or bring older ones to our version, in one transaction where the database can."""
+def migrate(writing: Within, address: str) -> int:
+    """Make the tables, or bring older ones to our version, in one transaction where the database can.
+
+    Returns that version.
+    """
     with writing() as connection:
         if connection.dialect.name == "postgresql":
             # Processes that start together make them one after the other.
@@ -59,6 +62,7 @@ def migrate(writing: Within, address: str) -> None:
             connection.execute(insert(SCHEMA), {"version": VERSION})
         elif version != VERSION:
             connection.execute(update(SCHEMA), {"version": VERSION})
+    return VERSION
 
 
 def _refuse_newer(version: int, address: str) -> None:
