@@ -369,6 +369,7 @@ class Postgres(Running):
         self.directory = tempfile.mkdtemp(prefix="postgres-")
         self.settings = {"fsync": "off", **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused: list[int] = []
 
     def url(self, user: str = "postgres", scheme: str = "postgresql") -> str:
         return f"{scheme}://{user}@127.0.0.1:{self.port}/postgres"
@@ -382,29 +383,34 @@ class Postgres(Running):
             made = ["-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
             command = [str(_postgres_programs() / "initdb"), *made, "--locale=C"]
             subprocess.run(command, check=True, capture_output=True, cwd="/", **user)
+        eventually(self._runs, START_SECONDS, "PostgreSQL did not start")
+        return self
+
+    def _runs(self) -> bool:
+        """Start it, again if the processes of one that was killed were not gone yet; whether it answers."""
+        if self._process is None or self._process.poll() is not None:
+            self._spawn()
+        with suppress(psycopg.OperationalError):
+            return bool(self.query("SELECT true"))
+        return False
+
+    def _spawn(self) -> None:
         listen = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(self.port)}
         options = [f"--{name}={value}" for name, value in {**listen, **self.settings}.items()]
         with (Path(self.directory) / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(_postgres_programs() / "postgres"), "-D", str(data), *options],
+                [str(_postgres_programs() / "postgres"), "-D", f"{self.directory}/data", *options],
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
                 **self._user(),
             )
-        eventually(self._answers, START_SECONDS, "PostgreSQL did not start")
-        return self
 
     def _user(self) -> dict[str, Any]:
         if os.geteuid() != 0:
             return {}
         return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
-
-    def _answers(self) -> bool:
-        with suppress(psycopg.OperationalError):
-            return bool(self.query("SELECT true"))
-        return False
 
     def query(self, statement: str) -> list[Any]:
         """Run one statement through a connection of its own; return the rows."""
@@ -419,18 +425,35 @@ class Postgres(Running):
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
 
-    def signal(self, number: int) -> None:
-        """To every process of the server."""
+    def pause(self) -> None:
+        """Stop every process of the server that is there now."""
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        listed = self.query("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        self._paused = [self._process.pid, *(pid for (pid,) in listed)]
+        self._signal_paused(signal.SIGSTOP)
 
-    def kill(self) -> None:
-        if self._process is not None:
+    def resume(self) -> None:
+        self._signal_paused(signal.SIGCONT)
+        self._paused = []
+
+    def _signal_paused(self, number: int) -> None:
+        for pid in self._paused:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+                os.kill(pid, number)
+
+    def end(self, number: int) -> None:
+        """Send a signal that ends it, and wait until it has."""
+        self.resume()
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(START_SECONDS)
             self._process = None
 
+    def kill(self) -> None:
+        # The others notice and end by themselves.
+        self.end(signal.SIGKILL)
+
     def stop(self) -> None:
-        self.kill()
+        # Not killed: what it shares with its processes would stay behind.
+        self.end(signal.SIGQUIT)
         shutil.rmtree(self.directory, ignore_errors=True)
