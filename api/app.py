@@ -44,7 +44,8 @@ def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = work
     app.config.update(overrides or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_UPLOAD_BYTES"] + FORM_OVERHEAD
     if not celery.conf.task_always_eager:
-        celery.conf.broker_transport_options = PUBLISH_TRANSPORT
+        given = celery.conf.broker_transport_options
+        celery.conf.broker_transport_options = {**given, **PUBLISH_TRANSPORT}
         celery.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0}
     app.extensions["celery"] = celery
     bridge.init_app(app)

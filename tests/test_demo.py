@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,9 +30,10 @@ def demo(port: int) -> Iterator[Demo]:
     process.communicate()
 
 
-def start(*options: str) -> Demo:
+def start(*options: str, **env: str) -> Demo:
     command = (sys.executable, "-m", "api.demo", *options)
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, text=True, **pipes)
 
 
 def read_until(process: Demo, text: str) -> None:
@@ -62,6 +64,24 @@ def test_once_shows_the_task_to_its_end_and_succeeds(port: int) -> None:
     assert "rows 3376, loaded 3376, bad 0" in lines[-1]
     assert any(line.startswith("progress") for line in lines)
     assert not started_by(process, port)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql"])
+def test_once_needs_no_redis_with_a_database(
+    port: int, tmp_path: Path, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    """With a database as BRIDGE_URL the demo tells the same story, and no Redis server is started."""
+    url = (
+        f"sqlite:///{tmp_path}/bridge.db" if scheme == "sqlite" else request.getfixturevalue("postgres").url()
+    )
+    process = start("--once", "--port", str(port), BRIDGE_URL=url)
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    assert f"started    worker, api; the API at http://127.0.0.1:{port}" in output
+    lines = output.splitlines()
+    assert lines[-2].split() == ["end", "SUCCESS"]
+    assert "rows 3376, loaded 3376, bad 0" in lines[-1]
+    assert any(line.startswith("progress") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, t
 
 import bridge
 from bridge import cli, events
-from bridge.backends.sql import log, reader, schema, tables
+from bridge.backends.sql import reader, retention, schema, tables
 from tests.conftest import Connect
 from tests.servers import Postgres, eventually, free_port
 from tests.test_contract import drain
@@ -140,7 +140,7 @@ def test_trimming_is_exact_and_deletes_in_small_batches(
     assert [int(message) for message in strict.history(limit=100)] == list(range(1491, 1501))
     with strict.subscribe(after=bridge.BEGINNING) as subscription:
         assert received(subscription, 10) == list(range(1491, 1501))
-    assert rows(database, tables.MESSAGES, "orders", namespace) == 1501 - log.BATCH
+    assert rows(database, tables.MESSAGES, "orders", namespace) == 1501 - retention.BATCH
     publish(strict, *range(1501, 1510))
     assert 10 <= rows(database, tables.MESSAGES, "orders", namespace) <= 10 + 64
 

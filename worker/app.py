@@ -1,5 +1,7 @@
 """The Celery application: `celery -A worker.app worker`."""
 
+from pathlib import Path
+
 from celery import Celery
 
 from bridge.celery import install
@@ -11,7 +13,11 @@ app = Celery(
     backend=settings.result_backend,
     include=["worker.tasks"],
 )
+for name, value in settings.broker_options.items():
+    if "folder" in name:
+        Path(value).mkdir(parents=True, exist_ok=True)
 app.conf.update(
+    broker_transport_options=settings.broker_options,
     broker_connection_retry_on_startup=True,
     # What a task returns reaches viewers over the bridge; a result backend is for those who set one.
     task_ignore_result=settings.result_backend is None,

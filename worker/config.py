@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parent.parent
 
@@ -19,6 +20,16 @@ class Settings:
     @property
     def uploads(self) -> Path:
         return self.data_dir / "uploads"
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """What the broker's transport needs beside its URL: `filesystem://` keeps messages in `data_dir`."""
+        if not self.broker_url.startswith("filesystem:"):
+            return {}
+        messages = str(self.data_dir / "broker" / "messages")
+        control = str(self.data_dir / "broker" / "control")
+        folders = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": control}
+        return {**folders, "polling_interval": 0.1}
 
     @property
     def database(self) -> Path:

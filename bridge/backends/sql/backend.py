@@ -11,6 +11,7 @@ from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.log import Letter
 from bridge.backends.sql.reader import SqlReader
+from bridge.backends.sql.retention import sweep
 from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.channel import Message
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
@@ -62,13 +63,13 @@ class SqlBackend:
     def _publish_once(self, letter: Letter, change: Change | None, again: bool) -> Position | None:
         self._database.prepare()
         with self._database.writing() as connection:
-            places = log.publish(connection, letter, change, self._retention, again)
-            self._database.announce(connection, places)
-        if not places:
+            written = log.publish(connection, letter, change, self._retention, again)
+            self._database.announce(connection, written)
+        if not written:
             return None
-        self._database.published()
-        self._confirm(letter.topic, places[0].position)
-        return places[0].position
+        self._database.published(written)
+        self._confirm(letter.topic, written[0].position)
+        return written[0].position
 
     def publish_within(
         self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
@@ -83,9 +84,9 @@ class SqlBackend:
         with self._database.errors(PublishError, "did not take the message"):
             self._database.prepare()
             letter = Letter(self._namespace, topic, payload, token)
-            places = log.publish(connection, letter, change, self._retention, False)
-            self._database.announce(connection, places)
-        return places[0].position if places else None
+            written = log.publish(connection, letter, change, self._retention, False)
+            self._database.announce(connection, written)
+        return written[0].position if written else None
 
     def _confirm(self, topic: str, position: Position) -> None:
         """Remember the place of a confirmed message: a database that knows it no more has lost some."""
@@ -103,7 +104,7 @@ class SqlBackend:
             with suppress(SQLAlchemyError):  # whoever publishes next does it then
                 for _ in range(SWEEPS):
                     with self._database.writing() as connection:
-                        more = log.sweep(connection, self._namespace, self._retention)
+                        more = sweep(connection, self._namespace, self._retention)
                     if not more:
                         self._sweep_at = time.monotonic() + max(1.0, self._retention.seconds / 64)
                         return

@@ -3,19 +3,22 @@
 import os
 import selectors
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from bridge.backends.sql import schema
-from bridge.backends.sql.log import Place
+from bridge.backends.sql.log import Written
 from bridge.errors import BridgeError
 from bridge.fork import reset_in_child
 
 _left_to_the_parent: list[object] = []  # in a forked child, where closing them would disturb it
+
+
+Hand = Callable[[Sequence[Written]], None]
 
 
 class Watch(Protocol):
@@ -84,11 +87,11 @@ class Database:
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    def announce(self, connection: Connection, places: Sequence[Place]) -> None:
+    def announce(self, connection: Connection, written: Sequence[Written]) -> None:
         """Within the transaction: have its commit wake the readers, where the database can."""
 
-    def published(self) -> None:
-        """A transaction that wrote messages has been committed."""
+    def published(self, written: Sequence[Written]) -> None:
+        """The transaction that wrote these has been committed."""
 
     def open_reading(self) -> Connection:
         """Return a connection of a reader's own."""
@@ -96,8 +99,12 @@ class Database:
         connection.detach()
         return connection
 
-    def watch(self, connection: Connection, wake: Any) -> Watch:
-        """Return how the reader of this connection learns of changes; `wake()` ends its wait."""
+    def watch(self, connection: Connection, hand: Hand) -> Watch:
+        """Return how the reader of this connection learns of changes.
+
+        `hand` gives it what was written in this process, without the way through the database. It may be
+        called from any thread, in any order, and not for every message.
+        """
         return Polling(self.poll_interval)
 
     def close(self) -> None:

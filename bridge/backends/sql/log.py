@@ -1,6 +1,5 @@
 """Writing, within a transaction of the caller: a message, what it changes, and what is kept no longer."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,18 +7,13 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, exists, insert,
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from bridge.backends.sql.tables import DURABLE, ENTRIES, FIELDS, MEMBERS, MESSAGES, TOPICS, key_of
+from bridge.backends.sql.retention import FEW, SET, milliseconds, trim
+from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, MESSAGES, TOPICS, key_of
 from bridge.position import Position
 from bridge.state import MAX_ENTRIES, Change, Retention
 
 LOOK_BACK = 1000
 """Messages among which one that is published again is looked for."""
-
-BATCH = 256
-"""Rows deleted at most with one message."""
-
-_FEW = 64
-"""Rows that may wait to be deleted, so that not every message deletes one."""
 
 _ANY_RANK = 2**62
 
@@ -39,7 +33,6 @@ _DRAW = (
 _DRAW_RETURNING = _DRAW.returning(*TOPICS.c)
 _BY_KEY = select(TOPICS).where(TOPICS.c.key == bindparam("b_key"))
 _LOCK = update(TOPICS).where(TOPICS.c.key == bindparam("b_key")).values(rank=TOPICS.c.rank)
-_SET = update(TOPICS).where(TOPICS.c.id == bindparam("b_id"))
 _KEEP = insert(MESSAGES).inline()
 _MARK_OF = select(MESSAGES.c.mark).where(
     MESSAGES.c.topic == bindparam("b_id"), MESSAGES.c.number == bindparam("b_number")
@@ -52,19 +45,6 @@ _BY_TOKEN = (
         MESSAGES.c.number > TOPICS.c.number - LOOK_BACK,
         MESSAGES.c.token == bindparam("b_token"),
     )
-)
-_FIRST_SINCE = (
-    select(MESSAGES.c.number)
-    .where(
-        MESSAGES.c.topic == bindparam("b_id"),
-        MESSAGES.c.number >= bindparam("b_oldest"),
-        MESSAGES.c.mark >= bindparam("b_since"),
-    )
-    .order_by(MESSAGES.c.number)
-    .limit(1)
-)
-_FORGET = delete(MESSAGES).where(
-    MESSAGES.c.topic == bindparam("b_id"), MESSAGES.c.number < bindparam("b_below")
 )
 _ENLIST = insert(MEMBERS).from_select(
     ["of_group", "topic"],
@@ -79,11 +59,12 @@ _ENLIST = insert(MEMBERS).from_select(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a message was written."""
+class Written:
+    """A message and where it was written."""
 
     key: str
     position: Position
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +83,6 @@ class Letter:
         return key_of(self.namespace, self.topic)
 
 
-def milliseconds() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def append(
     connection: Connection, letter: Letter, retention: Retention, highest: int = _ANY_RANK
 ) -> Row[Any] | None:
@@ -119,20 +96,20 @@ def append(
             return None
     if letter.known is not None and _has_forgotten(connection, row, letter.known):
         # It is an older copy, in which messages are missing: whoever read them shall learn of it.
-        connection.execute(_SET.values(epoch=_epoch(letter)), {"b_id": row.id})
+        connection.execute(SET.values(epoch=_epoch(letter)), {"b_id": row.id})
         row = connection.execute(_BY_KEY, {"b_key": row.key}).one()
     message = {"topic": row.id, "number": row.number, "mark": row.mark}
     connection.execute(_KEEP, {**message, "token": letter.token.decode(), "payload": letter.payload})
-    _trim(connection, row, retention, now)
+    trim(connection, row, retention, now)
     return row
 
 
 def publish(
     connection: Connection, letter: Letter, change: Change | None, retention: Retention, again: bool
-) -> list[Place]:
+) -> list[Written]:
     """Write a message to its topic, and with a change to the group too; nothing if the change is refused.
 
-    With `again`, if it was written before, nothing is either, and its place returned.
+    With `again`, if it was written before, nothing is either, and that is returned.
     """
     if again:
         lock_topic(connection, letter.key)
@@ -143,7 +120,7 @@ def publish(
     row = append(connection, letter, retention, highest)
     if row is None:
         return []
-    places = [_place_of(row)]
+    written = [_written(row, letter.payload)]
     if change is not None:
         apply(connection, row, change, letter.payload)
         group = append(
@@ -151,8 +128,8 @@ def publish(
         )
         assert group is not None, "a group is open to every rank"
         connection.execute(_ENLIST, {"b_group": group.id, "b_topic": row.id})
-        places.append(_place_of(group))
-    return places
+        written.append(_written(group, letter.payload))
+    return written
 
 
 def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes) -> None:
@@ -165,11 +142,11 @@ def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes)
     entries = row.entries + change.entry
     if change.entry:
         connection.execute(insert(ENTRIES), {"topic": row.id, "number": entries, "payload": payload})
-        if entries > MAX_ENTRIES and entries % _FEW == 0:
+        if entries > MAX_ENTRIES and entries % FEW == 0:
             old = (ENTRIES.c.topic == row.id, ENTRIES.c.number <= entries - MAX_ENTRIES)
             connection.execute(delete(ENTRIES).where(*old))
     if change.rank != row.rank or change.entry:
-        connection.execute(_SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
+        connection.execute(SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
 
 
 def make_topic(connection: Connection, namespace: str, name: str) -> None:
@@ -189,34 +166,8 @@ def make_topic(connection: Connection, namespace: str, name: str) -> None:
         pass  # another publisher was faster
 
 
-def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
-    """Forget a part of one topic that nobody wrote or read for long; return whether there was one."""
-    since = milliseconds() - round(retention.seconds * 1000 * 65 / 64)
-    expired = (TOPICS.c.namespace == namespace, TOPICS.c.upkeep < since)
-    durable = exists().where(DURABLE.c.topic == TOPICS.c.id)
-    topic = connection.scalar(
-        select(TOPICS.c.id).where(*expired, ~durable).order_by(TOPICS.c.upkeep).limit(1)
-    )
-    if topic is None:
-        return False
-    locked = connection.execute(_SET.where(*expired).values(rank=TOPICS.c.rank), {"b_id": topic})
-    if not locked.rowcount:
-        return True
-    row = connection.execute(select(TOPICS).where(TOPICS.c.id == topic)).one()
-    below = row.swept + BATCH
-    connection.execute(_FORGET, {"b_id": topic, "b_below": below})
-    if below <= row.number:
-        connection.execute(_SET.values(oldest=below, swept=below), {"b_id": topic})
-        return True
-    connection.execute(delete(MEMBERS).where((MEMBERS.c.topic == topic) | (MEMBERS.c.of_group == topic)))
-    for table in (FIELDS, ENTRIES):
-        connection.execute(delete(table).where(table.c.topic == topic))
-    connection.execute(delete(TOPICS).where(TOPICS.c.id == topic))
-    return True
-
-
-def _place_of(row: Row[Any]) -> Place:
-    return Place(row.key, Position(row.epoch, row.number, row.mark))
+def _written(row: Row[Any], payload: bytes) -> Written:
+    return Written(row.key, Position(row.epoch, row.number, row.mark), payload)
 
 
 def lock_topic(connection: Connection, key: str) -> None:
@@ -224,11 +175,13 @@ def lock_topic(connection: Connection, key: str) -> None:
     connection.execute(_LOCK, {"b_key": key})
 
 
-def _find(connection: Connection, letter: Letter) -> Place | None:
+def _find(connection: Connection, letter: Letter) -> Written | None:
     """Return the place of a message whose publishing is repeated because its answer was lost."""
     found = {"b_key": letter.key, "b_token": letter.token.decode()}
     row = connection.execute(_BY_TOKEN, found).first()
-    return None if row is None else Place(letter.key, Position(row.epoch, row.number, row.mark))
+    if row is None:
+        return None
+    return Written(letter.key, Position(row.epoch, row.number, row.mark), letter.payload)
 
 
 def _draw(
@@ -256,23 +209,3 @@ def _has_forgotten(connection: Connection, row: Row[Any], known: Position) -> bo
         return True
     mark = connection.scalar(_MARK_OF, {"b_id": row.id, "b_number": known.number})
     return bool(known.number >= row.oldest if mark is None else mark != known.mark)
-
-
-def _trim(connection: Connection, row: Row[Any], retention: Retention, now: int) -> None:
-    """Let go of what is older than retention allows.
-
-    The bound is moved exactly; rows below it are deleted a few at a time. Age is looked after when a 64th
-    of it has passed, which costs most messages nothing.
-    """
-    moved: dict[str, Any] = {}
-    oldest = row.oldest
-    if now - row.upkeep >= retention.seconds * 1000 / 64:
-        since = {"b_id": row.id, "b_oldest": oldest, "b_since": now - round(retention.seconds * 1000)}
-        oldest = connection.scalar(_FIRST_SINCE, since) or oldest
-        moved = {"oldest": oldest, "upkeep": now}
-    if oldest - row.swept >= _FEW:
-        swept = min(oldest, row.swept + BATCH)
-        connection.execute(_FORGET, {"b_id": row.id, "b_below": swept})
-        moved["swept"] = swept
-    if moved:
-        connection.execute(_SET.values(moved), {"b_id": row.id})

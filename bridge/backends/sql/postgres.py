@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
-from bridge.backends.sql.database import Database
-from bridge.backends.sql.log import Place
+from bridge.backends.sql.database import Database, Hand
+from bridge.backends.sql.log import Written
 from bridge.backends.sql.options import check_interval
 from bridge.errors import ConfigurationError, ConnectionLost
 from bridge.state import Retention
@@ -64,11 +64,11 @@ class PostgresDatabase(Database):
         event.listen(engine, "do_connect", lambda *_: Patient.connect(**given))
         super().__init__(engine, timeout, poll_interval)
 
-    def announce(self, connection: Connection, places: Sequence[Place]) -> None:
-        for place in places:
-            connection.execute(_NOTIFY, {"place": f"{place.key} {place.position.number}"})
+    def announce(self, connection: Connection, written: Sequence[Written]) -> None:
+        for message in written:
+            connection.execute(_NOTIFY, {"place": f"{message.key} {message.position.number}"})
 
-    def watch(self, connection: Connection, wake: Any) -> "Notifications":
+    def watch(self, connection: Connection, hand: Hand) -> "Notifications":
         return Notifications(connection, self.poll_interval)
 
 

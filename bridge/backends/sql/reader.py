@@ -13,9 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql import reading
 from bridge.backends.sql.database import Database, let_go
-from bridge.backends.sql.log import milliseconds
+from bridge.backends.sql.log import Written
 from bridge.backends.sql.reading import NOWHERE, Head
+from bridge.backends.sql.retention import milliseconds
 from bridge.backends.sql.tables import TOPICS, key_of
+from bridge.channel import Message
 from bridge.errors import ConnectionLost
 from bridge.ports import Attached, Event, History, Seen, States
 from bridge.position import ORIGIN, Position
@@ -42,15 +44,17 @@ class SqlReader:
         self._topics: dict[str, str] = {}  # by key
         self._at: dict[str, Position] = {}  # by key: up to where all has been handed on
         self._changed: set[str] = set()
+        self._handed: deque[Written] = deque()  # Filled by other threads.
         self._asked: deque[tuple[str, str, Position]] = deque()
         self._compare_at = time.monotonic() + COMPARE_EVERY
+        self._look_at = 0.0
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._connection = database.open_reading()
-        self._watch = database.watch(self._connection, self.wake)
+        self._watch = database.watch(self._connection, self._hand)
         self._watch.listen(self._selector)
 
     def attach(self, topic: str) -> None:
@@ -72,21 +76,49 @@ class SqlReader:
     def _ask(self, what: str, topic: str, start: Position = ORIGIN) -> None:
         self._asked.append((what, key_of(self._namespace, topic), start))
 
+    def _hand(self, written: Sequence[Written]) -> None:
+        """Take what was written in this process. Any thread may call it."""
+        known = [message for message in written if message.key in self._topics]
+        if known:
+            self._handed.extend(known)
+            self.wake()
+
     def poll(self) -> Sequence[Event]:
-        if not self._asked and not self._changed:
+        if not self._asked and not self._changed and not self._handed:
             self._wait()
         events: list[Event] = []
+        self._take_handed(events)
+        if events and not self._asked and time.monotonic() < self._look_at:
+            return events
         with self._database.errors(ConnectionLost, "did not answer"):
-            changed = self._watch.look()
-            comparing = time.monotonic() >= self._compare_at
-            if changed is None or comparing:
-                self._changed.update(self._at)
-            else:
-                self._changed.update(key for key in changed if key in self._at)
-            if self._changed:
-                self._read_changed(events, comparing)
+            self._look(events)
             self._answer(events)
         return events
+
+    def _take_handed(self, events: list[Event]) -> None:
+        """Hand on what was written in this process, if it is what comes next."""
+        while self._handed:
+            message = self._handed.popleft()
+            key, position = message.key, message.position
+            at = self._at.get(key)
+            if at is None or (position.number <= at.number and position.epoch == at.epoch):
+                continue
+            if position.number == at.number + 1 and at.epoch in ("", position.epoch):
+                self._at[key] = position
+                events.append(Message(message.payload, topic=self._topics[key], position=position))
+            else:
+                self._changed.add(key)
+
+    def _look(self, events: list[Event]) -> None:
+        changed = self._watch.look()
+        self._look_at = time.monotonic() + self._watch.interval
+        comparing = time.monotonic() >= self._compare_at
+        if changed is None or comparing:
+            self._changed.update(self._at)
+        else:
+            self._changed.update(key for key in changed if key in self._at)
+        if self._changed:
+            self._read_changed(events, comparing)
 
     def _wait(self) -> None:
         patience = min(self._watch.interval, max(0.0, self._compare_at - time.monotonic()))

@@ -1,35 +1,28 @@
 """SQLite: a file that several processes of one machine share."""
 
-import os
 import random
-import selectors
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
-from bridge.backends.sql.database import Database
+from bridge.backends.sql.database import Database, Hand
+from bridge.backends.sql.file import FileWatch, file_of, identity_of
+from bridge.backends.sql.log import Written
 from bridge.backends.sql.options import check_interval
-from bridge.backends.sql.reading import CHANGED, LATEST
-from bridge.errors import ConfigurationError, ConnectionLost
-from bridge.fork import reset_in_child
+from bridge.errors import ConfigurationError
 from bridge.state import Retention
 
 POLL_INTERVAL = 0.02
 
 BUSY_SECONDS = 0.1
 """How long SQLite itself waits for a lock: it then blocks every greenlet of the process."""
-
-RACY_NS = 50_000_000
-"""A file changed so short before it was looked at may have changed again with the same time (as in git)."""
 
 
 def open_backend(
@@ -51,21 +44,6 @@ def open_backend(
     return SqlBackend(SqliteDatabase(url, timeout, poll_interval), namespace, retention)
 
 
-class _File:
-    """What this process knows of a file: who reads it here, and whose turn it is to write."""
-
-    def __init__(self) -> None:
-        self.reset_after_fork()
-        reset_in_child(self)
-
-    def reset_after_fork(self) -> None:
-        self.turn = threading.Lock()  # Held by the one thread of this process that writes.
-        self.readers: tuple[Callable[[], None], ...] = ()  # Replaced as a whole.
-
-
-_files: dict[str, _File] = {}  # Never shrinks: there are few. setdefault is one step.
-
-
 class SqliteDatabase(Database):
     """A file in WAL mode: readers do not wait for writers."""
 
@@ -80,7 +58,7 @@ class SqliteDatabase(Database):
         super().__init__(engine, timeout, poll_interval)
         event.listen(engine, "connect", _prepare_connection)
         self.path = Path(engine.url.database or "").absolute()
-        self._file = _files.setdefault(os.path.realpath(self.path), _File())
+        self._file = file_of(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -106,14 +84,14 @@ class SqliteDatabase(Database):
             yield connection
 
     def prepare(self) -> None:
-        identity = _identity(self.path)
+        identity = identity_of(self.path)
         if identity is not None and identity == self._identity:
             return
         # Another file has this name now: what is open is the old one.
         self.engine.dispose()
         self._ready = False
         super().prepare()
-        self._identity = _identity(self.path)
+        self._identity = identity_of(self.path)
 
     def recover(self, error: DBAPIError) -> bool:
         self._identity = None
@@ -123,76 +101,17 @@ class SqliteDatabase(Database):
         super()._reset()
         self._identity = None
 
-    def published(self) -> None:
-        for wake in self._file.readers:
-            wake()
+    def published(self, written: Sequence[Written]) -> None:
+        for hand in self._file.readers:
+            hand(written)
 
     def open_reading(self) -> Connection:
         connection = self.engine.connect()
         connection.detach()
         return connection
 
-    def watch(self, connection: Connection, wake: Any) -> "FileWatch":
-        return FileWatch(self.path, self._file, connection, wake, self.poll_interval)
-
-
-class FileWatch:
-    """Looks at the times of the files, and only if they have changed into the database."""
-
-    def __init__(
-        self, path: Path, file: _File, connection: Connection, wake: Callable[[], None], interval: float
-    ) -> None:
-        self.interval = interval
-        self._path = path
-        self._wal = path.with_name(path.name + "-wal")
-        self._identity = _identity(path)
-        self._seen = self._signature()
-        self._racy = True
-        self._file = file
-        self._wake = wake
-        self._woken = False
-        self._connection = connection
-        self._last: int = connection.scalar(LATEST) or 0
-        file.readers = (*file.readers, self._published)
-
-    def _published(self) -> None:
-        self._woken = True
-        self._wake()
-
-    def listen(self, selector: selectors.BaseSelector) -> None:
-        """Those who publish in this process call `wake`."""
-
-    def look(self) -> set[str] | None:
-        signature = self._signature()
-        if signature == self._seen and not self._woken and not self._racy:
-            return set()
-        self._seen, self._woken = signature, False
-        self._racy = time.time_ns() - max(time for _, time in signature) < RACY_NS
-        rows = self._connection.execute(CHANGED, {"b_id": self._last}).all()
-        self._last = max((last for _, last in rows), default=self._last)
-        return {key for key, _ in rows}
-
-    def _signature(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes with every commit, without opening a file: closing it would drop its locks."""
-        if _identity(self._path) != self._identity:
-            raise ConnectionLost(f"{self._path} is no longer the file that was read")
-        found = []
-        for path in (self._path, self._wal):
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                found.append((status.st_size, status.st_mtime_ns))
-        return tuple(found)
-
-    def close(self) -> None:
-        self._file.readers = tuple(wake for wake in self._file.readers if wake != self._published)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    def watch(self, connection: Connection, hand: Hand) -> FileWatch:
+        return FileWatch(self.path, self._file, connection, hand, self.poll_interval)
 
 
 def _prepare_connection(connection: sqlite3.Connection, _: object) -> None:
