@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError

@@ -295,7 +295,7 @@ class Loop:
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._heartbeat * 2000)
                 )
         self._selector.register(taken.socket, selectors.EVENT_READ, viewer)
-        self._wheel[-1].add(viewer)
+        self._look_at_in(viewer, self._heartbeat)
         data = viewer.unsent()
         if data:
             text = _text(data, viewer.over, None)
@@ -323,6 +323,8 @@ class Loop:
         if viewer.gone:
             return
         viewer.leave()
+        if viewer.turn is not None:
+            viewer.turn.discard(viewer)
         self._seats.release(viewer.address)
         self._channel.leave(viewer)
         self.viewers.discard(viewer)
@@ -335,9 +337,8 @@ class Loop:
         """Look at those whose time it is: a heartbeat to the silent, an end to those who take nothing."""
         due = self._wheel.popleft()
         self._wheel.append(set())
-        for viewer in due:
-            if viewer.gone:
-                continue
+        while due:
+            viewer = due.pop()
             silent = self._now - viewer.sent_at
             if viewer.over or (viewer.pending is not None and silent >= 2 * self._heartbeat):
                 if silent >= TICK:
@@ -345,8 +346,12 @@ class Loop:
                     continue
             elif viewer.pending is None and silent >= self._heartbeat - TICK / 2:
                 self._send(viewer, _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw)
-            wait = max(0.0, self._heartbeat - (self._now - viewer.sent_at))
-            self._wheel[min(len(self._wheel) - 1, int(wait / TICK))].add(viewer)
+            if not viewer.gone:
+                self._look_at_in(viewer, max(0.0, self._heartbeat - (self._now - viewer.sent_at)))
+
+    def _look_at_in(self, viewer: Viewer, seconds: float) -> None:
+        viewer.turn = self._wheel[min(len(self._wheel) - 1, int(seconds / TICK))]
+        viewer.turn.add(viewer)
 
     def _end_all(self) -> None:
         for viewer in list(self.viewers):

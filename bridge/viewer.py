@@ -40,6 +40,7 @@ class Viewer:
     __slots__ = (
         "__weakref__", "_awaited", "_changed", "_latest", "address", "chunked", "full", "gone", "granted",
         "loop", "opens_with_state", "over", "pending", "script", "sent_at", "size", "socket", "topics",
+        "turn",
     )  # fmt: skip
 
     def __init__(self, loop: Server, topics: frozenset[str], script: Script | None, address: str) -> None:
@@ -52,6 +53,7 @@ class Viewer:
         self.chunked = self.full = self.gone = self.over = False
         self.granted = self.size = 0
         self.sent_at = time.monotonic()
+        self.turn: set[Viewer] | None = None  # where the wheel has it
         self.pending: deque[list[Any]] | None = None  # [what to send, the topic if it is but progress]
         self._latest: dict[str, list[Any]] | None = None
         self._awaited: set[str] | None = set(topics)
