@@ -11,7 +11,7 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 | any other  | `data`, whatever JSON the task gave |
 
 The `percent` of a progress event is of the whole task and never goes back within an attempt; `step` names the
-open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown.
+open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown. What a task belongs to, and what many tasks amount to, is written down in `bridge.wholes`.
 
 On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
 you have, a snapshot follows) and `end` (`state`; nothing follows).
@@ -40,6 +40,9 @@ LONGEST_TEXT = 10_000
 """Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
 
 _TASK_PREFIX = "task:"
+
+# What a snapshot takes from any of the states that a task was in.
+_ABOUT = ("name", "worker", "canvas", "parent", "root", "group", "index", "whole", "parts")
 
 # The order of states within an attempt. Reports and everything the task says share the rank of STARTED.
 _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2}
@@ -100,11 +103,15 @@ def error(exception: BaseException) -> dict[str, str]:
 
 def decode(payload: bytes) -> dict[str, Any] | None:
     """Return the task event in `payload`, or `None`: anyone may publish anything to a task's topic."""
+    event = _decoded(payload)
+    return event if isinstance(event, dict) and _is_event(event) else None
+
+
+def _decoded(payload: bytes) -> object:
     try:
-        event = json.loads(payload)
+        return json.loads(payload)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and _is_event(event) else None
 
 
 def _is_event(event: dict[str, Any]) -> bool:
@@ -154,7 +161,14 @@ def make(
     elif kind == "progress":
         kept = {"progress": payload}
     is_entry = kind not in ("state", "progress")
-    return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED)
+    # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
+    listed = kind == "state" and event.get("whole") is None
+    return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED, listed)
+
+
+def is_mere_progress(payload: bytes) -> bool:
+    """Whether `payload` says nothing that later progress of the same task does not say too."""
+    return b'"type":"progress"' in payload[:64] and b'"ended":true' not in payload
 
 
 def left_out(topic: str, count: int, changes: Sequence[Change]) -> tuple[bytes, Change]:
@@ -209,7 +223,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     current = states.pop("state", {"state": "PENDING"})
     whole |= {name: current[name] for name in ("state", "attempt", "result", "error") if name in current}
     for event in sorted(states.values(), key=itemgetter("at")):
-        whole |= {name: event[name] for name in ("name", "worker") if name in event}
+        whole |= {name: event[name] for name in _ABOUT if name in event}
     for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
         if source in states:
             whole[name] = states[source]["at"]
@@ -219,6 +233,10 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     whole["progress"] = decode(progress) if progress else None
     steps = decode(state.fields.get("steps", b""))
     whole["steps"] = steps["steps"] if steps else []
+    parts = (whole["progress"] or whole).get("parts", whole.get("parts"))
+    if parts is not None:
+        whole["parts"] = parts
+        whole["children"] = [line for line in map(_decoded, state.lines) if isinstance(line, dict)]
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     whole["omitted"] = state.omitted
     return whole

@@ -86,9 +86,7 @@ class Script:
     def mere_progress(self, items: Sequence[Item]) -> str | None:
         """Return the topic if `items`, which have just been told, are nothing but progress of one task."""
         topic = items[0].topic
-        told = all(
-            isinstance(i, Message) and b'"type":"progress"' in i[:64] and i.topic == topic for i in items
-        )
+        told = all(isinstance(i, Message) and events.is_mere_progress(i) and i.topic == topic for i in items)
         return topic if told and events.task_of(topic) is not None else None
 
     def frames(self, item: Item) -> Iterator[bytes]:

@@ -3,14 +3,24 @@
 Nothing here knows what the fields mean; `bridge.events` gives them their meaning for tasks.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 MAX_ENTRIES = 1000
 """Entries kept for each topic; older ones are counted, not kept."""
 
 MAX_MEMBERS = 1000
 """Topics listed in each group, the most recently added ones."""
+
+MAX_LINES = 50
+"""Parts of a whole of which a line is kept: those that went wrong first, then those that run."""
+
+WAITING, RUNNING, ENDED_WELL = 0, 1, 2
+"""Stages of a part; those above are other ways to end, the higher the worse."""
+
+WHOLE = 10_000
+"""The value of a part that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +48,113 @@ class Change:
     """Whether the message itself joins the topic's entries."""
     group: str
     """The topic that also gets the message and lists this topic as a member."""
+    listed: bool = True
+    """Whether the group lists it."""
+    part: "Part | None" = None
+    """The part of this topic that the message tells of, where the topic is that of a whole."""
 
     def refused_by(self, rank: int) -> bool:
         """Whether a state of this rank refuses the change."""
         return self.rank < rank or (self.final and self.rank == rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How far one part of a whole is. The topic of the whole keeps count, in one step with the publish.
+
+    What is counted never goes back: of each part the highest stage and the highest value hold, and a message
+    that raises neither is not published. In the payload of such a message, in that of its turn and in the
+    names of their fields these bytes, which no JSON text contains, give way to what has been counted:
+
+    | byte  | becomes |
+    |-------|---------|
+    | 1     | how many parts have ended |
+    | 2     | the percentage of the whole that is done, rounded down, with two decimals |
+    | 3     | the name of the worst way in which a part ended |
+    | 4 + n | how many parts are at stage n |
+    """
+
+    name: str
+    size: int
+    """How many parts the whole has."""
+    stage: int
+    value: int
+    """How much of the part is done, from 0 to `WHOLE`."""
+    line: bytes
+    """What is shown of the part."""
+    endings: Sequence[str]
+    """The names of the ways to end, from `ENDED_WELL` on."""
+    turn: "tuple[bytes, Change] | None" = None
+    """Published too where this is the first part to run, just before, or the last one to end, just after."""
+
+
+class Tally:
+    """What has been counted of a whole; not for several threads at once."""
+
+    def __init__(self) -> None:
+        self.size = 1
+        self.sum = 0
+        self.stages = [0] * 5
+        self._turns = False
+        self._parts: dict[str, tuple[int, int]] = {}
+        self._lines: dict[str, tuple[int, bytes]] = {}
+
+    def count(self, part: Part) -> bool:
+        """Take `part` into account; return whether it is news."""
+        stage, value = self._parts.get(part.name, (WAITING, 0))
+        if stage >= ENDED_WELL or (part.stage <= stage and part.value <= value):
+            return False
+        self.size = part.size
+        first = not any(self.stages[RUNNING:])
+        self.stages[stage] -= 1
+        self.sum -= value
+        stage, value = max(stage, part.stage), max(value, part.value)
+        self.stages[stage] += 1
+        self.sum += value
+        self.stages[WAITING] = self.size - sum(self.stages[RUNNING:])
+        self._parts[part.name] = stage, value
+        self._show(part.name, stage, part.line)
+        self._turns = first if stage == RUNNING else self.ended >= self.size
+        return True
+
+    def _show(self, name: str, stage: int, line: bytes) -> None:
+        """Keep the line of a part, if need be in place of the oldest of the least importance."""
+        importance = {RUNNING: 1, ENDED_WELL: 0}.get(stage, 2)
+        if name not in self._lines and len(self._lines) >= MAX_LINES:
+            least = min(self._lines, key=lambda shown: self._lines[shown][0])
+            if self._lines[least][0] > importance:
+                return
+            del self._lines[least]
+        self._lines.pop(name, None)
+        self._lines[name] = importance, line
+
+    @property
+    def lines(self) -> list[bytes]:
+        return [line for _, line in self._lines.values()]
+
+    @property
+    def ended(self) -> int:
+        return sum(self.stages[ENDED_WELL:])
+
+    def messages(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
+        """Return what is to be published now that `part` is counted."""
+        worst = max(stage for stage in range(ENDED_WELL, 5) if self.stages[stage] or stage == ENDED_WELL)
+        figures = [self.ended, f"{self.sum // self.size / 100:.2f}", part.endings[worst - ENDED_WELL]]
+        marks = [str(figure).encode() for figure in (*figures, *self.stages)]
+        messages = [(payload, change)]
+        if part.turn is not None and self._turns:
+            messages.insert(part.stage != RUNNING, part.turn)
+            if part.turn[1].final:
+                self._parts.clear()  # whatever is said from now on is refused
+        return [_pasted(*message, marks) for message in messages]
+
+
+def _pasted(payload: bytes, change: Change, marks: Sequence[bytes]) -> tuple[bytes, Change]:
+    def paste(text: bytes) -> bytes:
+        return re.sub(rb"[\x01-\x08]", lambda mark: marks[mark[0][0] - 1], text)
+
+    fields = {paste(name.encode()).decode(): paste(value) for name, value in change.fields.items()}
+    return paste(payload), replace(change, fields=fields)
 
 
 @dataclass(slots=True)
@@ -53,3 +166,5 @@ class TopicState:
     entries: list[bytes] = field(default_factory=list)
     omitted: int = 0
     """How many older entries are no longer kept."""
+    lines: list[bytes] = field(default_factory=list)
+    """Of the topic of a whole: what is shown of its parts."""

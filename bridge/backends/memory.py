@@ -16,7 +16,10 @@ from bridge.channel import Message
 from bridge.fork import reset_in_child
 from bridge.ports import Attached, Event, History, States
 from bridge.position import ORIGIN, Position
-from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
+from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
+
+_UNLISTED = "\0"
+"""Stands for the group of topics that their group does not list: of those as many are kept at most."""
 
 
 class _Kept:
@@ -28,6 +31,16 @@ class _Kept:
         self.entries: deque[bytes] = deque(maxlen=MAX_ENTRIES)
         self.entries_seen = 0
         self.topic = topic
+        self.tally = Tally()
+
+    def admit(self, payload: bytes, change: Change) -> list[tuple[bytes, Change]]:
+        """Return what is to be published: nothing if the change is refused."""
+        if change.refused_by(self.rank):
+            return []
+        part = change.part
+        if part is None:
+            return [(payload, change)]
+        return self.tally.messages(payload, change, part) if self.tally.count(part) else []
 
     def take(self, change: Change, payload: bytes) -> None:
         self.rank = change.rank
@@ -38,7 +51,7 @@ class _Kept:
 
     def read(self) -> TopicState:
         omitted = self.entries_seen - len(self.entries)
-        return TopicState(self.topic, dict(self.fields), list(self.entries), omitted)
+        return TopicState(self.topic, dict(self.fields), list(self.entries), omitted, self.tally.lines)
 
 
 class _Log:
@@ -94,15 +107,21 @@ class _Store:
         self, topic: str, payload: bytes, change: Change | None, retention: Retention
     ) -> Position | None:
         with self.lock:
-            if change is not None:
-                kept = self._kept.setdefault(topic, _Kept(topic))
-                if change.refused_by(kept.rank):
-                    return None
-                kept.take(change, payload)
-                self._list(topic, change.group)
-                self.log(change.group).append(change.group, payload, retention)
+            position = None
+            if change is None:
+                position = self.log(topic).append(topic, payload, retention)
+            else:
+                for told, accepted in self._kept.setdefault(topic, _Kept(topic)).admit(payload, change):
+                    position = self._publish_change(topic, told, accepted, retention)
             self._sweep(retention)
-            return self.log(topic).append(topic, payload, retention)
+            return position
+
+    def _publish_change(self, topic: str, payload: bytes, change: Change, retention: Retention) -> Position:
+        """Requires holding `lock`."""
+        self._kept[topic].take(change, payload)
+        self._list(topic, change.group if change.listed else _UNLISTED)
+        self.log(change.group).append(change.group, payload, retention)
+        return self.log(topic).append(topic, payload, retention)
 
     def _sweep(self, retention: Retention) -> None:
         """Forget the topic that was made first, if all it held has expired. Requires holding `lock`."""
@@ -120,7 +139,8 @@ class _Store:
         members[topic] = None
         if len(members) > MAX_MEMBERS:
             oldest = next(iter(members))
-            del members[oldest], self._kept[oldest]
+            del members[oldest]
+            self._kept.pop(oldest, None)
             if not self.log(oldest).readers:
                 del self._logs[oldest]
 

@@ -5,7 +5,8 @@ Nothing here fails or stalls a task: events leave through an outbox, and only ba
 """
 
 from bridge.celery import lifecycle  # its signal handlers serve every installed app
+from bridge.celery.canvas import whole
 from bridge.celery.helpers import log, progress, publish, step, track
 from bridge.celery.outboxes import install
 
-__all__ = ["install", "lifecycle", "log", "progress", "publish", "step", "track"]
+__all__ = ["install", "lifecycle", "log", "progress", "publish", "step", "track", "whole"]

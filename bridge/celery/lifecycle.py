@@ -5,6 +5,7 @@ from typing import Any
 from celery import current_app, signals
 
 from bridge import events
+from bridge.celery import canvas
 from bridge.celery.outboxes import FLUSH_WITHIN, only_outbox, outbox_of, post
 
 
@@ -14,11 +15,14 @@ def _say_state(state: str, task: Any, request: Any, **fields: Any) -> None:
     if outbox is None or not request.id:
         return
     fields |= {"state": state, "name": task.name, "worker": getattr(request, "hostname", None)}
+    if state == "STARTED":
+        fields |= canvas.relations(request)
     try:
         post(outbox, "state", request.id, request.retries, **fields)
     except ValueError:
         fields["result"] = events.in_words(fields.get("result"))
         post(outbox, "state", request.id, request.retries, **fields)
+    canvas.follow(outbox, request, state, task.name)
 
 
 @signals.before_task_publish.connect
@@ -28,7 +32,8 @@ def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
     if outbox is None or task_id is None or headers.get("retries"):
         return
-    post(outbox, "state", task_id, 0, state="PENDING", name=sender)
+    canvas.inherit(headers)
+    post(outbox, "state", task_id, 0, state="PENDING", name=sender, **canvas.relations(headers))
     outbox.flush(FLUSH_WITHIN)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from celery import signals
 
 from bridge import events
+from bridge.celery import canvas
 from bridge.celery.outboxes import outbox_of, post
 from bridge.outbox import Outbox
 from bridge.progress import Meter, Part, Step, here
@@ -19,10 +20,12 @@ MOST_STEPS = 100
 class Run(Meter):
     """One attempt of one task, in this process."""
 
-    def __init__(self, task_id: str, retries: int | None, outbox: Outbox | None) -> None:
+    def __init__(self, name: str, request: Any, outbox: Outbox | None) -> None:
         super().__init__(self._ask)
-        self._id = task_id
-        self._retries = retries
+        self._id: str = request.id
+        self._retries: int | None = request.retries
+        self._name = name
+        self._request = request
         self._outbox = outbox
         self._steps: dict[tuple[str, ...], str] = {}
         self.over = outbox is None
@@ -54,6 +57,8 @@ class Run(Meter):
             return None
         if "message" in fields:
             fields["message"] = events.cut(fields["message"])
+        if self._outbox is not None:
+            canvas.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
         return events.make("progress", self._id, attempt=(self._retries or 0) + 1, **fields)
 
     def _ask(self) -> None:
@@ -85,7 +90,7 @@ def innermost() -> Part | None:
 @signals.task_prerun.connect
 def _begin(task: Any, **_: Any) -> None:
     global _in_main_thread
-    run = Run(task.request.id, task.request.retries, outbox_of(task.app))
+    run = Run(task.name, task.request, outbox_of(task.app))
     _run.set(run)
     here.set(run.whole)
     if threading.current_thread() is threading.main_thread():

@@ -14,7 +14,7 @@ from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.position import Position
-from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
+from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Part, Retention, TopicState
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -36,6 +36,7 @@ class RedisBackend:
             "$KEEP": retention.messages,
             "$COMMAND": self._command,
             "$ENTRIES": MAX_ENTRIES,
+            "$LINES": MAX_LINES,
             "$MEMBERS": MAX_MEMBERS,
         }
         self._digests: dict[str, str] = {}
@@ -71,22 +72,30 @@ class RedisBackend:
     def _publish_change(
         self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
     ) -> Position | None:
-        keys, group = self._keys, change.group
+        keys, args = self._keys, [token, self._known.get(topic, b""), topic.encode(), int(change.listed)]
         own = [keys.meta(topic), keys.log(topic), keys.entries(topic)]
-        of_group = [keys.meta(group), keys.log(group), keys.members(group)]
-        args = [payload, token, self._known.get(topic, b""), topic.encode()]
-        changing = [*args, change.rank, int(change.final), int(change.entry), *_fields(change)]
-        script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
-        keys_here = own if self._servers.one_slot else own + of_group
-        answer = self._run(script, keys_here, changing)
-        if answer is None:
+        of_group = [keys.meta(change.group), keys.log(change.group), keys.members(change.group)]
+        here = [] if self._servers.one_slot else of_group
+        if change.part is None:
+            script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
+            changing = [change.rank, int(change.final), int(change.entry), *_fields(change)]
+            place = self._run(script, own + here, [payload, *args, *changing])
+            payloads = [payload]
+        else:
+            script = scripts.PUBLISH_PART_AGAIN if again else scripts.PUBLISH_PART
+            own += [keys.parts(topic), keys.shown(topic), keys.lines(topic)]
+            place, *payloads = self._run(
+                script, own + here, [*args, *_part(payload, change, change.part)]
+            ) or [None]
+        if place is None:
             return None
-        if self._servers.one_slot:
-            args[2] = self._known.get(group, b"")
-            told = self._run(scripts.PUBLISH_TO_GROUP, of_group, args)
-            if told is not None:
-                self._confirm(group, told)
-        return self._confirm(topic, answer)
+        for number, told in enumerate(payloads if self._servers.one_slot else (), 1):
+            args[0] = token if number == 1 else b"%s%d" % (token, number)
+            args[1] = self._known.get(change.group, b"")
+            place_there = self._run(scripts.PUBLISH_TO_GROUP, of_group, [told, *args])
+            if place_there is not None:
+                self._confirm(change.group, place_there)
+        return self._confirm(topic, place)
 
     def _confirm(self, topic: str, place: bytes) -> Position:
         """Remember the place of a confirmed message: a server that knows it no more has lost some."""
@@ -98,17 +107,17 @@ class RedisBackend:
         return position_in(place)
 
     def _send_change(self, topic: str, payload: bytes, change: Change, token: bytes, again: bool) -> None:
-        keys, group = self._keys, change.group
-        args = [
-            payload,
-            keys.channel(topic),
-            topic.encode(),
-            change.rank,
-            int(change.final),
-            int(change.entry),
-        ]
-        kept = [keys.meta(topic), keys.entries(topic), keys.members(group)]
-        self._run(scripts.SEND_CHANGE, kept, [*args, keys.channel(group), *_fields(change)])
+        keys, members = self._keys, self._keys.members(change.group)
+        to, to_group = keys.channel(topic), keys.channel(change.group)
+        meta, entries = keys.meta(topic), keys.entries(topic)
+        args = [topic.encode(), int(change.listed)]
+        if change.part is None:
+            changing = [change.rank, int(change.final), int(change.entry), to_group, *_fields(change)]
+            self._run(scripts.SEND_CHANGE, [meta, entries, members], [payload, to, *args, *changing])
+        else:
+            kept = [meta, entries, keys.parts(topic), keys.shown(topic), keys.lines(topic), members]
+            said = _part(payload, change, change.part)
+            self._run(scripts.SEND_PART, kept, [to, to_group, *args, *said])
 
     def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, which is sent only where the server does not know it yet."""
@@ -180,3 +189,12 @@ class RedisBackend:
 
 def _fields(change: Change) -> list[bytes | str]:
     return [word for name, value in change.fields.items() for word in (f".{name}", value)]
+
+
+def _part(payload: bytes, change: Change, part: Part) -> list[Any]:
+    """Return what the script that counts takes."""
+    said: list[Any] = [part.name, part.size, part.stage, part.value, part.line, " ".join(part.endings)]
+    for text, told in ((payload, change), *([part.turn] if part.turn else [])):
+        words = _fields(told)
+        said += [text, told.rank, int(told.final), len(words), *words]
+    return said

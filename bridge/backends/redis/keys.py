@@ -28,6 +28,15 @@ class Keys:
     def entries(self, topic: str) -> bytes:
         return self._name(topic, b"entries")
 
+    def parts(self, topic: str) -> bytes:
+        return self._name(topic, b"parts")
+
+    def shown(self, topic: str) -> bytes:
+        return self._name(topic, b"shown")
+
+    def lines(self, topic: str) -> bytes:
+        return self._name(topic, b"lines")
+
     def members(self, topic: str) -> bytes:
         return self._name(topic, b"members")
 
@@ -52,9 +61,9 @@ def position_in(text: bytes) -> Position:
 def states_of(rows: Sequence[Any]) -> list[TopicState]:
     """Return what READ_STATES found."""
     states = []
-    for name, pairs, entries in rows:
+    for name, pairs, entries, lines in rows:
         held = dict(zip(pairs[::2], pairs[1::2], strict=True))
         fields = {key[1:].decode(): value for key, value in held.items() if key.startswith(b".")}
         omitted = int(held.get(b"entries", 0)) - len(entries)
-        states.append(TopicState(name.decode(), fields, list(entries), max(0, omitted)))
+        states.append(TopicState(name.decode(), fields, list(entries), max(0, omitted), list(lines)))
     return states

@@ -2,14 +2,20 @@
 
 The keys of a topic, all in one slot of a cluster:
 
-    meta      hash: epoch, number and mark of the last message; rank, count of entries and fields of the state
+    meta      hash: epoch, number and mark of the last message; rank, count of entries and fields of the
+              state; the figures of a whole
     log       stream: the messages, under ids `mark-number`, the mark being the server's milliseconds
     entries   list: the entries of the state
+    parts     hash: the stage and value of each part of a whole, until the last one has ended
+    shown     sorted set: the parts of which a line is kept, by importance and age
+    lines     hash: the lines of those parts
     members   sorted set: the topics of a group, by the time they were first seen
     durable   hash: the places of durable readers
 
 Where there is a log, a message goes out on Pub/Sub as `epoch number mark payload`.
 """
+
+from bridge.backends.redis.tally import COUNT
 
 # What is the same for every message of a backend stands in the text of its scripts, as $NAME.
 
@@ -62,7 +68,7 @@ local function find(meta, log, token)
   for _, entry in ipairs(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1000)) do
     if entry[2][4] == token then
       local mark, number = string.match(entry[1], '(%d+)-(%d+)')
-      return redis.call('HGET', meta, 'epoch') .. ' ' .. number .. ' ' .. mark
+      return redis.call('HGET', meta, 'epoch') .. ' ' .. number .. ' ' .. mark, entry[2][2]
     end
   end
 end
@@ -70,10 +76,10 @@ end
 
 # Applies a change to the state of a topic; answers whether it was accepted.
 _CHANGE = """
-local function change(meta, entries, payload, rank, final, entry, first_field)
+local function change(meta, entries, payload, rank, final, entry, fields)
   local held = tonumber(redis.call('HGET', meta, 'rank') or -1)
   if tonumber(rank) < held or (final == '1' and tonumber(rank) == held) then return false end
-  redis.call('HSET', meta, 'rank', rank, unpack(ARGV, first_field))
+  redis.call('HSET', meta, 'rank', rank, unpack(fields))
   redis.call('EXPIRE', meta, $SECONDS)
   if entry == '1' then
     redis.call('HINCRBY', meta, 'entries', 1)
@@ -86,7 +92,8 @@ end
 """
 
 _ENLIST = """
-local function enlist(members, topic)
+local function enlist(members, topic, listed)
+  if listed ~= '1' then return end
   local clock = redis.call('TIME')
   if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
     redis.call('ZREMRANGEBYRANK', members, 0, -$MEMBERS - 1)
@@ -104,12 +111,12 @@ return find(KEYS[1], KEYS[2], ARGV[2]) or append(KEYS[1], KEYS[2], ARGV[1], ARGV
 """
 
 # KEYS meta, log, entries; of the group, unless it is in another slot: meta, log, members.
-# ARGV payload, token, known, topic, rank, final, entry, fields.
+# ARGV payload, token, known, topic, listed, rank, final, entry, fields.
 _PUBLISH_CHANGE = """
-if not change(KEYS[1], KEYS[3], ARGV[1], ARGV[5], ARGV[6], ARGV[7], 8) then return false end
+if not change(KEYS[1], KEYS[3], ARGV[1], ARGV[6], ARGV[7], ARGV[8], {unpack(ARGV, 9)}) then return false end
 local place = append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 if KEYS[4] then
-  enlist(KEYS[6], ARGV[4])
+  enlist(KEYS[6], ARGV[4], ARGV[5])
   append(KEYS[4], KEYS[5], ARGV[1], ARGV[2], '')
 end
 return place
@@ -120,22 +127,56 @@ local found = find(KEYS[1], KEYS[2], ARGV[2])
 if found then return found end
 {_PUBLISH_CHANGE}"""
 
+# KEYS meta, log, entries, parts, shown, lines; of the group, unless it is in another slot: meta, log,
+# members. ARGV token, known, topic, listed, what `count` takes. Answers the place of the last message and all
+# payloads; the token of a second message is that of the first with a 2 at its end.
+_PUBLISH_PART = """
+local answer = {}
+for i, m in ipairs(count({KEYS[1], KEYS[4], KEYS[5], KEYS[6]}, {unpack(ARGV, 5)})) do
+  local token = ARGV[1] .. (i > 1 and i or '')
+  change(KEYS[1], KEYS[3], m[1], m[2], m[3], '0', m[4])
+  answer[1], answer[i + 1] = append(KEYS[1], KEYS[2], m[1], token, ARGV[2]), m[1]
+  if KEYS[7] then
+    enlist(KEYS[9], ARGV[3], ARGV[4])
+    append(KEYS[7], KEYS[8], m[1], token, '')
+  end
+end
+return answer
+"""
+PUBLISH_PART = f"{_APPEND}{_CHANGE}{_ENLIST}{COUNT}{_PUBLISH_PART}"
+PUBLISH_PART_AGAIN = f"""{_APPEND}{_FIND}{_CHANGE}{_ENLIST}{COUNT}
+local first, payload = find(KEYS[1], KEYS[2], ARGV[1])
+local second, payload_of_second = find(KEYS[1], KEYS[2], ARGV[1] .. '2')
+if first then return {{second or first, payload, payload_of_second}} end
+{_PUBLISH_PART}"""
+
 # Where the group is in another slot. KEYS of the group: meta, log, members.
-# ARGV payload, token, known, topic.
+# ARGV payload, token, known, topic, listed.
 PUBLISH_TO_GROUP = f"""{_APPEND}{_FIND}{_ENLIST}
 if find(KEYS[1], KEYS[2], ARGV[2]) then return false end
-enlist(KEYS[3], ARGV[4])
+enlist(KEYS[3], ARGV[4], ARGV[5])
 return append(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 """
 
 # Where no messages are kept. KEYS meta, entries, members.
-# ARGV payload, channel, topic, rank, final, entry, group's channel, fields.
+# ARGV payload, channel, topic, listed, rank, final, entry, group's channel, fields.
 SEND_CHANGE = f"""{_CHANGE}{_ENLIST}
-if not change(KEYS[1], KEYS[2], ARGV[1], ARGV[4], ARGV[5], ARGV[6], 8) then return false end
-enlist(KEYS[3], ARGV[3])
-redis.call('$COMMAND', ARGV[7], ARGV[1])
+if not change(KEYS[1], KEYS[2], ARGV[1], ARGV[5], ARGV[6], ARGV[7], {{unpack(ARGV, 9)}}) then return false end
+enlist(KEYS[3], ARGV[3], ARGV[4])
+redis.call('$COMMAND', ARGV[8], ARGV[1])
 redis.call('$COMMAND', ARGV[2], ARGV[1])
 return true
+"""
+
+# The same of a part. KEYS meta, entries, parts, shown, lines, members.
+# ARGV channel, group's channel, topic, listed, what `count` takes.
+SEND_PART = f"""{_CHANGE}{_ENLIST}{COUNT}
+for _, m in ipairs(count({{KEYS[1], KEYS[3], KEYS[4], KEYS[5]}}, {{unpack(ARGV, 5)}})) do
+  change(KEYS[1], KEYS[2], m[1], m[2], m[3], '0', m[4])
+  enlist(KEYS[6], ARGV[3], ARGV[4])
+  redis.call('$COMMAND', ARGV[2], m[1])
+  redis.call('$COMMAND', ARGV[1], m[1])
+end
 """
 
 # KEYS meta, log. ARGV first id, messages at most.
@@ -157,7 +198,8 @@ local found = {}
 local function add(name)
   local fields = redis.call('HGETALL', prefix .. name .. '}:meta')
   if redis.call('HEXISTS', prefix .. name .. '}:meta', 'rank') == 1 then
-    found[#found + 1] = {name, fields, redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1)}
+    found[#found + 1] = {name, fields, redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1),
+                         redis.call('HVALS', prefix .. name .. '}:lines')}
   end
 end
 local members = redis.call('ZREVRANGE', prefix .. topic .. '}:members', 0, -1)

@@ -1,0 +1,77 @@
+"""Tasks to compose, for worker processes of the tests."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, group
+
+from bridge.celery import canvas as bridge_canvas
+from bridge.celery import install, progress
+
+app = Celery("tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
+app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+install(app, os.environ["TEST_BRIDGE"])
+bridge_canvas.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
+
+
+@app.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task
+def fail(*_: object) -> None:
+    raise ValueError("no")
+
+
+@app.task
+def halves(_: int) -> None:
+    progress(1, total=2)
+    progress(2, total=2)
+
+
+@app.task(bind=True, max_retries=2)
+def second_time_lucky(self: Any) -> None:
+    progress(9 if self.request.retries == 0 else 1, total=10)
+    if self.request.retries == 0:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def killed_once(marker: str) -> None:
+    """Kill the worker's process at the first attempt; the broker delivers the task again."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(bind=True)
+def swap(self: Any, number: int) -> Any:
+    return self.replace(add.s(number, 1))
+
+
+@app.task(bind=True)
+def swap_for_chain(self: Any, number: int) -> Any:
+    return self.replace(add.s(number, 1) | add.s(1))
+
+
+@app.task(bind=True)
+def swap_for_group(self: Any, number: int) -> Any:
+    return self.replace(group(add.s(number, 1), add.s(number, 2)))
+
+
+@app.task(bind=True)
+def swap_for_failure(self: Any) -> Any:
+    return self.replace(add.s(1, 1) | fail.s() | add.s(1))

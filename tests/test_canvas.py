@@ -1,0 +1,396 @@
+"""Groups, chains and chords, watched as wholes: in real workers, at a real SSE client."""
+
+import gc
+import os
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx_sse
+import pytest
+from celery import Celery, chain, chord, group
+
+import bridge
+from bridge import events
+from bridge.celery import canvas as bridge_canvas
+from bridge.celery import install, whole
+from tests.processes import running
+from tests.servers import Valkey, eventually
+from tests.serving import serving
+
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tasks(server: Valkey) -> Iterator[Any]:
+    """The module of the tasks, which a prefork worker runs."""
+    os.environ |= {"TEST_BROKER": server.url("redis"), "TEST_BRIDGE": server.url("redis")}
+    import tests.canvas_app as tasks
+
+    command = ["-m", "celery", "-A", "tests.canvas_app", "worker", "-P", "prefork", "-c", "2", "-l", "INFO"]
+    with running([sys.executable, *command, "-n", f"{uuid.uuid4().hex}@localhost"]) as log:
+        eventually(lambda: " ready." in log.read_text(), SECONDS)
+        yield tasks
+    gc.collect()  # results tell the server when they are dropped
+    tasks.app.close()
+
+
+@pytest.fixture(scope="module")
+def address(server: Valkey) -> Iterator[str]:
+    with serving("gunicorn gevent", BRIDGE_URL=server.url("redis"), BRIDGE_PUBLIC="true") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def channel(server: Valkey) -> Iterator[Any]:
+    with bridge.connect(server.url("redis")) as channel:
+        yield channel
+
+
+class Watched:
+    """The stream of a whole or a task up to its end."""
+
+    def __init__(self, address: str, task_id: str) -> None:
+        self.events: list[dict[str, Any]] = []
+        url = f"{address}/stream"
+        with (
+            httpx.Client(timeout=SECONDS, trust_env=False) as client,
+            client.stream("GET", url, params={"topic": bridge.task_topic(task_id)}) as response,
+        ):
+            for event in httpx_sse.EventSource(response).iter_sse():
+                self.events.append(event.json())
+
+    def check(self) -> None:
+        """The bar never steps back, every part is accounted for, and there is one end, at the end."""
+        assert all(a <= b for a, b in pairwise(self.percents))
+        assert all(sum(event["parts"].values()) == event["total"] for event in self.of("progress"))
+        assert [event["type"] for event in self.events].count("end") == 1
+        assert self.events[-1]["type"] == "end"
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"] == kind]
+
+    @property
+    def percents(self) -> list[float]:
+        told = [event.get("progress") if event["type"] == "snapshot" else event for event in self.events]
+        return [event["percent"] for event in told if event and "percent" in event]
+
+    @property
+    def state(self) -> str:
+        return str(self.events[-1]["state"])
+
+
+def snapshot(channel: Any, task_id: str) -> dict[str, Any]:
+    states = channel.states(bridge.task_topic(task_id))
+    return events.snapshot(states[0] if states else None, task_id)
+
+
+def some(tasks: Any, count: int = 3) -> Any:
+    return group(tasks.add.s(n, n) for n in range(count))
+
+
+# A canvas, and how many parts it has.
+SHAPES: dict[str, tuple[Callable[[Any], Any], int]] = {
+    "group": (some, 3),
+    "group of one": (lambda t: group(t.add.s(1, 1)), 1),
+    "chain": (lambda t: chain(t.add.s(1, 1), t.add.s(2), t.add.s(3)), 3),
+    "chord": (lambda t: chord(some(t), t.total.s()), 4),
+    "group then task": (lambda t: some(t) | t.total.s(), 4),
+    "chord then chain": (lambda t: chord([t.add.s(1, 1)], t.total.s() | t.add.s(1)), 3),
+    "chunks": (lambda t: t.add.chunks(((n, n) for n in range(20)), 5), 4),
+    "starmap within": (lambda t: chain(t.add.si(1, 1), t.add.starmap([(1, 1), (2, 2)])), 2),
+    "group, task, group, task": (
+        lambda t: chain(some(t), t.total.s(), group(t.add.s(1), t.add.s(2)), t.total.s(), t.add.s(1)),
+        8,
+    ),
+    "group at the end": (lambda t: chain(t.add.s(1, 1), group(t.add.s(1), t.add.s(2))), 3),
+    "group of one at the end": (lambda t: chain(t.add.s(1, 1), group(t.add.s(1))), 2),
+    "chains within a group": (
+        lambda t: group(
+            chain(t.add.s(1, 1), t.add.s(2)), chain(t.add.s(1, 1), group(t.add.s(2), t.add.s(3)))
+        ),
+        5,
+    ),
+    "a chain with a group at its end within a group": (
+        lambda t: group(chain(t.add.s(1, 1), group(t.add.s(2), t.add.s(3)))),
+        3,
+    ),
+    "chord within a group within a chain": (
+        lambda t: chain(
+            t.add.s(1, 1), group(t.add.s(1), chord([t.add.s(2), t.add.s(3)], t.total.s())), t.total.s()
+        ),
+        6,
+    ),
+    "groups one after another": (lambda t: some(t) | group(t.total.s(), t.total.s()) | t.total.s(), 6),
+    "a task that is replaced": (lambda t: group(t.swap.s(1), t.add.s(1, 1)), 2),
+    "replaced by a chain": (lambda t: chord([t.swap_for_chain.s(1), t.add.s(1, 1)], t.total.s()), 3),
+    "replaced by a group": (lambda t: chain(t.add.s(1, 1), t.swap_for_group.s(), t.total.s()), 3),
+    "a task that tries again": (lambda t: group(t.second_time_lucky.s(), t.halves.s(1)), 2),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_a_whole(tasks: Any, address: str, channel: Any, shape: str) -> None:
+    """However it is composed: as many parts as tasks, from 0 to 100 without a step back, and one end."""
+    build, size = SHAPES[shape]
+    result = build(tasks).apply_async()
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert watched.state == "SUCCESS"
+    final = snapshot(channel, whole(result))
+    assert final["parts"] == {"waiting": 0, "running": 0, "succeeded": size, "revoked": 0, "failed": 0}
+    assert final["progress"]["percent"] == 100
+    assert len(final["children"]) == size
+
+
+# A canvas, and what becomes of its parts.
+FAILURES: dict[str, tuple[Callable[[Any], Any], dict[str, int]]] = {
+    "a part of a group": (
+        lambda t: group(t.add.s(1, 1), t.fail.s(), t.add.s(2, 2)),
+        {"succeeded": 2, "failed": 1},
+    ),
+    "the third of five": (
+        lambda t: chain(t.add.s(1, 1), t.add.s(1), t.fail.s(), t.add.s(3), t.add.s(4)),
+        {"succeeded": 2, "failed": 3},
+    ),
+    "the header of a chord": (
+        lambda t: chord([t.add.s(1, 1), t.fail.s(), t.fail.s()], t.total.s() | t.add.s(1)),
+        {"succeeded": 1, "failed": 4},
+    ),
+    "the body of a chord": (lambda t: chord(some(t), t.fail.s()), {"succeeded": 3, "failed": 1}),
+    "deep within": (
+        lambda t: chain(
+            t.add.s(1, 1),
+            group(t.fail.s(), t.add.s(1)),
+            t.total.s(),
+            group(t.add.s(1), t.add.s(2)),
+            t.total.s(),
+        ),
+        {"succeeded": 2, "failed": 5},
+    ),
+    "what replaces a part": (
+        lambda t: group(t.swap_for_failure.s(), t.add.s(1, 1)),
+        {"succeeded": 1, "failed": 1},
+    ),
+    "a part that is killed": (lambda t: group(t.killed.s(), t.add.s(1, 1)), {"succeeded": 1, "failed": 1}),
+    "a link that is killed": (
+        lambda t: chain(t.add.s(1, 1), t.killed.s(), t.add.s(1)),
+        {"succeeded": 1, "failed": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("place", FAILURES)
+def test_wherever_it_fails_the_whole_ends(tasks: Any, address: str, channel: Any, place: str) -> None:
+    """What fails, and what then never runs, is counted, and the whole has one end, FAILURE."""
+    build, expected = FAILURES[place]
+    result = build(tasks).apply_async()
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert watched.state == "FAILURE"
+    parts = Counter(snapshot(channel, whole(result))["parts"])
+    assert +parts == Counter(expected)
+
+
+def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
+    """1,000 tasks and one after them: the bar goes from 0 to 100 without a step back, then one end."""
+    result = chord((tasks.add.s(n, n) for n in range(1000)), tasks.total.s()).apply_async(
+        task_id=uuid.uuid4().hex
+    )
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert (watched.percents[-1], watched.state) == (100, "SUCCESS")
+    assert watched.percents[0] < 50
+    steps = [event["current"] for event in watched.of("progress")]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1001
+
+
+def test_a_part_that_a_killed_worker_left_is_run_again(tasks: Any, address: str, tmp_path: Path) -> None:
+    """A part whose process is killed and that the broker delivers again counts once, and all goes well."""
+    result = group(tasks.killed_once.s(str(tmp_path / "marker")), tasks.add.s(1, 1)).apply_async()
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert watched.state == "SUCCESS"
+    assert watched.percents[-1] == 100
+
+
+def test_a_revoked_part_ends_the_whole_as_revoked(tasks: Any, address: str, channel: Any) -> None:
+    """A part that is revoked before it runs counts as such, and so does what was to follow it."""
+    revoked = uuid.uuid4().hex
+    assert tasks.app.control.revoke(revoked, reply=True)
+    result = group(
+        tasks.add.s(1, 1), chain(tasks.add.s(1, 1).set(task_id=revoked), tasks.add.s(1))
+    ).apply_async()
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert watched.state == "REVOKED"
+    assert snapshot(channel, whole(result))["parts"]["revoked"] == 2
+
+
+def test_progress_of_a_part_moves_the_whole(tasks: Any, address: str, channel: Any) -> None:
+    """What a part says of itself counts; a part that begins again does not pull the bar back."""
+    result = group(tasks.second_time_lucky.s()).apply_async()
+    Watched(address, whole(result)).check()
+    history = map(events.decode, channel.topic(bridge.task_topic(whole(result))).history(limit=100))
+    assert [event["percent"] for event in history if event and "percent" in event] == [0, 90, 100]
+
+
+def test_whoever_waits_for_a_task_that_never_runs_is_told(tasks: Any, address: str) -> None:
+    """The last task of a chain that failed before, and the body of a chord whose header did, have an end."""
+    for canvas in (
+        chain(tasks.fail.s(), tasks.add.s(1), tasks.add.s(2)),
+        chord([tasks.fail.s()], tasks.total.s()),
+    ):
+        watched = Watched(address, canvas.apply_async().id)
+        assert watched.state == "FAILURE"
+        told = next(event for event in watched.events if "error" in event)
+        assert told["error"]["type"] == "NotRun"
+
+
+def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) -> None:
+    """A part tells its parent, its root, its group and place in it, and its whole."""
+    result = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()).apply_async()
+    Watched(address, whole(result))
+    body = snapshot(channel, result.id)
+    members = [snapshot(channel, member.id) for member in result.parent.results]
+    first = snapshot(channel, result.parent.parent.id)
+    assert [member["group"] for member in members] == [result.parent.id] * 2
+    assert [member["index"] for member in members] == [0, 1]
+    assert [member["parent"] for member in members] == [first["task"]] * 2
+    assert {part["whole"] for part in (*members, body, first)} == {whole(result)}
+    assert {part["root"] for part in (*members, body)} == {first["task"]}
+    assert "root" not in first
+    assert body["parent"] in {member["task"] for member in members}
+
+
+def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str) -> None:
+    """Starting leaves the user's signature as it was, with its own headers and ids."""
+    canvas = group(tasks.add.s(1, 1).set(headers={"own": "yes"}), tasks.add.s(2, 2))
+    before = repr(canvas.tasks[0].options)
+    first, second = canvas.apply_async(), canvas.apply_async()
+    assert whole(first) != whole(second)
+    for result in (first, second):
+        assert Watched(address, whole(result)).state == "SUCCESS"
+    assert repr(canvas.tasks[0].options) == before
+
+
+def test_ids_and_headers_that_the_caller_gives_are_kept(tasks: Any, address: str) -> None:
+    """A group, chain or chord started under an id of the caller's is the whole of that id."""
+    for canvas in (
+        some(tasks),
+        chain(tasks.add.s(1, 1), tasks.add.s(1)),
+        chord(some(tasks), tasks.total.s()),
+    ):
+        task_id = uuid.uuid4().hex
+        result = canvas.apply_async(task_id=task_id, headers={"own": "yes"})
+        assert result.id == task_id
+        assert Watched(address, whole(result)).state == "SUCCESS"
+
+
+@pytest.fixture
+def eager() -> Iterator[tuple[Celery, Any]]:
+    """An app that runs its tasks in this process, and the channel they publish on."""
+    app = Celery("eager", set_as_current=False)
+    app.conf.task_always_eager = True
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url)
+    channel = bridge.connect(url)
+    yield app, channel
+    channel.close()
+    app.close()
+
+
+def ended(channel: Any, result_id: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        found = snapshot(channel, result_id)
+        return found if events.end_of(found) else None
+
+    return eventually(look) or {}
+
+
+def test_eager_canvases_are_wholes_too(eager: tuple[Celery, Any]) -> None:
+    """In eager mode a group and a chain end as elsewhere, also a chain of which not all ran."""
+    app, channel = eager
+
+    @app.task(name="canvas 1")
+    def work(*numbers: int) -> int:
+        return 1 // numbers[0]
+
+    assert ended(channel, whole(group(work.s(n) for n in (1, 2, 3)).apply_async()))["parts"]["succeeded"] == 3
+    assert ended(channel, whole(chain(work.s(1), work.s()).apply_async()))["state"] == "SUCCESS"
+    failing = chain(work.s(0), work.s(), work.s())
+    with pytest.raises(ZeroDivisionError):
+        failing.apply_async(task_id="failing")
+    assert ended(channel, "whole:failing")["state"] == "FAILURE"
+
+
+def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> None:
+    """A canvas of an app without the bridge is started as ever and told to nobody."""
+    _, channel = eager
+    other = Celery("other", set_as_current=False)
+    other.conf.task_always_eager = True
+
+    @other.task(name="canvas 2", bind=True)
+    def work(self: Any) -> Any:
+        return self.request.headers
+
+    result = group(work.s(), app=other).apply_async()
+    assert result.get() == [None]
+    assert channel.states(bridge.task_topic(result.id)) == []
+
+
+def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(
+    eager: tuple[Celery, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of the bridge costs the bar, which the log says, and not the tasks."""
+    app, _ = eager
+
+    @app.task(name="canvas 3")
+    def work() -> int:
+        return 1
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(bridge_canvas.tree, "last", broken)
+    assert group(work.s(), work.s()).apply_async().get() == [1, 1]
+    assert "cannot be watched" in caplog.text
+
+
+@pytest.mark.parametrize("mark", ["", "x", "3", "3 ", "0 w", "-1 w", "٣", 5, None])
+def test_a_header_that_makes_no_sense_is_no_whole(mark: Any) -> None:
+    """Anybody can send a message with any header: what is no mark of ours is passed over."""
+    assert bridge_canvas.relations({"id": "a", "root_id": "a", "bridge_whole": mark})["whole"] is None
+
+
+def test_many_threads_start_canvases(eager: tuple[Celery, Any]) -> None:
+    """Canvases started by several threads at once do not get into each other's wholes."""
+    app, channel = eager
+
+    @app.task(name="canvas 4")
+    def work() -> None:
+        pass
+
+    ids: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ids.append(whole(group(work.s() for _ in range(5)).apply_async())))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [ended(channel, name)["parts"]["succeeded"] for name in ids] == [5] * 8
