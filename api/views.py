@@ -82,7 +82,8 @@ def events() -> Response:
 @blueprint.delete("/tasks/<task_id>")
 def revoke(task_id: str) -> Response:
     """Ask the workers not to start the task; one that has started runs to its end."""
-    _known(task_id)
+    if "parts" in _known(task_id):
+        raise Problem(409, "That is not one task but many that were started together; revoke each of them.")
     _celery().control.revoke(task_id)
     response = jsonify(id=task_id)
     response.status_code = 202

@@ -162,7 +162,7 @@ def make(
         kept = {"progress": payload}
     is_entry = kind not in ("state", "progress")
     # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
-    listed = kind == "state" and event.get("whole") is None
+    listed = event.get("whole") is None
     return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED, listed)
 
 

@@ -10,7 +10,8 @@ A whole has a topic like a task, and the same events, with these fields besides:
 `parts` counts them: `waiting`, `running`, `succeeded`, `revoked`, `failed`. `part` is the one that brought
 the news: `task`, `state`, `percent`, where known `name` and `index`, and `ended` if it has. The snapshot has
 `parts` and, as `children`, some of them: those that failed first, then those that run. What a task belongs to
-is in its own `state` events: `parent` (the task that queued it), `root`, `group` and `index` there, `whole`.
+is in its own `state` events: `parent` (the task that queued it), `root`, `group` and `index` there; every
+event of a part has its `whole`.
 """
 
 from dataclasses import replace

@@ -209,7 +209,7 @@ def test_the_feed_lists_a_whole_but_not_its_parts(channel: Any) -> None:
     for task, whole in (("alone", None), ("part", WHOLE)):
         made = events.make("state", task, state="STARTED", whole=whole)
         channel.publish(bridge.task_topic(task), *made)
-        channel.publish(bridge.task_topic(task), *events.make("log", task, level="info", message="hello"))
+        channel.publish(bridge.task_topic(task), *events.make("log", task, message="hello", whole=whole))
     tell(channel, 2, "part", "STARTED")
     listed = {events.task_of(state.topic) for state in channel.states(bridge.FEED)}
     assert listed == {"alone", WHOLE}

@@ -24,6 +24,8 @@ let skew = 0;
 
 function changed(task, event, id) {
   if (task === null) tasks.delete(id);
+  // A part is listed under its whole: a thousand of them would push everything else off the page.
+  else if (event.whole ?? task.whole) return remove(id);
   else tasks.set(id, task);
   if (event.type === "snapshot") rows.get(id)?.restart();
   // Seconds this clock is ahead of the worker's, so that running times do not jump.

@@ -3,6 +3,7 @@
 import { isFinished } from "/bridge/bridge.js";
 import { el, setText } from "./dom.js";
 import { clock, duration, number } from "./format.js";
+import { Parts, tallied } from "./parts.js";
 import { renderResult } from "./results.js";
 
 const WORDS = {
@@ -35,6 +36,7 @@ export class Row {
     this.story = el("p", { className: "story", hidden: true });
     this.outcome = el("div", { className: "outcome", hidden: true });
     this.log = new Log();
+    this.parts = new Parts(stateWord);
     this.foot = el("a", { className: "id", href: `/tasks/${encodeURIComponent(id)}` }, id);
     this.element = this.#layout();
     this.cancel.addEventListener("click", () => cancel(this));
@@ -52,6 +54,7 @@ export class Row {
       this.note,
       this.story,
       this.outcome,
+      this.parts.element,
       el("div", { className: "foot" }, this.log.element, this.foot),
     );
   }
@@ -66,11 +69,13 @@ export class Row {
 
   show(task) {
     const finished = isFinished(task);
-    setText(this.name, task.name ?? "task");
+    // What was started together has no button: which tasks to revoke is known to none but who started it.
+    const isWhole = Boolean(task.parts);
+    setText(this.name, isWhole ? `${task.canvas ?? "canvas"} of ${task.name ?? "tasks"}` : (task.name ?? "task"));
     setText(this.chip, task.attempt > 1 ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
     this.element.dataset.state = task.state;
     this.foot.ariaLabel = `Task ${this.id} as JSON`;
-    this.cancel.hidden = finished;
+    this.cancel.hidden = finished || isWhole;
     this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
     if (finished) this.note.hidden = true;
     this.#showProgress(task, finished);
@@ -78,6 +83,7 @@ export class Row {
     this.#showStory(task);
     this.#showOutcome(task, finished);
     this.log.show(task);
+    this.parts.show(task);
   }
 
   tick(task, now) {
@@ -101,7 +107,7 @@ export class Row {
     this.bar.ariaValueText = [stateWord(task), progress.message].filter(Boolean).join(", ");
     this.bar.classList.toggle("indeterminate", percent === undefined && task.state === "STARTED");
     this.fill.style.setProperty("transform", `scaleX(${Math.min(100, Math.max(0, percent ?? 0)) / 100})`);
-    setText(this.message, progress.message ?? "");
+    setText(this.message, task.parts ? tallied(task.parts) : (progress.message ?? ""));
     setText(this.numbers, figures(progress, percent, finished));
   }
 

@@ -58,8 +58,13 @@ def relations(source: Any) -> dict[str, Any]:
         "root": None if root == task_id else root,
         "group": source.get("group"),
         "index": source.get("group_index"),
-        "whole": (_membership(source) or (None,))[0],
+        "whole": whole_of(source),
     }
+
+
+def whole_of(source: Any) -> str | None:
+    """Return the id of the whole that a task is a part of, from its request or the headers of its message."""
+    return (_membership(source) or (None,))[0]
 
 
 def inherit(headers: dict[str, Any]) -> None:
@@ -100,7 +105,7 @@ def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
         if task.id not in _given_up:  # many parts may fail, and each strands the same tasks
             _remember(_given_up, task.id, time.monotonic())
             membership = _membership(task.options)
-            about = {"name": task.task, "error": error, "whole": membership and membership[0]}
+            about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
             outbox.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
             if membership is not None:
                 _tell(outbox, membership, task.id, state, 0.0, name=task.task)

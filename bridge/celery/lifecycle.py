@@ -15,8 +15,7 @@ def _say_state(state: str, task: Any, request: Any, **fields: Any) -> None:
     if outbox is None or not request.id:
         return
     fields |= {"state": state, "name": task.name, "worker": getattr(request, "hostname", None)}
-    if state == "STARTED":
-        fields |= canvas.relations(request)
+    fields |= canvas.relations(request) if state == "STARTED" else {"whole": canvas.whole_of(request)}
     try:
         post(outbox, "state", request.id, request.retries, **fields)
     except ValueError:

@@ -26,6 +26,7 @@ class Run(Meter):
         self._retries: int | None = request.retries
         self._name = name
         self._request = request
+        self._whole = canvas.whole_of(request)
         self._outbox = outbox
         self._steps: dict[tuple[str, ...], str] = {}
         self.over = outbox is None
@@ -36,7 +37,7 @@ class Run(Meter):
     def say(self, kind: str, **fields: Any) -> None:
         """Publish an event of this task."""
         if self._outbox is not None and not self.over:
-            post(self._outbox, kind, self._id, self._retries, **fields)
+            post(self._outbox, kind, self._id, self._retries, whole=self._whole, **fields)
 
     def say_step(self, step: Step, status: str) -> None:
         """Publish that `step` is now `status`, with what the others are."""
@@ -59,6 +60,7 @@ class Run(Meter):
             fields["message"] = events.cut(fields["message"])
         if self._outbox is not None:
             canvas.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
+        fields["whole"] = self._whole
         return events.make("progress", self._id, attempt=(self._retries or 0) + 1, **fields)
 
     def _ask(self) -> None:

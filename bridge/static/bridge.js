@@ -12,6 +12,7 @@ const TYPES = ["snapshot", "reset", "state", "progress", "step", "log", "end"];
 const FINISHED = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
 const KEPT_EVENTS = 1000;
 const KEPT_STEPS = 100;
+const KEPT_CHILDREN = 50;
 const LONGEST_WAIT_SECONDS = 30;
 
 export const isFinished = (task) => FINISHED.has(task.state);
@@ -26,7 +27,7 @@ export function fold(task, event) {
     case "state":
       return foldState(task ?? blank(event.task), event);
     case "progress":
-      return { ...(task ?? blank(event.task)), progress: without(event, "type", "v", "task") };
+      return foldProgress(task ?? blank(event.task), event);
     case "end":
       return { ...(task ?? blank(event.task)), state: event.state, ended: true };
     case "step":
@@ -46,6 +47,22 @@ function foldState(task, event) {
   if (state === "PENDING") next.queued_at ??= at;
   else if (state === "STARTED") Object.assign(next, { started_at: at, progress: null, steps: [] });
   else if (FINISHED.has(state)) next.ended_at = at;
+  return next;
+}
+
+// Progress of a whole, of a group say, also brings its counts, and news of one of its parts.
+function foldProgress(task, event) {
+  const next = { ...task, progress: without(event, "type", "v", "task", "parts", "part") };
+  if (event.parts) Object.assign(next, { parts: event.parts, children: foldChild(task.children ?? [], event.part) });
+  return next;
+}
+
+// As many parts as a snapshot has: the oldest that went well give way first, then those that run.
+function foldChild(children, part) {
+  const next = [...children.filter((child) => child.task !== part.task), part];
+  if (next.length <= KEPT_CHILDREN) return next;
+  const importance = next.map((child) => (child.state === "SUCCESS" ? 0 : child.ended ? 2 : 1));
+  next.splice(importance.indexOf(Math.min(...importance)), 1);
   return next;
 }
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery, group
 from playwright.sync_api import Browser, Page, expect
 
+from bridge.celery import install
 from tests.chromium import chromium
 from tests.stack import Stack
 
@@ -83,7 +85,7 @@ def test_hostile_content_stays_text(page: Page) -> None:
     expect(row.locator(".figures")).to_contain_text("101rows loaded")
     send_file(page, "prices.csv", "n\n" + "2\n" * 100 + f"{HOSTILE[:38]}\n")
     expect(newest(page).locator(".figures")).to_contain_text("1bad rows", timeout=WITHIN)
-    newest(page).locator("summary").click()
+    newest(page).locator(".log summary").click()
     expect(newest(page).locator("td").last).to_contain_text("<img src=x")
     expect(newest(page).locator(".log li[data-level=warning]")).to_contain_text("<img src=x")
     expect(page.locator("main img")).to_have_count(0)
@@ -150,6 +152,29 @@ def test_queued_task_is_cancelled(stack: Stack, page: Page) -> None:
     expect(row.locator(".chip")).to_have_text("cancelled", timeout=WITHIN)
 
 
+def test_a_group_is_one_row_with_its_parts(stack: Stack, browser: Browser, page: Page) -> None:
+    """Tasks started together share one bar; the row lists its parts, also on a page that comes late."""
+    with Celery(broker=stack.valkey.url("redis"), set_as_current=False) as app:
+        install(app, stack.valkey.url("redis"))
+        before = page.locator(".task").count()
+        good = [app.signature("narrate", kwargs={"text": "one two three", "delay": 0.1}) for _ in range(6)]
+        bad = app.signature("digest_tree", kwargs={"folder": HOSTILE})
+        started = group([*good, bad], app=app).apply_async()
+    late = browser.new_page()
+    late.goto(stack.url)
+    for watching in (page, late):
+        row = watching.locator(".task", has=watching.locator(f".foot a[href='/tasks/{started.id}']"))
+        expect(row.locator("h3")).to_have_text("group of narrate, digest_tree", timeout=WITHIN)
+        row.locator(".parts summary").click()
+        expect(row.locator(".chip")).to_have_text("failed", timeout=WITHIN)
+        expect(row.locator(".numbers")).to_have_text("7 of 7 · 85 %")
+        expect(row.locator(".message")).to_have_text("1 failed")
+        expect(row.locator(".parts li")).to_have_count(7)
+        expect(row.locator(".parts li").first).to_contain_text("7. digest_treefailed")
+        expect(watching.locator(".task")).to_have_count(before + 1)
+    late.close()
+
+
 def test_page_comes_back_after_the_api(stack: Stack, page: Page) -> None:
     """When the API is killed the page says so, and it is live again by itself when the API is."""
     stack.kill("api")
@@ -186,10 +211,19 @@ def test_fold_is_pure(page: Page) -> None:
             const task = events.reduce((task, event) => frozen(fold(task, event)), null);
             const snapshot = { type: "snapshot", task: "a", state: "STARTED", events: [], omitted: 0 };
             const fresh = fold(task, snapshot);
-            return [task, fresh, fold(task, { type: "reset", task: "a" })];
+            const parts = Array.from({ length: 90 }, (_, i) => ({
+                task: `part ${i}`, ...(i % 3 ? { state: "STARTED" } : { state: "SUCCESS", ended: true }),
+            }));
+            const progress = { type: "progress", task: "w", percent: 89, parts: { waiting: 1 } };
+            const whole = parts.reduce((task, part) => frozen(fold(task, { ...progress, part })), null);
+            return [task, fresh, fold(task, { type: "reset", task: "a" }), whole];
         }"""
     )
-    task, fresh, reset = folded
+    task, fresh, reset, whole = folded
+    assert (whole["parts"], whole["progress"]["percent"]) == ({"waiting": 1}, 89)
+    assert [child["task"] for child in whole["children"]][-1] == "part 89"
+    assert len(whole["children"]) == 50
+    assert sum(child["state"] == "SUCCESS" for child in whole["children"]) <= 1
     assert (task["queued_at"], task["started_at"], task["ended_at"], task["ended"]) == (1, 6, 7, True)
     assert (task["name"], task["attempt"], task["result"]) == ("x", 2, 3)
     assert "error" not in task
