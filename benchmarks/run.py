@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, fanout, litestar, memory, progress, publish, sql, storm, topics
+from benchmarks import accept, canvas, fanout, litestar, memory, progress, publish, sql, storm, topics
 from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
-QUESTIONS = (fanout, topics, memory, accept, storm, publish, progress, sql, litestar)
+QUESTIONS = (fanout, topics, memory, accept, storm, publish, progress, canvas, sql, litestar)
 NAMES = (
     *("fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency"),
-    *("track", "progress", "sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
+    *("track", "progress", "canvas", "sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
 )
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
