@@ -236,6 +236,8 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     parts = (whole["progress"] or whole).get("parts", whole.get("parts"))
     if parts is not None:
         whole["parts"] = parts
+        if progress:
+            whole["progress"] = {k: v for k, v in whole["progress"].items() if k not in ("parts", "part")}
         whole["children"] = [line for line in map(_decoded, state.lines) if isinstance(line, dict)]
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     whole["omitted"] = state.omitted

@@ -15,13 +15,14 @@ import httpx
 import httpx_sse
 import pytest
 from celery import Celery, chain, chord, group
+from kombu.exceptions import OperationalError
 
 import bridge
 from bridge import events
 from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, whole
 from tests.processes import running
-from tests.servers import Valkey, eventually
+from tests.servers import Valkey, eventually, free_port
 from tests.serving import serving
 
 SECONDS = 60
@@ -368,6 +369,20 @@ def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(
     monkeypatch.setattr(bridge_canvas.tree, "last", broken)
     assert group(work.s(), work.s()).apply_async().get() == [1, 1]
     assert "cannot be watched" in caplog.text
+
+
+def test_a_canvas_that_cannot_be_started_ends() -> None:
+    """With the broker out of reach the caller has the error, and whoever watches an end."""
+    app = Celery("lost", broker=f"redis://127.0.0.1:{free_port()}", set_as_current=False)
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url)
+    with bridge.connect(url) as channel:
+        with pytest.raises(OperationalError):
+            group(app.signature("anything")).apply_async(task_id="lost", retry=False)
+        lost = ended(channel, "lost")
+        assert (lost["state"], lost["error"]["type"]) == ("FAILURE", "OperationalError")
+        assert lost["parts"]["waiting"] == 1
+    app.close()
 
 
 @pytest.mark.parametrize("mark", ["", "x", "3", "3 ", "0 w", "-1 w", "٣", 5, None])

@@ -195,6 +195,12 @@ def _declare(outbox: Outbox, canvas: Any, name: str, tasks: list[Any], request: 
 _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}
 
 
+def _give_up(outbox: Outbox, name: str | None, **about: Any) -> None:
+    """End a whole, unless its last part has."""
+    if name is not None:
+        outbox.put(events.task_topic(name), *events.make("state", name, state="FAILURE", **about))
+
+
 def _app_of(canvas: Any) -> Any:
     app = canvas.app
     return app._get_current_object() if isinstance(app, Proxy) else app
@@ -218,11 +224,13 @@ def _wrap(kind: Any) -> None:
         except Exception:
             logger.exception("a %s cannot be watched as a whole", kind.__name__)
         try:
-            return start(canvas, args, kwargs, *more, **options)
-        finally:
-            if name is not None and canvas.app.conf.task_always_eager:
-                # All has run that ever will; this is refused if the last part has ended.
-                outbox.put(events.task_topic(name), *events.make("state", name, state="FAILURE"))
+            result = start(canvas, args, kwargs, *more, **options)
+        except Exception as error:
+            _give_up(outbox, name, error=events.error(error))
+            raise
+        if canvas.app.conf.task_always_eager:
+            _give_up(outbox, name)  # all has run that ever will
+        return result
 
     kind.apply_async = apply_async
 
