@@ -10,7 +10,8 @@ from celery import Celery, group
 from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, progress
 
-app = Celery("tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
+broker = os.environ["TEST_BROKER"]
+app = Celery("tests", broker=broker, backend=os.environ.get("TEST_RESULTS", broker))
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
 install(app, os.environ["TEST_BRIDGE"])
 bridge_canvas.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says

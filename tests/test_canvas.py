@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,18 @@ def tasks(server: Valkey) -> Iterator[Any]:
     os.environ |= {"TEST_BROKER": server.url("redis"), "TEST_BRIDGE": server.url("redis")}
     import tests.canvas_app as tasks
 
-    command = ["-m", "celery", "-A", "tests.canvas_app", "worker", "-P", "prefork", "-c", "2", "-l", "INFO"]
-    with running([sys.executable, *command, "-n", f"{uuid.uuid4().hex}@localhost"]) as log:
-        eventually(lambda: " ready." in log.read_text(), SECONDS)
+    with worker():
         yield tasks
     gc.collect()  # results tell the server when they are dropped
     tasks.app.close()
+
+
+@contextmanager
+def worker(pool: str = "prefork", **env: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "celery", "-A", "tests.canvas_app", "worker", "-P", pool, "-c", "2"]
+    with running([*command, "-l", "INFO", "-n", f"{uuid.uuid4().hex}@localhost"], env=env) as log:
+        eventually(lambda: " ready." in log.read_text(), SECONDS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +224,32 @@ def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
     steps = [event["current"] for event in watched.of("progress")]
     assert steps == sorted(steps)
     assert steps[-1] == 1001
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_wholes_in_every_pool(server: Valkey, address: str, channel: Any, tmp_path: Path, pool: str) -> None:
+    """Also where the result backend cannot wait for a chord, and Celery polls: its own task is no part."""
+    broker, results = server.url("redis")[:-1] + "1", f"file://{tmp_path}"
+    with (
+        Celery(broker=broker, backend=results, set_as_current=False) as app,
+        worker(pool, TEST_BROKER=broker, TEST_RESULTS=results, TEST_BRIDGE=server.url("redis")),
+    ):
+        install(app, server.url("redis"))
+        add, total, fail = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "total", "fail"))
+        header = group([add.clone((n, n)) for n in range(3)], app=app)
+        result = chain(header, total, add.clone((1,)), app=app).apply_async()
+        watched = Watched(address, whole(result))
+        watched.check()
+        assert watched.state == "SUCCESS"
+        names = Counter(
+            child["name"].rpartition(".")[2] for child in snapshot(channel, whole(result))["children"]
+        )
+        assert names == {"add": 4, "total": 1}
+        failing = chord([add.clone((1, 1)), fail], total, app=app).apply_async()
+        watched = Watched(address, whole(failing))
+        watched.check()
+        counts = {"waiting": 0, "running": 0, "succeeded": 1, "revoked": 0, "failed": 2}
+        assert snapshot(channel, whole(failing))["parts"] == counts
 
 
 def test_a_part_that_a_killed_worker_left_is_run_again(tasks: Any, address: str, tmp_path: Path) -> None:

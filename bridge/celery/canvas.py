@@ -67,8 +67,14 @@ def whole_of(source: Any) -> str | None:
     return (_membership(source) or (None,))[0]
 
 
-def inherit(headers: dict[str, Any]) -> None:
-    """Have the message that replaces the running task belong to what the task belongs to."""
+def inherit(name: str, headers: dict[str, Any]) -> None:
+    """Have the message that replaces the running task belong to what the task belongs to.
+
+    And have the task by which Celery waits for the header of a chord, where the result backend cannot, belong
+    to nothing: it gets the headers of the body.
+    """
+    if name == "celery.chord_unlock":
+        headers.pop(HEADER, None)
     request = _running()
     if request is not None and HEADER not in headers and headers.get("id") == request.id:
         mark = _mark_of(request)

@@ -31,7 +31,7 @@ def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
     if outbox is None or task_id is None or headers.get("retries"):
         return
-    canvas.inherit(headers)
+    canvas.inherit(sender, headers)
     post(outbox, "state", task_id, 0, state="PENDING", name=sender, **canvas.relations(headers))
     outbox.flush(FLUSH_WITHIN)
 
