@@ -11,7 +11,9 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 | any other  | `data`, whatever JSON the task gave |
 
 The `percent` of a progress event is of the whole task and never goes back within an attempt; `step` names the
-open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown. What a task belongs to, and what many tasks amount to, is written down in `bridge.wholes`.
+open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown.
+
+What a task belongs to, and what many tasks amount to, is written down in `bridge.wholes`.
 
 On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
 you have, a snapshot follows) and `end` (`state`; nothing follows).
