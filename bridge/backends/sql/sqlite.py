@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
@@ -67,13 +68,14 @@ class SqliteDatabase(Database):
             raise OperationalError(None, None, sqlite3.OperationalError("database is locked"))
         try:
             with self.engine.connect() as connection:
-                _begin(connection, deadline)
+                driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
+                _begin(driver, deadline)
                 try:
                     yield connection
-                    connection.exec_driver_sql("COMMIT")
+                    _run(driver, "COMMIT")
                 except BaseException:
-                    with suppress(SQLAlchemyError):
-                        connection.exec_driver_sql("ROLLBACK")
+                    with suppress(sqlite3.Error):
+                        driver.execute("ROLLBACK")
                     raise
         finally:
             self._file.turn.release()
@@ -124,13 +126,21 @@ def _prepare_connection(connection: sqlite3.Connection, _: object) -> None:
                 raise
 
 
-def _begin(connection: Connection, deadline: float) -> None:
+def _begin(driver: sqlite3.Connection, deadline: float) -> None:
     """Begin to write. Waits in Python, so that other greenlets go on, and in small steps."""
     while True:
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _run(driver, "BEGIN IMMEDIATE")
             return
         except OperationalError as error:
             if "locked" not in str(error.orig) or time.monotonic() >= deadline:
                 raise
         time.sleep(random.uniform(0.001, 0.005))
+
+
+def _run(driver: sqlite3.Connection, statement: str) -> None:
+    """Run a statement without SQLAlchemy's part in it, which would take longer than the statement."""
+    try:
+        driver.execute(statement)
+    except sqlite3.OperationalError as error:
+        raise OperationalError(statement, None, error) from error
