@@ -7,14 +7,13 @@ from typing import Any
 
 from celery import Celery, group
 
-from bridge.celery import canvas as bridge_canvas
-from bridge.celery import install, progress
+from bridge.celery import install, parts, progress
 
 broker = os.environ["TEST_BROKER"]
 app = Celery("tests", broker=broker, backend=os.environ.get("TEST_RESULTS", broker))
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
 install(app, os.environ["TEST_BRIDGE"])
-bridge_canvas.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
+parts.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
 
 
 @app.task

@@ -22,6 +22,7 @@ import bridge
 from bridge import events
 from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, whole
+from bridge.celery import parts as bridge_parts
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 from tests.serving import serving
@@ -421,7 +422,7 @@ def test_a_canvas_that_cannot_be_started_ends() -> None:
 @pytest.mark.parametrize("mark", ["", "x", "3", "3 ", "0 w", "-1 w", "٣", 5, None])
 def test_a_header_that_makes_no_sense_is_no_whole(mark: Any) -> None:
     """Anybody can send a message with any header: what is no mark of ours is passed over."""
-    assert bridge_canvas.relations({"id": "a", "root_id": "a", "bridge_whole": mark})["whole"] is None
+    assert bridge_parts.relations({"id": "a", "root_id": "a", "bridge_whole": mark})["whole"] is None
 
 
 def test_many_threads_start_canvases(eager: tuple[Celery, Any]) -> None:

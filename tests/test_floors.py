@@ -70,6 +70,7 @@ FOREIGN = {
     "bridge.celery.canvas": {"celery"},
     "bridge.celery.lifecycle": {"celery"},
     "bridge.celery.outboxes": {"celery"},
+    "bridge.celery.parts": {"celery"},
     "bridge.celery.running": {"celery"},
     "bridge.celery.tree": {"celery"},
     "bridge.flask": {"flask", "werkzeug"},

@@ -5,7 +5,7 @@ from typing import Any
 from celery import current_app, signals
 
 from bridge import events
-from bridge.celery import canvas
+from bridge.celery import parts
 from bridge.celery.outboxes import FLUSH_WITHIN, only_outbox, outbox_of, post
 
 
@@ -15,13 +15,13 @@ def _say_state(state: str, task: Any, request: Any, **fields: Any) -> None:
     if outbox is None or not request.id:
         return
     fields |= {"state": state, "name": task.name, "worker": getattr(request, "hostname", None)}
-    fields |= canvas.relations(request) if state == "STARTED" else {"whole": canvas.whole_of(request)}
+    fields |= parts.relations(request) if state == "STARTED" else {"whole": parts.whole_of(request)}
     try:
         post(outbox, "state", request.id, request.retries, **fields)
     except ValueError:
         fields["result"] = events.in_words(fields.get("result"))
         post(outbox, "state", request.id, request.retries, **fields)
-    canvas.follow(outbox, request, state, task.name)
+    parts.follow(outbox, request, state, task.name)
 
 
 @signals.before_task_publish.connect
@@ -31,8 +31,8 @@ def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
     if outbox is None or task_id is None or headers.get("retries"):
         return
-    canvas.inherit(sender, headers)
-    post(outbox, "state", task_id, 0, state="PENDING", name=sender, **canvas.relations(headers))
+    parts.inherit(sender, headers)
+    post(outbox, "state", task_id, 0, state="PENDING", name=sender, **parts.relations(headers))
     outbox.flush(FLUSH_WITHIN)
 
 

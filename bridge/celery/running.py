@@ -7,7 +7,7 @@ from typing import Any
 from celery import signals
 
 from bridge import events
-from bridge.celery import canvas
+from bridge.celery import parts
 from bridge.celery.outboxes import outbox_of, post
 from bridge.outbox import Outbox
 from bridge.progress import Meter, Part, Step, here
@@ -26,7 +26,7 @@ class Run(Meter):
         self._retries: int | None = request.retries
         self._name = name
         self._request = request
-        self._whole = canvas.whole_of(request)
+        self._whole = parts.whole_of(request)
         self._outbox = outbox
         self._steps: dict[tuple[str, ...], str] = {}
         self.over = outbox is None
@@ -59,7 +59,7 @@ class Run(Meter):
         if "message" in fields:
             fields["message"] = events.cut(fields["message"])
         if self._outbox is not None:
-            canvas.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
+            parts.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
         fields["whole"] = self._whole
         return events.make("progress", self._id, attempt=(self._retries or 0) + 1, **fields)
 

@@ -1,0 +1,121 @@
+"""What a task says of its place among others, and tells the whole that it is a part of."""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from celery import current_task
+
+from bridge import events, wholes
+from bridge.celery import tree
+from bridge.outbox import Outbox
+
+HEADER = "bridge_whole"
+"""The header of a part: how many parts there are, a space, and the id of the whole."""
+
+PROGRESS_EVERY = 0.5
+"""Seconds after which progress of a part is told to its whole again."""
+
+REMEMBERED = 10_000
+"""Tasks of which this process remembers when they were told of last."""
+
+_told: dict[str, float] = {}
+_given_up: dict[str, float] = {}
+
+
+def relations(source: Any) -> dict[str, Any]:
+    """Return what a task belongs to, for its events, from its request or the headers of its message."""
+    task_id, root = source.get("id"), source.get("root_id")
+    return {
+        "parent": source.get("parent_id"),
+        "root": None if root == task_id else root,
+        "group": source.get("group"),
+        "index": source.get("group_index"),
+        "whole": whole_of(source),
+    }
+
+
+def whole_of(source: Any) -> str | None:
+    """Return the id of the whole that a task is a part of, from its request or the headers of its message."""
+    return (_membership(source) or (None,))[0]
+
+
+def inherit(name: str, headers: dict[str, Any]) -> None:
+    """Have the message that replaces the running task belong to what the task belongs to.
+
+    And have the task by which Celery waits for the header of a chord, where the result backend cannot, belong
+    to nothing: it gets the headers of the body.
+    """
+    if name == "celery.chord_unlock":
+        headers.pop(HEADER, None)
+    request = running()
+    if request is not None and HEADER not in headers and headers.get("id") == request.id:
+        mark = mark_of(request)
+        if mark is not None:
+            headers[HEADER] = mark
+
+
+def follow(outbox: Outbox, request: Any, state: str, name: str | None = None, percent: float = 0.0) -> None:
+    """Tell the whole that the task of `request` is a part of, if it is of one, where the task is.
+
+    Progress is told every `PROGRESS_EVERY` seconds at most. A task that has ended, but not well, takes along
+    those that were to run after it.
+    """
+    ended = state in events.ENDS
+    if ended or state == "STARTED":
+        membership, now = _membership(request), time.monotonic()
+        due = ended or not percent or now - _told.get(request.id, 0.0) >= PROGRESS_EVERY
+        if membership is not None and due:
+            _remember(_told, request.id, now)
+            _tell(outbox, membership, request.id, state, percent, name=name, index=request.get("group_index"))
+    if ended and state != "SUCCESS":
+        _end_stranded(outbox, request, state)
+
+
+def _tell(
+    outbox: Outbox, membership: tuple[str, int], task_id: str, state: str, percent: float, **about: Any
+) -> None:
+    outbox.put(events.task_topic(membership[0]), *wholes.make(*membership, task_id, state, percent, **about))
+
+
+def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
+    error = {"type": "NotRun", "message": f"task {request.id}, which was to run before, ended in {state}"}
+    for task in tree.stranded(request):
+        if task.id not in _given_up:  # many parts may fail, and each strands the same tasks
+            _remember(_given_up, task.id, time.monotonic())
+            membership = _membership(task.options)
+            about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
+            outbox.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
+            if membership is not None:
+                _tell(outbox, membership, task.id, state, 0.0, name=task.task)
+
+
+def _remember(memory: dict[str, float], task_id: str, now: float) -> None:
+    memory.pop(task_id, None)
+    memory[task_id] = now
+    if len(memory) > REMEMBERED:
+        with suppress(StopIteration, RuntimeError):  # another thread was faster
+            memory.pop(next(iter(memory)), None)
+
+
+def running() -> Any:
+    """The request of the task that is running in this thread, if one is."""
+    task: Any = current_task
+    request = task.request if task else None
+    return request if request is not None and request.id else None
+
+
+def mark_of(source: Any) -> str | None:
+    """Return what the header says, from a request, the headers of a message or the options of a signature."""
+    mark = source.get(HEADER) or (source.get("headers") or {}).get(HEADER)
+    return mark if isinstance(mark, str) else None
+
+
+def _membership(source: Any) -> tuple[str, int] | None:
+    return _parsed(mark_of(source))
+
+
+def _parsed(mark: str | None) -> tuple[str, int] | None:
+    """Return the id of the whole and its size, or `None` if there is none or it makes no sense."""
+    size, _, name = (mark or "").partition(" ")
+    return (name, int(size)) if name and size.isdecimal() and int(size) else None
