@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from bridge.backends import open_backend
 from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.hub import Hub, Member
-from bridge.ports import Backend
+from bridge.ports import Backend, Letter
 from bridge.position import Position, parse
 from bridge.state import Change, Retention, TopicState
 from bridge.subscription import QueuedSubscription
@@ -141,6 +141,12 @@ class Channel:
         )
         return None if position is None else str(position)
 
+    def publish_many(self, letters: Sequence[Letter], again: bool = False) -> None:
+        """Publish messages in order; if it raises `PublishError`, repeat it for all of them with `again`."""
+        if self._closed:
+            raise PublishError("the channel is closed; connect again")
+        self._backend.publish_many(letters, again)
+
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
         start = None if after is None else parse(after)
         acknowledge = None
@@ -210,6 +216,10 @@ class Channel:
     def states(self, topic: str) -> list[TopicState]:
         """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
         return self._backend.states(topic)
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        """Read one field of the state of `topic`. Raises `ConnectionLost`."""
+        return self._backend.field(topic, name)
 
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""

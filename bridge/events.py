@@ -4,10 +4,15 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 
 | type       | fields |
 |------------|--------|
-| `state`    | `state` (Celery's name), `attempt` from 1; where known `name`, `worker`, `result`, `error` |
+| `state`    | `state`, `attempt` from 1; where known `name`, `worker`, `result`, `error`, `reason` |
 | `progress` | `current`; where known `total`, `percent`, `message` |
 | `log`      | `level`, `message` |
+| `cancel_requested` | somebody asked for the task to be cancelled; `terminate` if by force |
 | any other  | `data`, whatever JSON the task gave |
+
+States have Celery's own names, and STALLED: the worker that has the task is not heard of any more. RECEIVED
+and STARTED name the worker's main `process` and the seconds of silence after which it is (`stalls_after`). A
+state to which a task comes back, requeued or its worker heard of again, is marked `resumed`.
 
 On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
 you have, a snapshot follows) and `end` (`state`; nothing follows).
@@ -27,18 +32,25 @@ FEED = "tasks"
 """The topic that carries the events of every task."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+WORKERS = "workers"
+"""The topic of the beats by which the main processes of workers are heard of."""
+
+ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
 STREAM_TYPES = frozenset({"snapshot", "reset", "end"})
-RESERVED_TYPES = STREAM_TYPES | {"state", "progress", "step", "log", "message", "error", "open"}
+RESERVED_TYPES = STREAM_TYPES | {
+    "state", "progress", "step", "log", "cancel_requested", "message", "error", "open"
+}  # fmt: skip
 
 LONGEST_TEXT = 10_000
 """Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
 
 _TASK_PREFIX = "task:"
 
-# The order of states within an attempt. Reports and everything the task says share the rank of STARTED.
-_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2}
-_OVER = 3
+# The order of states within an attempt. Reports and everything the task says share the rank of STARTED, and
+# so does STALLED: what is heard of the task after it counts. An end is above every attempt.
+_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": 3}
+_RANKS_OF_AN_ATTEMPT = 4
+_END = 2**31 - 1
 
 
 def task_topic(task_id: str) -> str:
@@ -78,13 +90,16 @@ def encode(event: Mapping[str, Any]) -> bytes:
         return json.dumps(plain).encode()
 
 
-def error(exception: BaseException) -> dict[str, str]:
-    """Return what an event says of `exception`. Never raises."""
+def error(exception: BaseException, traceback: str | None = None) -> dict[str, str]:
+    """Return what an event says of `exception`, with the end of its `traceback` if given. Never raises."""
     try:
         message = cut(str(exception))
     except Exception:
         message = in_words(exception)
-    return {"type": type(exception).__name__, "message": message}
+    said = {"type": type(exception).__name__, "message": message}
+    if traceback is not None:
+        said["traceback"] = traceback[-LONGEST_TEXT:]
+    return said
 
 
 def decode(payload: bytes) -> dict[str, Any] | None:
@@ -118,27 +133,63 @@ def check_type(kind: object) -> str:
     return kind
 
 
-def make(kind: str, task: str, *, attempt: int = 1, **fields: Any) -> tuple[bytes, Change]:
+def make(
+    kind: str, task: str, *, attempt: int | None = 1, resumed: bool = False, **fields: Any
+) -> tuple[bytes, Change]:
     """Return a task event of type `kind` as JSON, and what it changes in the state of its task.
 
-    Fields that are `None` are left out. `attempt` counts from 1.
+    Fields that are `None` are left out. `attempt` counts from 1; an end may leave it open. With `resumed` the
+    task comes back to an earlier state, which replaces STARTED or STALLED.
     """
     event: dict[str, Any] = {"v": SCHEMA_VERSION, "type": kind, "task": task, "at": round(time.time(), 3)}
     if kind == "state":
-        event["attempt"] = attempt
+        event |= {"attempt": attempt} if attempt else {}
+        event |= {"resumed": True} if resumed else {}
     event |= {name: value for name, value in fields.items() if value is not None}
     payload = encode(event)
-    rank, final, kept = _RANKS["STARTED"], False, {}
-    if kind == "state":
-        rank = _RANKS.get(fields["state"], _OVER)
-        final = rank == _OVER
-        kept = {"state": payload, f"state.{fields['state']}": payload}
-        if rank == _RANKS["STARTED"]:
-            kept["progress"] = b""  # that of an earlier attempt
-    elif kind == "progress":
-        kept = {"progress": payload}
-    is_entry = kind not in ("state", "progress")
-    return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED)
+    state = fields["state"] if kind == "state" else "STARTED"
+    own_rank = _RANKS["STARTED"] if resumed else _RANKS.get(state, 0)
+    rank = _END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank
+    is_entry = kind not in ("state", "progress", "cancel_requested")
+    return payload, Change(rank, rank == _END or state == "RETRY", _kept(event, payload), is_entry, FEED)
+
+
+def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
+    """Return the fields that `event` sets in the state of its task."""
+    match event:
+        case {"type": "progress" | "cancel_requested" as kind}:
+            return {kind: payload}
+        case {"type": "state", "resumed": True} | {"type": "state", "state": "STALLED"}:
+            return {"state": payload}
+        case {"type": "state", "state": "STARTED"}:
+            # Progress was that of an earlier attempt.
+            return {"state": payload, "state.STARTED": payload, "progress": b""}
+        case {"type": "state", "state": state}:
+            return {"state": payload, f"state.{state}": payload}
+    return {}
+
+
+def beat(process: str, worker: str | None, number: int, *, gone: bool = False) -> bytes:
+    """Return what a main process says, again and again, on the topic `WORKERS`; with `gone`, a last time."""
+    said = {"v": SCHEMA_VERSION, "type": "beat", "process": process, "worker": worker, "number": number}
+    return json.dumps({**said, "gone": gone}).encode()
+
+
+def beat_of(payload: bytes) -> tuple[str, int, bool] | None:
+    """Return the process whose beat this is, its number, and whether it was the last, or `None`."""
+    try:
+        said = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    match said:
+        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(gone)}:
+            return process, number, gone
+    return None
+
+
+def says_state(payload: bytes) -> bool:
+    """Whether `payload` looks like an event that tells a task's state: cheaper than to `decode` it."""
+    return payload[:64].find(b'"type":"state"') >= 0
 
 
 def end_of(event: Mapping[str, Any]) -> str | None:
@@ -168,8 +219,9 @@ def reset(topic: str) -> dict[str, Any]:
 def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the whole state of `task`: what its events so far amount to.
 
-    `state`, `name`, `attempt`, `worker`, `result`, `error`, `queued_at`, `started_at` and `ended_at` are
-    there where they are known; `progress` is the last progress event or `None`; `events` holds log and
+    `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `queued_at`, `started_at`, `ended_at`
+    and `cancel_requested` (when it was) are there where they are known; `progress` is the last progress event
+    or `None`; `events` holds log and
     custom events in order, the newest 1,000, and `omitted` counts the older ones. A task that nobody has
     said anything about is PENDING, as in Celery.
     """
@@ -182,14 +234,18 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     }
     states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
     current = states.pop("state", {"state": "PENDING"})
-    whole |= {name: current[name] for name in ("state", "attempt", "result", "error") if name in current}
     for event in sorted(states.values(), key=itemgetter("at")):
-        whole |= {name: event[name] for name in ("name", "worker") if name in event}
+        whole |= {name: event[name] for name in ("name", "worker", "attempt", "queued_at") if name in event}
+    told = ("state", "attempt", "result", "error", "reason")
+    whole |= {name: current[name] for name in told if name in current}
     for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
         if source in states:
             whole[name] = states[source]["at"]
     if end_of(whole):
         whole["ended_at"] = current["at"]
+    asked = decode(state.fields.get("cancel_requested", b""))
+    if asked:
+        whole["cancel_requested"] = asked["at"]
     progress = state.fields.get("progress")
     whole["progress"] = decode(progress) if progress else None
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]

@@ -22,6 +22,7 @@ from bridge.fork import reset_in_child
 from bridge.handover import LAST_CHUNK, Taken, chunk
 from bridge.ports import Item
 from bridge.script import Script, Start
+from bridge.stalls import Stalls
 from bridge.viewer import GRANTED, Viewer
 
 logger = logging.getLogger("bridge.loop")
@@ -56,6 +57,7 @@ class Loop:
         self._heartbeat = heartbeat
         self.backlog = backlog
         self.opened = self.cut_off = self.handed_over = 0
+        self._stalls = Stalls(channel, self.do)
         self._reset()
         reset_in_child(self)
         atexit.register(self.stop)
@@ -166,6 +168,7 @@ class Loop:
             if self._now >= turn_at:
                 turn_at += TICK
                 self._safely(self._turn)
+                self._safely(self._stalls.turn, self._watched)
 
     @staticmethod
     def _safely(work: Callable[..., None], *arguments: Any) -> None:
@@ -184,6 +187,7 @@ class Loop:
 
     def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         text = None
+        self._stalls.see(items)
         for viewer in viewers:
             if viewer.script is not None:
                 self._write(viewer, _render(viewer.script, items))
@@ -323,6 +327,10 @@ class Loop:
                 self._send(viewer, _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw)
             wait = max(0.0, self._heartbeat - (self._now - viewer.sent_at))
             self._wheel[min(len(self._wheel) - 1, int(wait / TICK))].add(viewer)
+
+    def _watched(self) -> set[str]:
+        """The topics of all viewers."""
+        return set().union(*(viewer.topics for viewer in list(self.viewers)))
 
     def _end_all(self) -> None:
         for viewer in list(self.viewers):

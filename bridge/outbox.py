@@ -6,12 +6,14 @@ order when it is back.
 
 import logging
 import threading
+import time
 from collections import deque
 
 from bridge.connect import Channel, draw_token
 from bridge.errors import PublishError
 from bridge.fork import reset_in_child
 from bridge.hub import backoff
+from bridge.ports import Letter
 from bridge.state import Change
 
 logger = logging.getLogger("bridge.outbox")
@@ -19,7 +21,11 @@ logger = logging.getLogger("bridge.outbox")
 LIMIT = 10_000
 """Messages that may wait."""
 
-_Letter = tuple[str, bytes, Change, bytes]
+BATCH = 200
+"""Messages sent in one go."""
+
+PAUSE = 0.01
+"""Seconds between two batches: who says much is sent in batches, who says little is sent at once."""
 
 
 class Outbox:
@@ -34,8 +40,10 @@ class Outbox:
     def _reset(self) -> None:
         # Guards everything below.
         self._changed = threading.Condition(threading.Lock())
-        self._letters: deque[_Letter] = deque()
-        self._sending = False
+        self._letters: deque[Letter] = deque()
+        self._sending = 0
+        self._idle = False
+        self._awaited = 0  # how many wait for the outbox to be empty
         self._down = False
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -44,9 +52,13 @@ class Outbox:
         """What waits is the parent's to send."""
         self._reset()
 
-    def put(self, topic: str, payload: bytes, change: Change) -> None:
-        """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
-        letter = (topic, self._channel.check_payload(payload), change, draw_token())
+    def put(self, topic: str, payload: bytes, change: Change | None, token: bytes | None = None) -> None:
+        """Queue a message. Never waits; raises `ValueError` for a payload that is too large.
+
+        Messages of several processes with one `token` are one message, where the backend keeps messages.
+        """
+        known = token is not None
+        letter = Letter(topic, self._channel.check_payload(payload), change, token or draw_token(), known)
         with self._changed:
             if len(self._letters) >= LIMIT:
                 self._letters.popleft()
@@ -55,7 +67,8 @@ class Outbox:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bridge-outbox", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if self._idle:
+                self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until all is sent; return whether it is.
@@ -63,11 +76,19 @@ class Outbox:
         Returns at once while the backend is out of reach: an outage is waited for once, not by every task.
         """
         with self._changed:
+            self._awaited += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._down or not (self._letters or self._sending), timeout)
+            self._awaited -= 1
             sent = not (self._letters or self._sending)
             if not sent and not self._down:
                 self._go_down(f"no answer within {timeout:g} s")
             return sent
+
+    @property
+    def down(self) -> bool:
+        """Whether the backend was out of reach when it was last tried."""
+        return self._down
 
     def close(self) -> None:
         """Send what waits if the backend can be reached, then stop."""
@@ -96,31 +117,58 @@ class Outbox:
 
     def _run(self) -> None:
         attempt = 0
-        letter: _Letter | None = None
-        me = threading.current_thread()
-        while True:
-            with self._changed:
-                if letter is None:
-                    self._changed.wait_for(lambda: self._letters or self._stopped)
-                if self._stopped or self._thread is not me:
-                    return
-                if letter is None:
-                    letter = self._letters.popleft()
-                self._sending = True
+        letters: list[Letter] = []
+        while self._mine():
+            if not letters:
+                letters = self._take()
+                continue
+            began = time.monotonic()
             try:
-                self._channel.publish(*letter, again=attempt > 0)
+                self._send(letters, again=attempt > 0)
             except PublishError as error:
                 attempt = self._wait_out(error, attempt)
                 continue
-            except Exception:
-                self.dropped += 1
-                logger.exception("a task event could not be sent and was dropped")
-            attempt, letter = 0, None
-            with self._changed:
-                self._sending = False
-                self._come_up()
-                if not self._letters:
-                    self._changed.notify_all()
+            attempt, letters = 0, []
+            self._sent(began)
+
+    def _mine(self) -> bool:
+        """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
+        with self._changed:
+            return not self._stopped and self._thread is threading.current_thread()
+
+    def _take(self) -> list[Letter]:
+        """Wait for messages and take what waits, as far as it goes in one batch."""
+        with self._changed:
+            self._idle = True
+            self._changed.wait_for(lambda: self._letters or self._stopped)
+            self._idle = False
+            # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
+            most = BATCH if self._channel.replays else 1
+            letters = [self._letters.popleft() for _ in range(min(most, len(self._letters)))]
+            self._sending = len(letters)
+            return letters
+
+    def _sent(self, began: float) -> None:
+        with self._changed:
+            self._sending = 0
+            self._come_up()
+            if not self._letters:
+                self._changed.notify_all()
+                rest = began + PAUSE - time.monotonic()
+                self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
+
+    def _send(self, letters: list[Letter], again: bool) -> None:
+        try:
+            self._channel.publish_many(letters, again=again)
+        except PublishError:
+            raise
+        except Exception:
+            if len(letters) > 1:
+                for letter in letters:
+                    self._send([letter], again=True)
+                return
+            self.dropped += 1
+            logger.exception("a task event could not be sent and was dropped")
 
     def _wait_out(self, error: PublishError, attempt: int) -> int:
         with self._changed:
