@@ -29,8 +29,8 @@ QUESTION = Question(
         Column("run_to_bare", "running, times celery", ".3f"),
     ),
     "One prefork worker with one child, no result backend; broker and bridge on a Valkey each. All tasks are "
-    "queued, then the worker starts, and is timed from the first task to the last. Both take turns; ratios are "
-    "of the two in one round.",
+    "queued, then the worker starts, and is timed from the first task to the last. Both take turns; ratios "
+    "are of the two in one round.",
 )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, fanout, memory, publish, storm, topics
+from benchmarks import accept, fanout, lifecycle, memory, publish, storm, topics
 from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
-QUESTIONS = (fanout, topics, memory, accept, storm, publish)
-NAMES = ("fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency")
+QUESTIONS = (fanout, topics, memory, accept, storm, publish, lifecycle)
+NAMES = (
+    "fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency", "lifecycle",
+)  # fmt: skip
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

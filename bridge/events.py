@@ -220,10 +220,9 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the whole state of `task`: what its events so far amount to.
 
     `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `queued_at`, `started_at`, `ended_at`
-    and `cancel_requested` (when it was) are there where they are known; `progress` is the last progress event
-    or `None`; `events` holds log and
-    custom events in order, the newest 1,000, and `omitted` counts the older ones. A task that nobody has
-    said anything about is PENDING, as in Celery.
+    and `cancel_requested` (when it was; `terminate` if by force) are there where they are known; `progress`
+    is the last progress event or `None`; `events` holds log and custom events in order, the newest 1,000, and
+    `omitted` counts the older ones. A task that nobody has said anything about is PENDING, as in Celery.
     """
     state = state or TopicState(task)
     whole: dict[str, Any] = {
@@ -246,6 +245,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     asked = decode(state.fields.get("cancel_requested", b""))
     if asked:
         whole["cancel_requested"] = asked["at"]
+        whole |= {"terminate": True} if asked.get("terminate") is True else {}
     progress = state.fields.get("progress")
     whole["progress"] = decode(progress) if progress else None
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]

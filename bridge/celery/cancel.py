@@ -1,10 +1,12 @@
 """Cancelling a task: asked for by anyone, seen by the task itself, confirmed by its end."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
-from celery import Celery, current_app, current_task
+from celery import Celery, current_app, current_task, signals
 from celery.exceptions import Ignore
+from celery.worker.state import revoked
 
 from bridge import events
 from bridge.celery.outboxes import Installed, installed, sender_of
@@ -71,6 +73,19 @@ def _asked(snapshot: dict[str, Any], terminate: bool) -> tuple[bytes, Change]:
     return events.make(
         "cancel_requested", snapshot["task"], attempt=attempt, terminate=True if terminate else None
     )
+
+
+@signals.worker_init.connect
+def _learn(sender: Any, **_: Any) -> None:
+    """Have a worker that starts know what was asked for while it was not there to hear of it."""
+    found = installed(sender.app)
+    if found is None:
+        return
+    with suppress(ConnectionLost):  # then the revokes that reach it have to do
+        for state in found.channel.states(events.FEED):
+            task = events.task_of(state.topic)
+            if task and "cancel_requested" in state.fields:
+                revoked.add(task)
 
 
 class _Look:

@@ -22,13 +22,17 @@ from bridge import events
 from bridge.celery.cancel import Cancelled
 from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sender_of
 
-_BURST = 0.05
-"""Seconds within which one task queued after another is not waited for."""
+_IN_A_ROW = 0.05
+"""Seconds between two tasks that are queued in a row."""
+
+_WAITED_FOR = 20
+"""Tasks in a row for which the one who queues them waits until that is told: a request, but not a mass."""
 
 _QUEUED_AT = "bridge_queued_at"
 _PROCESS = "bridge_process"
 
 _last_queued = 0.0
+_in_a_row = 0
 
 
 def _say(
@@ -68,14 +72,14 @@ def _about_to_queue(headers: dict[str, Any], **_: Any) -> None:
 
 @signals.after_task_publish.connect
 def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
-    global _last_queued
+    global _last_queued, _in_a_row
     found = sender_of(sender, current_app._get_current_object())  # type: ignore[attr-defined]
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
     if found is None or headers.get("retries"):
         return
     _say(found, "PENDING", headers.get("id"), 0, name=sender)
-    now = time.monotonic()
-    if now - _last_queued > _BURST:
+    _in_a_row = _in_a_row + 1 if time.monotonic() - _last_queued < _IN_A_ROW else 0
+    if _in_a_row < _WAITED_FOR:
         found.outbox.flush(FLUSH_WITHIN)
     _last_queued = time.monotonic()
 
