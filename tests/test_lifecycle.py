@@ -69,6 +69,10 @@ OF_A_KILLED_WORKER: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+TALKED_TO = ("gives up when asked", "terminated")
+KILLING = ("terminated", "hard time limit", "leaves the process")
+
+
 def endings_of(pool: str) -> list[str]:
     """The endings that a worker with this pool outlives."""
     own = (NOT_OF_SOLO if pool != "solo" else {}) | (OF_PREFORK if pool == "prefork" else {})
@@ -164,13 +168,17 @@ class Cells:
     def run(self) -> Self:
         """Have every task end, and the workers killed; what the viewer was told is in `told`."""
         self.told = Watcher(self._stage.address, [*self.tasks.values(), *self.lost.values()])
+        # Who declares a queue of files while a worker starts may end it: kombu reads half a file.
+        self._send("success")
         with self._worker():
-            self._send_all()
-            self._await_ends([name for name in self.tasks if name not in OF_PREFORK])
-            for name in OF_PREFORK if self.pool == "prefork" else ():
-                self._send_one(
-                    self.tasks[name], "die" if name == "child killed" else "die_late", self._folder
-                )
+            self._await_ends(["success"])
+            together = [name for name in self.tasks if name not in ("success", *self._apart())]
+            for name in sorted(together, key=TALKED_TO.__contains__):
+                self._send(name)
+            self._await_ends(together)
+        for name in self._apart():
+            with self._worker():
+                self._send(name)
                 self._await_ends([name])
         # A solo worker does one thing at a time.
         killed, rerun = self.lost
@@ -199,8 +207,18 @@ class Cells:
     def _send_one(self, task_id: str, name: str, *args: Any, **options: Any) -> None:
         self._app.send_task(name, args, task_id=task_id, **options)
 
-    def _send_all(self) -> None:
+    def _apart(self) -> list[str]:
+        """The endings that need a worker of their own."""
+        if self.pool != "prefork":
+            return []
+        # Without an event loop the children share one queue, which a child that is killed may leave locked.
+        return [*KILLING, *OF_PREFORK] if self.broker == "filesystem" else [*OF_PREFORK]
+
+    def _send(self, ending: str) -> None:
+        """Queue the task of an ending, and do what it takes."""
+        task = self.tasks[ending]
         sent: dict[str, tuple[Any, ...]] = {
+            "success": ("succeed",),
             "failure": ("fail",),
             "result that cannot be stored": ("fall_ill",),
             "retry, then success": ("retry",),
@@ -212,20 +230,22 @@ class Cells:
             "requeued, then success": ("requeue", self._folder),
             "unknown to the worker": ("unknown",),
             "leaves the process": ("leave",),
+            "child killed": ("die", self._folder),
+            "child killed, then rerun": ("die_late", self._folder),
+            "gives up when asked": ("give_up",),
+            "terminated": ("sleep", 3),
         }
-        # Who writes to the filesystem transport while a worker starts may end it (kombu reads half a file).
-        self._send_one(self.tasks["success"], "succeed")
-        self._await_ends(["success"])
-        self._send_one(self.tasks["revoked while queued"], "succeed", countdown=1.5)
-        cancel(self.tasks["revoked while queued"], app=self._app)
-        self._send_one(self.tasks["expired"], "succeed", countdown=1, expires=0.5)
-        for name, task in self.tasks.items():
-            if name in sent:
-                self._send_one(task, *sent[name])
-        for name, force in (("gives up when asked", False), ("terminated", True)):
-            self._send_one(self.tasks[name], *(("sleep", 3) if force else ("give_up",)))
-            self._await_state(self.tasks[name], "STARTED")
-            cancel(self.tasks[name], terminate=force, app=self._app)
+        match ending:
+            case "revoked while queued":
+                self._send_one(task, "succeed", countdown=1.5)
+                cancel(task, app=self._app)
+            case "expired":
+                self._send_one(task, "succeed", countdown=1, expires=0.5)
+            case _:
+                self._send_one(task, *sent[ending])
+        if ending in TALKED_TO:
+            self._await_state(task, "STARTED")
+            cancel(task, terminate=ending == "terminated", app=self._app)
 
     def _await(self, so: Callable[[], bool], why: str) -> None:
         try:
