@@ -40,11 +40,11 @@ def make_app(broker: str, bridge_url: str) -> Celery:
     if bridge_url:
         install(app, bridge_url)
 
-    @app.task(name="empty")
+    @app.task(name="empty", shared=False)
     def empty() -> None:
         """Nothing is what is measured."""
 
-    @app.task(name="mark")
+    @app.task(name="mark", shared=False)
     def mark(path: str) -> None:
         Path(path).write_text(str(time.monotonic()))
 

@@ -78,11 +78,13 @@ def in_words(value: object) -> str:
         return f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
 
 
+_JSON = json.JSONEncoder(default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return `event` as JSON. A value that JSON cannot express becomes its `repr`, cut to `LONGEST_TEXT`."""
     try:
-        text = json.dumps(event, default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
+        return _JSON.encode(event).encode()
     except (ValueError, TypeError, RecursionError):
         # NaN, a cycle, a key that is no text, a lone surrogate: keep what is plain, tell the rest in words.
         plain = {k: v if isinstance(v, int | bool | None) else in_words(v) for k, v in event.items()}

@@ -65,7 +65,11 @@ class Watch:
         for item in items:
             if isinstance(item, States):
                 for state in item.states:
-                    self._note(state.fields.get("state", b""))
+                    payload = state.fields.get("state", b"")
+                    if b'"process"' in payload:  # most have ended: not worth reading
+                        self._note(payload)
+                    else:
+                        self._forget(events.task_of(state.topic) or "")
             elif events.says_state(item):
                 self._note(item)
 

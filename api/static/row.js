@@ -18,7 +18,12 @@ const WORDS = {
   REJECTED: "rejected",
 };
 
-const REASONS = { expired: "It expired before a worker took it.", terminated: "It was stopped by force." };
+const REASONS = {
+  revoked: "It was cancelled before it began.",
+  cancelled: "It ended where it was asked to.",
+  terminated: "It was stopped by force.",
+  expired: "It expired before it began.",
+};
 
 export const stateWord = (task) => WORDS[task.state] ?? String(task.state).toLowerCase();
 

@@ -9,7 +9,7 @@ from celery.exceptions import Ignore
 from celery.worker.state import revoked
 
 from bridge import events
-from bridge.celery.outboxes import Installed, installed, sender_of
+from bridge.celery.outboxes import Installed, installed, only_installed
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.state import Change
 
@@ -47,7 +47,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     `PublishError` if the bridge cannot be reached, and what the broker raises.
     """
     celery: Celery = app or current_app._get_current_object()  # type: ignore[attr-defined]
-    found = installed(celery) or sender_of("", celery)
+    found = installed(celery) or only_installed()
     if found is None:
         raise ConfigurationError("cancel() needs an app with the bridge; call install(app, url) first")
     snapshot = _snapshot(found, task_id)

@@ -12,6 +12,7 @@
 """
 
 import sys
+import threading
 import time
 from typing import Any
 
@@ -33,6 +34,8 @@ _PROCESS = "bridge_process"
 
 _last_queued = 0.0
 _in_a_row = 0
+_sending = threading.local()
+"""From before to after a message is sent: whose it is."""
 
 
 def _say(
@@ -66,14 +69,15 @@ def _say_end(task: Any, task_id: str, state: str, **fields: Any) -> None:
 
 
 @signals.before_task_publish.connect
-def _about_to_queue(headers: dict[str, Any], **_: Any) -> None:
+def _about_to_queue(headers: dict[str, Any], declare: list[Any] | None = None, **_: Any) -> None:
     headers.setdefault(_QUEUED_AT, round(time.time(), 3))
+    _sending.found = sender_of(declare or (), current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 @signals.after_task_publish.connect
 def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     global _last_queued, _in_a_row
-    found = sender_of(sender, current_app._get_current_object())  # type: ignore[attr-defined]
+    found: Installed | None = getattr(_sending, "found", None)
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
     if found is None or headers.get("retries"):
         return

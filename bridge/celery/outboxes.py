@@ -3,6 +3,7 @@
 import atexit
 import os
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,16 +85,20 @@ def outbox_of(app: Celery) -> Outbox | None:
     return None if found is None else found.outbox
 
 
-def sender_of(task_name: str, current: Celery) -> Installed | None:
-    """Return what the app has that queues a task of this name, as far as one can tell: Celery does not say.
+def sender_of(queues: Iterable[Any], current: Celery) -> Installed | None:
+    """Return what the app has that sends to `queues`: Celery tells of a message, but not whose it is.
 
-    It is the current app if that has the task; else the only installed one that has it; else the only one.
+    It is the app that made these very queues; else the current one; else the only one that is installed.
     """
-    found = _installed.get(current)
-    if found is not None and task_name in current.tasks:
-        return found
-    having = [has for app, has in _installed.items() if task_name in app.tasks] or list(_installed.values())
-    return having[0] if len(having) == 1 else found
+    for app, found in list(_installed.items()) if len(_installed) > 1 else ():
+        if any(app.amqp.queues.get(queue.name) is queue for queue in queues):
+            return found
+    return _installed.get(current) or only_installed()
+
+
+def only_installed() -> Installed | None:
+    """Return what the app has that is the only one of this process with the bridge."""
+    return next(iter(_installed.values())) if len(_installed) == 1 else None
 
 
 def flush_all() -> None:
