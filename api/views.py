@@ -1,4 +1,4 @@
-"""Tasks over HTTP: start, read, watch, revoke."""
+"""Tasks over HTTP: start, read, watch, cancel."""
 
 import re
 from pathlib import Path, PurePath
@@ -14,6 +14,7 @@ from api.extensions import bridge
 from api.problems import Problem
 from api.uploads import refused, save_csv
 from bridge import FEED, task_topic
+from bridge.celery import cancel
 from worker import config
 from worker.arguments import BY_TASK, problems
 
@@ -80,11 +81,16 @@ def events() -> Response:
 
 
 @blueprint.delete("/tasks/<task_id>")
-def revoke(task_id: str) -> Response:
-    """Ask the workers not to start the task; one that has started runs to its end."""
+def cancel_one(task_id: str) -> Response:
+    """Ask for the task to be cancelled, with `?terminate=1` by force; its end, REVOKED, will confirm it."""
+    force = request.args.get("terminate", "0")
+    if force not in ("0", "1"):
+        raise Problem(422, "terminate must be 1 or 0.")
     if "parts" in _known(task_id):
-        raise Problem(409, "That is not one task but many that were started together; revoke each of them.")
-    _celery().control.revoke(task_id)
+        raise Problem(409, "That is not one task but many that were started together; cancel each of them.")
+    asked = cancel(task_id, terminate=force == "1", app=_celery())
+    if not asked:
+        raise Problem(409, "The task has already ended.", state=_known(task_id)["state"])
     response = jsonify(id=task_id)
     response.status_code = 202
     return response

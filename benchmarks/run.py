@@ -6,14 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, canvas, fanout, litestar, memory, progress, publish, sql, storm, topics
+from benchmarks import (
+    accept,
+    canvas,
+    fanout,
+    lifecycle,
+    litestar,
+    memory,
+    progress,
+    publish,
+    sql,
+    storm,
+    topics,
+)  # fmt: skip
 from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
-QUESTIONS = (fanout, topics, memory, accept, storm, publish, progress, canvas, sql, litestar)
+QUESTIONS = (
+    fanout, topics, memory, accept, storm, publish, progress, lifecycle, canvas, sql, litestar,
+)  # fmt: skip
 NAMES = (
     *("fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency"),
-    *("track", "progress", "canvas", "sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
+    *("track", "progress", "lifecycle", "canvas"),
+    *("sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
 )
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"

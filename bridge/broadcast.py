@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +10,7 @@ from typing import Any, Self
 from bridge.channel import Message, Producer, Subscriber, Subscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.hub import Hub, Member
-from bridge.ports import Backend, Transactional
+from bridge.ports import Backend, Letter, Transactional
 from bridge.position import Position, parse
 from bridge.state import Change, TopicState
 from bridge.subscription import QueuedSubscription
@@ -111,6 +111,12 @@ class Channel:
             )
         return None if position is None else str(position)
 
+    def publish_many(self, letters: Sequence[Letter], again: bool = False) -> None:
+        """Publish messages in order; if it raises `PublishError`, repeat it for all of them with `again`."""
+        if self._closed:
+            raise PublishError("the channel is closed; connect again")
+        self._backend.publish_many(letters, again)
+
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
         subscription = self.open(topic, self.start(topic, after, durable))
         established = False
@@ -185,6 +191,10 @@ class Channel:
     def states(self, topic: str) -> list[TopicState]:
         """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
         return self._backend.states(topic)
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        """Read one field of the state of `topic`. Raises `ConnectionLost`."""
+        return self._backend.field(topic, name)
 
     def migrate(self) -> str:
         """Make the tables of the database, or bring them up to date; return what there is now, in words.

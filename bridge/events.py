@@ -4,14 +4,19 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 
 | type       | fields |
 |------------|--------|
-| `state`    | `state` (Celery's name), `attempt` from 1; where known `name`, `worker`, `result`, `error` |
+| `state`    | `state`, `attempt` from 1; where known `name`, `worker`, `result`, `error`, `reason` |
 | `progress` | where known `current`, `total`, `percent`, `rate` per second, `eta` in s, `message`, `step` |
 | `step`     | `name`, `status` (started, succeeded or failed); if it is within others, `path` (their names) |
 | `log`      | `level`, `message` |
+| `cancel_requested` | somebody asked for the task to be cancelled; `terminate` if by force |
 | any other  | `data`, whatever JSON the task gave |
 
 The `percent` of a progress event is of the whole task and never goes back within an attempt; `step` names the
 open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown.
+
+States have Celery's own names, and STALLED: the worker that has the task is not heard of any more. RECEIVED
+and STARTED name the worker's main `process` and the seconds of silence after which it is (`stalls_after`). A
+state to which a task comes back, requeued or its worker heard of again, is marked `resumed`.
 
 What a task belongs to, and what many tasks amount to, is written down in `bridge.wholes`.
 
@@ -34,9 +39,14 @@ FEED = "tasks"
 """The topic that carries the events of every task."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+WORKERS = "workers"
+"""The topic of the beats by which the main processes of workers are heard of."""
+
+ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
 STREAM_TYPES = frozenset({"snapshot", "reset", "end"})
-RESERVED_TYPES = STREAM_TYPES | {"state", "progress", "step", "log", "message", "error", "open"}
+RESERVED_TYPES = STREAM_TYPES | {
+    "state", "progress", "step", "log", "cancel_requested", "message", "error", "open"
+}  # fmt: skip
 
 LONGEST_TEXT = 10_000
 """Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
@@ -44,11 +54,16 @@ LONGEST_TEXT = 10_000
 _TASK_PREFIX = "task:"
 
 # What a snapshot takes from any of the states that a task was in.
-_ABOUT = ("name", "worker", "canvas", "parent", "root", "group", "index", "whole", "parts")
+_ABOUT = (
+    *("name", "worker", "attempt", "queued_at"),
+    *("canvas", "parent", "root", "group", "index", "whole", "parts"),
+)
 
-# The order of states within an attempt. Reports and everything the task says share the rank of STARTED.
-_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2}
-_OVER = 3
+# The order of states within an attempt. Reports and everything the task says share the rank of STARTED, and
+# so does STALLED: what is heard of the task after it counts. An end is above every attempt.
+_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": 3}
+_RANKS_OF_AN_ATTEMPT = 4
+_END = 2**31 - 1
 
 
 def task_topic(task_id: str) -> str:
@@ -98,9 +113,12 @@ def encode(event: Mapping[str, Any]) -> bytes:
         return json.dumps(plain).encode()
 
 
-def error(exception: BaseException) -> dict[str, str]:
-    """Return what an event says of `exception`. Never raises."""
-    return {"type": type(exception).__name__, "message": in_text(exception)}
+def error(exception: BaseException, traceback: str | None = None) -> dict[str, str]:
+    """Return what an event says of `exception`, with the end of its `traceback` if given. Never raises."""
+    said = {"type": type(exception).__name__, "message": in_text(exception)}
+    if traceback is not None:
+        said["traceback"] = traceback[-LONGEST_TEXT:]
+    return said
 
 
 def decode(payload: bytes) -> dict[str, Any] | None:
@@ -139,33 +157,51 @@ def check_type(kind: object) -> str:
 
 
 def make(
-    kind: str, task: str, *, attempt: int = 1, steps: Sequence[Mapping[str, Any]] = (), **fields: Any
+    kind: str,
+    task: str,
+    *,
+    attempt: int | None = 1,
+    resumed: bool = False,
+    steps: Sequence[Mapping[str, Any]] = (),
+    **fields: Any,
 ) -> tuple[bytes, Change]:
     """Return a task event of type `kind` as JSON, and what it changes in the state of its task.
 
-    Fields that are `None` are left out. `attempt` counts from 1. With a `step` event go all `steps` so far,
-    as the snapshot is to show them.
+    Fields that are `None` are left out. `attempt` counts from 1; an end may leave it open. With `resumed` the
+    task comes back to an earlier state, which replaces STARTED or STALLED. With a `step` event go all `steps`
+    so far, as the snapshot is to show them.
     """
     event: dict[str, Any] = {"v": SCHEMA_VERSION, "type": kind, "task": task, "at": round(time.time(), 3)}
     if kind == "state":
-        event["attempt"] = attempt
+        event |= {"attempt": attempt} if attempt else {}
+        event |= {"resumed": True} if resumed else {}
     event |= {name: value for name, value in fields.items() if value is not None}
     payload = encode(event)
-    rank, final, kept = _RANKS["STARTED"], False, {}
-    if kind == "state":
-        rank = _RANKS.get(fields["state"], _OVER)
-        final = rank == _OVER
-        kept = {"state": payload, f"state.{fields['state']}": payload}
-        if rank == _RANKS["STARTED"]:
-            kept["progress"] = kept["steps"] = b""  # those of an earlier attempt
-    elif kind == "step":
+    state = fields["state"] if kind == "state" else "STARTED"
+    own_rank = _RANKS["STARTED"] if resumed else _RANKS.get(state, 0)
+    rank = _END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank
+    kept = _kept(event, payload)
+    if kind == "step":
         kept = {"steps": encode({"type": "step", "task": task, "at": event["at"], "steps": steps})}
-    elif kind == "progress":
-        kept = {"progress": payload}
-    is_entry = kind not in ("state", "progress")
+    is_entry = kind not in ("state", "progress", "cancel_requested")
     # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
     listed = event.get("whole") is None
-    return payload, Change(attempt * (_OVER + 1) + rank, final, kept, is_entry, FEED, listed)
+    return payload, Change(rank, rank == _END or state == "RETRY", kept, is_entry, FEED, listed)
+
+
+def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
+    """Return the fields that `event` sets in the state of its task."""
+    match event:
+        case {"type": "progress" | "cancel_requested" as kind}:
+            return {kind: payload}
+        case {"type": "state", "resumed": True} | {"type": "state", "state": "STALLED"}:
+            return {"state": payload}
+        case {"type": "state", "state": "STARTED"}:
+            # Progress and steps were those of an earlier attempt.
+            return {"state": payload, "state.STARTED": payload, "progress": b"", "steps": b""}
+        case {"type": "state", "state": state}:
+            return {"state": payload, f"state.{state}": payload}
+    return {}
 
 
 def is_mere_progress(payload: bytes) -> bool:
@@ -179,6 +215,29 @@ def left_out(topic: str, count: int, changes: Sequence[Change]) -> tuple[bytes, 
     payload, _ = make("log", task_of(topic) or topic, level="warning", message=text)
     fields = {name: value for change in changes for name, value in change.fields.items()}
     return payload, replace(changes[-1], fields=fields)
+
+
+def beat(process: str, worker: str | None, number: int, *, gone: bool = False) -> bytes:
+    """Return what a main process says, again and again, on the topic `WORKERS`; with `gone`, a last time."""
+    said = {"v": SCHEMA_VERSION, "type": "beat", "process": process, "worker": worker, "number": number}
+    return json.dumps({**said, "gone": gone}).encode()
+
+
+def beat_of(payload: bytes) -> tuple[str, int, bool] | None:
+    """Return the process whose beat this is, its number, and whether it was the last, or `None`."""
+    try:
+        said = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    match said:
+        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(gone)}:
+            return process, number, gone
+    return None
+
+
+def says_state(payload: bytes) -> bool:
+    """Whether `payload` looks like an event that tells a task's state: cheaper than to `decode` it."""
+    return payload[:64].find(b'"type":"state"') >= 0
 
 
 def end_of(event: Mapping[str, Any]) -> str | None:
@@ -208,11 +267,11 @@ def reset(topic: str) -> dict[str, Any]:
 def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the whole state of `task`: what its events so far amount to.
 
-    `state`, `name`, `attempt`, `worker`, `result`, `error`, `queued_at`, `started_at` and `ended_at` are
-    there where they are known; `progress` is the last progress event or `None`; `steps` holds `name`,
-    `status` and `path` of each step as it is now; `events` holds step, log and custom events in order, the
-    newest 1,000, and `omitted` counts the older ones. A task that nobody has said anything about is PENDING,
-    as in Celery.
+    `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `queued_at`, `started_at`, `ended_at`
+    and `cancel_requested` (when it was; `terminate` if by force) are there where they are known; `progress`
+    is the last progress event or `None`; `steps` holds `name`, `status` and `path` of each step as it is now;
+    `events` holds step, log and custom events in order, the newest 1,000, and `omitted` counts the older
+    ones. A task that nobody has said anything about is PENDING, as in Celery.
     """
     state = state or TopicState(task)
     whole: dict[str, Any] = {
@@ -223,14 +282,19 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     }
     states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
     current = states.pop("state", {"state": "PENDING"})
-    whole |= {name: current[name] for name in ("state", "attempt", "result", "error") if name in current}
     for event in sorted(states.values(), key=itemgetter("at")):
         whole |= {name: event[name] for name in _ABOUT if name in event}
+    told = ("state", "attempt", "result", "error", "reason")
+    whole |= {name: current[name] for name in told if name in current}
     for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
         if source in states:
             whole[name] = states[source]["at"]
     if end_of(whole):
         whole["ended_at"] = current["at"]
+    asked = decode(state.fields.get("cancel_requested", b""))
+    if asked:
+        whole["cancel_requested"] = asked["at"]
+        whole |= {"terminate": True} if asked.get("terminate") is True else {}
     progress = state.fields.get("progress")
     whole["progress"] = decode(progress) if progress else None
     steps = decode(state.fields.get("steps", b""))

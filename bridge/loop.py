@@ -24,6 +24,7 @@ from bridge.handover import LAST_CHUNK, Taken, chunk
 from bridge.ports import Item
 from bridge.script import Script, Start, plain_text
 from bridge.seats import Seats
+from bridge.stalls import Stalls
 from bridge.viewer import GRANTED, Viewer
 
 logger = logging.getLogger("bridge.loop")
@@ -62,6 +63,7 @@ class Loop:
         self._heartbeat = heartbeat
         self.backlog = backlog
         self.opened = self.cut_off = self.handed_over = 0
+        self._stalls = Stalls(channel, self.do)
         self._reset()
         reset_in_child(self)
         atexit.register(self.stop)
@@ -185,6 +187,7 @@ class Loop:
             if self._now >= turn_at:
                 turn_at += TICK
                 self._safely(self._turn)
+                self._safely(self._stalls.turn, self._watched)
 
     @staticmethod
     def _safely(work: Callable[..., None], *arguments: Any) -> None:
@@ -203,6 +206,7 @@ class Loop:
 
     def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         text = None
+        self._stalls.see(items)
         for viewer in viewers:
             if viewer.script is not None:
                 self._write(viewer, _render(viewer.script, items))
@@ -210,9 +214,9 @@ class Loop:
                 if text is None:
                     text = self._render_for_all(items)
                 self._write(viewer, text)
-            if viewer.granted:
-                viewer.granted = max(0, viewer.granted - len(items))
-                self._tell_of_room(viewer)
+            if viewer.owed:
+                viewer.take_note(len(items))
+                self.tell_of_room(viewer)
 
     def _render_for_all(self, items: Sequence[Item]) -> _Text:
         """Make the text of one topic, or take what was made of the same items a moment ago."""
@@ -277,10 +281,11 @@ class Loop:
             self._selector.modify(viewer.socket, selectors.EVENT_READ, viewer)
             if viewer.over:
                 self._finish(viewer)
-        self._tell_of_room(viewer)
+        self.tell_of_room(viewer)
 
-    def _tell_of_room(self, viewer: Viewer) -> None:
-        if viewer.full and viewer.granted <= GRANTED // 2 and viewer.size <= self.backlog // 4:
+    def tell_of_room(self, viewer: Viewer) -> None:
+        """Let the hub go on with a viewer that was full of history, if there is room again."""
+        if viewer.full and viewer.owed <= GRANTED // 2 and viewer.size <= self.backlog // 4:
             viewer.full = False
             self._channel.has_room(viewer)
 
@@ -300,6 +305,7 @@ class Loop:
         if data:
             text = _text(data, viewer.over, None)
             self._send(viewer, text.chunked if viewer.chunked else text.raw)
+        self.tell_of_room(viewer)
 
     def _listen(self, viewer: Viewer) -> None:
         """Throw away what a viewer sends, and notice that it has gone."""
@@ -352,6 +358,10 @@ class Loop:
     def _look_at_in(self, viewer: Viewer, seconds: float) -> None:
         viewer.turn = self._wheel[min(len(self._wheel) - 1, int(seconds / TICK))]
         viewer.turn.add(viewer)
+
+    def _watched(self) -> set[str]:
+        """The topics of all viewers."""
+        return set().union(*(viewer.topics for viewer in list(self.viewers)))
 
     def _end_all(self) -> None:
         for viewer in list(self.viewers):

@@ -15,12 +15,19 @@ from bridge.broadcast import Channel, draw_token
 from bridge.errors import PublishError
 from bridge.fork import reset_in_child
 from bridge.hub import backoff
+from bridge.ports import Letter
 from bridge.state import Change
 
 logger = logging.getLogger("bridge.outbox")
 
 LIMIT = 10_000
 """Messages that may wait."""
+
+BATCH = 200
+"""Messages sent in one go."""
+
+PAUSE = 0.01
+"""Seconds between two batches: who says much is sent in batches, who says little is sent at once."""
 
 
 class Source(Protocol):
@@ -38,13 +45,14 @@ class Source(Protocol):
         """Nobody in the child knows of this source."""
 
 
-class _Letter(NamedTuple):
-    topic: str
-    payload: bytes
-    change: Change
-    token: bytes
+class _Waiting(NamedTuple):
+    letter: Letter
     stands_for: int = 0
     """How many entries were left out here, if that is what the message says."""
+
+    @property
+    def is_entry(self) -> bool:
+        return self.letter.change is not None and self.letter.change.entry
 
 
 class Outbox:
@@ -60,13 +68,15 @@ class Outbox:
     def _reset(self) -> None:
         # Guards everything below. May be taken twice: the garbage collector closes generators that report.
         self._changed = threading.Condition(threading.RLock())
-        self._letters: deque[_Letter] = deque()
+        self._letters: deque[_Waiting] = deque()
         self._entries = 0  # of the letters
         # By topic, the one due first in front: each goes to the end when it was asked.
         for source in self._sources.values():
             source.reset_after_fork()
         self._sources = {}
-        self._sending = False
+        self._sending = 0
+        self._idle = False
+        self._awaited = 0  # how many wait for the outbox to be empty
         self._down = False
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -75,11 +85,15 @@ class Outbox:
         """What waits is the parent's to send."""
         self._reset()
 
-    def put(self, topic: str, payload: bytes, change: Change) -> None:
-        """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
-        letter = _Letter(topic, self._channel.check_payload(payload), change, draw_token())
+    def put(self, topic: str, payload: bytes, change: Change | None, token: bytes | None = None) -> None:
+        """Queue a message. Never waits; raises `ValueError` for a payload that is too large.
+
+        Messages of several processes with one `token` are one message, where the backend keeps messages.
+        """
+        known = token is not None
+        letter = Letter(topic, self._channel.check_payload(payload), change, token or draw_token(), known)
         with self._changed:
-            if not change.entry and topic in self._sources:
+            if change is not None and not change.entry and topic in self._sources:
                 self._ask(topic, self._sources[topic])
             self._append(letter)
 
@@ -105,7 +119,7 @@ class Outbox:
             self._sources[topic] = source
             self._wake()
         if message is not None:
-            self._append(_Letter(topic, *message, draw_token()))
+            self._append(Letter(topic, *message, draw_token()))
 
     def _ask_those_due(self) -> float | None:
         """Return the seconds until the next is due, if one is. Requires holding `_changed`."""
@@ -120,12 +134,13 @@ class Outbox:
                 logger.exception("the progress of a task could not be told")
         return None
 
-    def _append(self, letter: _Letter) -> None:
+    def _append(self, letter: Letter) -> None:
         """Requires holding `_changed`."""
         if len(self._letters) >= LIMIT:
             self._make_room()
-        self._letters.append(letter)
-        self._entries += letter.change.entry
+        waiting = _Waiting(letter)
+        self._letters.append(waiting)
+        self._entries += waiting.is_entry
         self._wake()
 
     def _wake(self) -> None:
@@ -133,7 +148,8 @@ class Outbox:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="bridge-outbox", daemon=True)
             self._thread.start()
-        self._changed.notify_all()
+        if self._idle:
+            self._changed.notify_all()
 
     def _make_room(self) -> None:
         """Leave out the older half of the entries, or the oldest message if few are entries.
@@ -142,26 +158,27 @@ class Outbox:
         """
         surplus = self._entries // 2
         if surplus < LIMIT // 4:
-            self._entries -= self._letters.popleft().change.entry
+            self._entries -= self._letters.popleft().is_entry
             self.dropped += 1
             return
-        kept: list[_Letter] = []
-        gone: dict[str, list[_Letter]] = {}
+        kept: list[_Waiting] = []
+        gone: dict[str, list[_Waiting]] = {}
         places: dict[str, int] = {}
         while surplus:
-            letter = self._letters.popleft()
-            if not letter.change.entry:
-                kept.append(letter)
+            waiting = self._letters.popleft()
+            if not waiting.is_entry:
+                kept.append(waiting)
                 continue
+            topic = waiting.letter.topic
             surplus -= 1
-            self.dropped += not letter.stands_for
-            gone.setdefault(letter.topic, []).append(letter)
-            if places.setdefault(letter.topic, len(kept)) == len(kept):
-                kept.append(letter)
-        for topic, letters in gone.items():
-            kept[places[topic]] = _left_out(topic, letters)
+            self.dropped += not waiting.stands_for
+            gone.setdefault(topic, []).append(waiting)
+            if places.setdefault(topic, len(kept)) == len(kept):
+                kept.append(waiting)
+        for topic, those in gone.items():
+            kept[places[topic]] = _left_out(topic, those)
         self._letters.extendleft(reversed(kept))
-        self._entries = sum(letter.change.entry for letter in self._letters)
+        self._entries = sum(waiting.is_entry for waiting in self._letters)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until all is sent; return whether it is.
@@ -169,11 +186,19 @@ class Outbox:
         Returns at once while the backend is out of reach: an outage is waited for once, not by every task.
         """
         with self._changed:
+            self._awaited += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._down or not (self._letters or self._sending), timeout)
+            self._awaited -= 1
             sent = not (self._letters or self._sending)
             if not sent and not self._down:
                 self._go_down(f"no answer within {timeout:g} s")
             return sent
+
+    @property
+    def down(self) -> bool:
+        """Whether the backend was out of reach when it was last tried."""
+        return self._down
 
     def close(self) -> None:
         """Send what waits if the backend can be reached, then stop."""
@@ -202,34 +227,61 @@ class Outbox:
 
     def _run(self) -> None:
         attempt = 0
-        letter: _Letter | None = None
-        me = threading.current_thread()
-        while True:
-            with self._changed:
-                while letter is None and not (self._stopped or self._thread is not me):
-                    wait = self._ask_those_due()
-                    if self._letters:
-                        letter = self._letters.popleft()
-                        self._entries -= letter.change.entry
-                    else:
-                        self._changed.wait(wait)
-                if letter is None or self._stopped or self._thread is not me:
-                    return
-                self._sending = True
+        letters: list[Letter] = []
+        while self._mine():
+            if not letters:
+                letters = self._take()
+                continue
+            began = time.monotonic()
             try:
-                self._channel.publish(*letter[:4], again=attempt > 0)
+                self._send(letters, again=attempt > 0)
             except PublishError as error:
                 attempt = self._wait_out(error, attempt)
                 continue
-            except Exception:
-                self.dropped += 1
-                logger.exception("a task event could not be sent and was dropped")
-            attempt, letter = 0, None
-            with self._changed:
-                self._sending = False
-                self._come_up()
-                if not self._letters:
-                    self._changed.notify_all()
+            attempt, letters = 0, []
+            self._sent(began)
+
+    def _mine(self) -> bool:
+        """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
+        with self._changed:
+            return not self._stopped and self._thread is threading.current_thread()
+
+    def _take(self) -> list[Letter]:
+        """Wait for messages and take what waits, as far as it goes in one batch."""
+        with self._changed:
+            wait = self._ask_those_due()
+            if not self._letters:
+                self._idle = True
+                self._changed.wait(wait)  # the loop around this looks again
+                self._idle = False
+            # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
+            most = BATCH if self._channel.replays else 1
+            taken = [self._letters.popleft() for _ in range(min(most, len(self._letters)))]
+            self._entries -= sum(waiting.is_entry for waiting in taken)
+            self._sending = len(taken)
+            return [waiting.letter for waiting in taken]
+
+    def _sent(self, began: float) -> None:
+        with self._changed:
+            self._sending = 0
+            self._come_up()
+            if not self._letters:
+                self._changed.notify_all()
+                rest = began + PAUSE - time.monotonic()
+                self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
+
+    def _send(self, letters: list[Letter], again: bool) -> None:
+        try:
+            self._channel.publish_many(letters, again=again)
+        except PublishError:
+            raise
+        except Exception:
+            if len(letters) > 1:
+                for letter in letters:
+                    self._send([letter], again=True)
+                return
+            self.dropped += 1
+            logger.exception("a task event could not be sent and was dropped")
 
     def _wait_out(self, error: PublishError, attempt: int) -> int:
         with self._changed:
@@ -238,8 +290,9 @@ class Outbox:
         return attempt + 1
 
 
-def _left_out(topic: str, letters: list[_Letter]) -> _Letter:
+def _left_out(topic: str, those: list[_Waiting]) -> _Waiting:
     """Return what stands in for entries of `topic`."""
-    count = sum(letter.stands_for or 1 for letter in letters)
-    message = events.left_out(topic, count, [letter.change for letter in letters])
-    return _Letter(topic, *message, draw_token(), count)
+    count = sum(waiting.stands_for or 1 for waiting in those)
+    changes = [waiting.letter.change for waiting in those if waiting.letter.change is not None]
+    message = events.left_out(topic, count, changes)
+    return _Waiting(Letter(topic, *message, draw_token()), count)

@@ -6,7 +6,7 @@ only the hub's own thread calls it, `wake` excepted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from bridge.channel import Message
 from bridge.position import Position
@@ -102,6 +102,17 @@ class Reader(Protocol):
         ...
 
 
+class Letter(NamedTuple):
+    """A message on its way to the backend."""
+
+    topic: str
+    payload: bytes
+    change: Change | None
+    token: bytes
+    shared: bool = False
+    """Whether others may have published a message with this token, which is then the same one."""
+
+
 class Backend(Protocol):
     """What carries messages between processes."""
 
@@ -119,6 +130,13 @@ class Backend(Protocol):
         """
         ...
 
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+        """Publish in order, in as few round trips as the backend can. As `publish`, for each of them.
+
+        If it raises, any of them may have been published: repeat all, with `again`.
+        """
+        ...
+
     def history(self, topic: str, limit: int) -> list[Message]:
         """Return the last `limit` messages kept, the oldest first. Raises `ConnectionLost`."""
         ...
@@ -133,6 +151,10 @@ class Backend(Protocol):
 
     def states(self, topic: str) -> list[TopicState]:
         """Read the state of `topic`, or of each member where it is a group, newest first."""
+        ...
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        """Read one field of the state of `topic`. Raises `ConnectionLost`."""
         ...
 
     def ping(self) -> None:

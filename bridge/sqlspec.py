@@ -20,7 +20,7 @@ from bridge.broadcast import Channel, check_name
 from bridge.channel import Message
 from bridge.connect import check_above_zero
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError
-from bridge.ports import Attached, Event, States
+from bridge.ports import Attached, Event, Letter, States
 from bridge.position import Position
 from bridge.state import Change, TopicState
 
@@ -228,6 +228,10 @@ class EventBackend:
             raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
         return None
 
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+        for topic, payload, change, token, _ in letters:
+            self.publish(topic, payload, change, token, again)
+
     def history(self, topic: str, limit: int) -> list[Message]:
         raise AssertionError("nothing is kept")
 
@@ -239,6 +243,9 @@ class EventBackend:
 
     def states(self, topic: str) -> list[TopicState]:
         return []
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        return None
 
     def ping(self) -> None:
         try:

@@ -38,9 +38,9 @@ class Viewer:
 
     stateful = True
     __slots__ = (
-        "__weakref__", "_awaited", "_changed", "_latest", "address", "chunked", "full", "gone", "granted",
-        "loop", "opens_with_state", "over", "pending", "script", "sent_at", "size", "socket", "topics",
-        "turn",
+        "__weakref__", "_awaited", "_changed", "_latest", "address", "arrived", "chunked", "full", "gone",
+        "granted", "loop", "opens_with_state", "over", "pending", "script", "sent_at", "size", "socket",
+        "topics", "turn",
     )  # fmt: skip
 
     def __init__(self, loop: Server, topics: frozenset[str], script: Script | None, address: str) -> None:
@@ -51,7 +51,8 @@ class Viewer:
         self.opens_with_state = opens_with_state(topics)
         self.socket: Any = None
         self.chunked = self.full = self.gone = self.over = False
-        self.granted = self.size = 0
+        # Each has one writer: the hub grants, the loop counts what has arrived.
+        self.granted = self.arrived = self.size = 0
         self.sent_at = time.monotonic()
         self.turn: set[Viewer] | None = None  # where the wheel has it
         self.pending: deque[list[Any]] | None = None  # [what to send, the topic if it is but progress]
@@ -74,11 +75,26 @@ class Viewer:
                 self._notify(changed)
 
     def room(self, wanted: int) -> int:
-        self.full = self.granted > GRANTED or self.size > self.loop.backlog // 2
-        if self.full:
-            return 0
+        if self._crowded():
+            self.full = True
+            # The loop may have made room before it could see that somebody waits for it, and will not tell.
+            if self._crowded():
+                return 0
+            self.full = False
         self.granted += wanted
         return wanted
+
+    def _crowded(self) -> bool:
+        return self.owed > GRANTED or self.size > self.loop.backlog // 2
+
+    @property
+    def owed(self) -> int:
+        """Messages of history that are on their way to it."""
+        return self.granted - self.arrived
+
+    def take_note(self, count: int) -> None:
+        """Note that so many messages have arrived; in the loop's thread, while the hub's grants more."""
+        self.arrived = min(self.granted, self.arrived + count)
 
     def fail(self, reason: SubscriptionClosed) -> None:
         self.loop.do(self.loop.drop, self)

@@ -74,6 +74,8 @@ class Stream:
         self._viewers.note_refusal(self._handover.refusal)
         while not (viewer.gone or (viewer.over and not viewer.pending)):
             yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
+            if viewer.full:
+                loop.do(loop.tell_of_room, viewer)
         loop.close(viewer)
 
     def _opening(self, established: bool) -> bytes:

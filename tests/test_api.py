@@ -180,6 +180,21 @@ def test_revoked_task_does_not_run(make_client: MakeClient) -> None:
     assert (response.status_code, response.json) == (202, {"id": task_id})
 
 
+def test_cancelling_is_told_and_needs_a_task_that_goes_on(make_client: MakeClient) -> None:
+    """Asked for, it stands in the snapshot; force is 1 or 0; after the end there is nothing to cancel."""
+    client = make_client(broker="memory://")
+    task_id = started(client.post("/tasks/narrate", json={}))
+    problem(client.delete(f"/tasks/{task_id}?terminate=please"), 422)
+    assert "cancel_requested" not in client.get(f"/tasks/{task_id}").json
+    assert client.delete(f"/tasks/{task_id}").status_code == 202
+    assert client.get(f"/tasks/{task_id}").json["cancel_requested"] > 0
+    assert client.delete(f"/tasks/{task_id}?terminate=1").status_code == 202
+    assert client.get(f"/tasks/{task_id}").json["terminate"] is True
+    done = make_client()
+    task_id = started(done.post("/tasks/narrate", json={"text": "x", "delay": 0}))
+    assert problem(done.delete(f"/tasks/{task_id}"), 409)["state"] == "SUCCESS"
+
+
 @pytest.mark.parametrize("task_id", ["unknown", "a" * 156, "a%20b", "%00", "-x", "ü"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_unknown_tasks(client: FlaskClient, method: str, task_id: str) -> None:

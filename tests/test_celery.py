@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 import bridge
 from bridge import events
@@ -272,13 +273,14 @@ def test_anything_can_be_tracked(eager: tuple[Celery, Any], items: Any) -> None:
 
 
 def test_a_task_neither_fails_nor_stalls_while_the_bridge_is_down(own_valkey: Valkey) -> None:
-    """With no bridge in reach the result is unaffected, a call takes under 50 ms, one line is logged."""
+    """With no bridge in reach the result is unaffected, a call takes under 50 ms, a process logs one line."""
     server = Valkey()
     with worker(own_valkey.url("redis"), server.url("redis+pubsub")) as celery:
         for _ in range(3):
             _, seconds_a_call = celery.run("chatty", 200)
             assert seconds_a_call < 0.05
-        assert celery.log().count("task events cannot be sent") == 1
+        said = [line for line in celery.log().splitlines() if "task events cannot be sent" in line]
+        assert len(said) == 2, "one line from the main process, one from the child"
         server.start()
         channel = bridge.connect(server.url("redis+pubsub"))
         task, _ = celery.run("chatty", 1)
@@ -299,6 +301,84 @@ def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
     assert "queued_at" in whole
     channel.close()
     app.close()
+
+
+def test_what_the_broker_refuses_is_not_queued() -> None:
+    """A task that could not be queued shows nowhere: PENDING is said when the broker has taken it."""
+    url = f"memory://{uuid.uuid4().hex}"
+    app = Celery("refused", broker=f"redis://127.0.0.1:{free_port()}", set_as_current=False)
+    install(app, url)
+    channel: Any = bridge.connect(url)
+    with pytest.raises(OperationalError):
+        app.send_task("anything", task_id="t1", retry=False)
+    assert channel.states(bridge.task_topic("t1")) == []
+    channel.close()
+    app.close()
+
+
+def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
+    """Of two apps with the bridge the one that has the task says that it is queued, whichever is current."""
+    channels: list[Any] = []
+    apps = []
+    for name in ("one", "two"):
+        url = f"memory://{uuid.uuid4().hex}"
+        app = Celery(name, broker="memory://", set_as_current=name == "one")
+        install(app, url)
+
+        @app.task(name=f"task of {name}", shared=False)
+        def work() -> None:
+            """It is only queued."""
+
+        channels.append(bridge.connect(url))
+        apps.append(app)
+    sent = apps[1].send_task("task of two")
+    topic = bridge.task_topic(sent.id)
+    assert [len(channel.states(topic)) for channel in channels] == [0, 1]
+    for thing in (*channels, *apps):
+        thing.close()
+
+
+def test_many_tasks_in_a_row_are_told_of_in_the_background(own_valkey: Valkey) -> None:
+    """Whoever queues a thousand tasks does not wait for each to be told; all of them are, soon."""
+    url = own_valkey.url("redis")
+    app = Celery("many", broker="memory://", set_as_current=False)
+    install(app, url)
+    sent = [app.send_task("anything").id for _ in range(1000)]
+    channel: Any = bridge.connect(url)
+    eventually(lambda: channel.states(bridge.task_topic(sent[-1])))
+    assert {state.topic for state in channel.states(bridge.FEED)} == {*map(bridge.task_topic, sent)}
+    channel.close()
+    app.close()
+
+
+def test_a_traceback_is_told_only_where_it_was_allowed() -> None:
+    """By default a failure tells type and message; with `tracebacks=True` where it happened too."""
+    told = {}
+    for allowed in (False, True):
+        url = f"memory://{uuid.uuid4().hex}"
+        app = Celery("traced", set_as_current=False)
+        app.conf.task_always_eager = True
+        install(app, url, tracebacks=allowed)
+
+        @app.task(name="work 7", shared=False)
+        def work() -> None:
+            raise ValueError("no")
+
+        channel = bridge.connect(url)
+        told[allowed] = snapshot(channel, work.delay().id)["error"]
+        channel.close()
+        app.close()
+    assert told[False] == {"type": "ValueError", "message": "no"}
+    assert 'raise ValueError("no")' in told[True]["traceback"]
+
+
+@pytest.mark.parametrize(("heartbeat", "stalls_after"), [(0, None), (-1, None), (5, 5), (5, 1)])
+def test_heartbeats_that_cannot_be_missed_are_refused(heartbeat: float, stalls_after: float | None) -> None:
+    """The limit has to leave room for at least one beat."""
+    with pytest.raises(bridge.ConfigurationError, match="heartbeat"):
+        install(
+            Celery("x", set_as_current=False), "memory://", heartbeat=heartbeat, stalls_after=stalls_after
+        )
 
 
 @pytest.fixture

@@ -40,6 +40,38 @@ def test_messages_are_sent_in_order(valkey: Valkey) -> None:
     outbox.close()
 
 
+def test_batches_arrive_whole_and_in_order() -> None:
+    """Also where the server forgets its scripts meanwhile, or is killed and started again."""
+    server = Valkey.durable().start()
+    channel = bridge.connect(server.url("redis"), timeout=2)
+    outbox = Outbox(channel)
+    for number in range(3000):
+        put(outbox, str(number))
+        if number == 1000:
+            server.command("SCRIPT", "FLUSH")
+        if number == 2000:
+            server.kill()
+            server.start()
+    eventually(lambda: outbox.flush(10))
+    told = map(events.decode, channel.topic(TOPIC).as_subscriber().history(limit=10_000))
+    assert [event["message"] for event in told if event] == [str(number) for number in range(3000)]
+    outbox.close()
+    server.stop()
+
+
+def test_what_several_say_with_one_token_is_said_once(valkey: Valkey) -> None:
+    """Two processes that find the same publish one message."""
+    urls = [valkey.url("redis")] * 2
+    outboxes = [Outbox(bridge.connect(url, namespace="tokens")) for url in urls]
+    for outbox in outboxes:
+        outbox.put(TOPIC, *events.make("state", "t1", state="STALLED"), b"0123456789abcdef")
+        assert outbox.flush(10)
+    with bridge.connect(urls[0], namespace="tokens") as channel:
+        assert len(channel.topic(TOPIC).as_subscriber().history(limit=10)) == 1
+    for outbox in outboxes:
+        outbox.close()
+
+
 def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixture) -> None:
     """While the server is down neither put nor flush waits; afterwards all arrives in order."""
     server = Valkey().start()

@@ -105,17 +105,19 @@ function started({ id, name }) {
   touch(id);
 }
 
+// What was asked for shows when the bridge tells it to everyone, so that all pages agree.
 async function cancel(row) {
   row.cancel.disabled = true;
+  row.complaint = false;
+  const force = row.force ? "?terminate=1" : "";
   try {
-    const response = await fetch(`/tasks/${encodeURIComponent(row.id)}`, { method: "DELETE" });
+    const response = await fetch(`/tasks/${encodeURIComponent(row.id)}${force}`, { method: "DELETE" });
     if (!response.ok) throw new Error((await response.json()).detail);
-    if (tasks.get(row.id)?.state === "STARTED") row.say("Asked to cancel. A task that has started runs to its end.");
-    else row.say("Asked to cancel.");
   } catch (error) {
-    row.say(error.message);
-    row.cancel.disabled = false;
+    row.complain(error.message);
   }
+  row.cancel.disabled = false;
+  touch(row.id);
 }
 
 function status(state, detail) {

@@ -14,6 +14,16 @@ const WORDS = {
   SUCCESS: "done",
   FAILURE: "failed",
   REVOKED: "cancelled",
+  STALLED: "stalled",
+  IGNORED: "ignored",
+  REJECTED: "rejected",
+};
+
+const REASONS = {
+  revoked: "It was cancelled before it began.",
+  cancelled: "It ended where it was asked to.",
+  terminated: "It was stopped by force.",
+  expired: "It expired before it began.",
 };
 
 const SHOWN_STEPS = 12;
@@ -77,7 +87,7 @@ export class Row {
     this.foot.ariaLabel = `Task ${this.id} as JSON`;
     this.cancel.hidden = finished || isWhole;
     this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
-    if (finished) this.note.hidden = true;
+    this.#showNote(task, finished);
     this.#showProgress(task, finished);
     this.#showSteps(task);
     this.#showStory(task);
@@ -91,6 +101,24 @@ export class Row {
     // A running time is shown in tenths of a second, a final one as it was.
     const until = task.ended_at ?? Math.max(from, Math.round(now * 10) / 10);
     setText(this.time, from === undefined ? "" : duration(until - from));
+  }
+
+  // A second press, once the first was heard, stops by force: the task may be one that does not listen.
+  #showNote(task, finished) {
+    const asked = task.cancel_requested !== undefined && !finished;
+    this.element.classList.toggle("asked", asked);
+    this.force = asked && !task.terminate;
+    setText(this.cancel, asked ? "Stop by force" : "Cancel");
+    if (asked) this.cancel.disabled = task.terminate === true;
+    if (task.state === "STALLED") this.say("Its worker is not heard of any more.");
+    else if (task.terminate && asked) this.say("Asked to stop by force.");
+    else if (asked) this.say("Asked to cancel. It ends where it next looks, or before it begins.");
+    else if (!this.complaint || finished) this.note.hidden = true;
+  }
+
+  complain(text) {
+    this.complaint = true;
+    this.say(text);
   }
 
   say(text) {
@@ -153,6 +181,8 @@ export class Row {
     let parts = [];
     if (task.state === "SUCCESS" && task.result !== undefined && task.result !== null) {
       parts = renderResult(task.name, task.result);
+    } else if (task.reason && !task.error) {
+      parts = [el("p", { className: "reason" }, REASONS[task.reason] ?? task.reason)];
     } else if (task.error) {
       parts = [el("p", { className: "error" }, el("strong", {}, type ?? "Error"), ` ${message ?? ""}`)];
     }

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bridge.channel import Message
 from bridge.fork import reset_in_child
-from bridge.ports import Attached, Event, History, States
+from bridge.ports import Attached, Event, History, Letter, States
 from bridge.position import ORIGIN, Position
 from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
 
@@ -149,6 +149,11 @@ class _Store:
         names = [topic, *reversed(self._members.get(topic, {}))]
         return [self._kept[name].read() for name in names if name in self._kept]
 
+    def field(self, topic: str, name: str) -> bytes | None:
+        """Requires holding `lock`."""
+        kept = self._kept.get(topic)
+        return None if kept is None else kept.fields.get(name)
+
     def attach(self, reader: "MemoryReader", topic: str) -> None:
         with self.lock:
             log = self.log(topic)
@@ -225,6 +230,10 @@ class MemoryBackend:
     ) -> Position | None:
         return self._store.publish(topic, payload, change, self._retention)
 
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+        for topic, payload, change, _, _ in letters:
+            self._store.publish(topic, payload, change, self._retention)
+
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._store.lock:
             return [message for _, message in self._store.log(topic).messages][-limit:]
@@ -243,6 +252,10 @@ class MemoryBackend:
     def states(self, topic: str) -> list[TopicState]:
         with self._store.lock:
             return self._store.states(topic)
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        with self._store.lock:
+            return self._store.field(topic, name)
 
     def ping(self) -> None:
         """This process is always within reach."""

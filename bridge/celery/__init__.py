@@ -4,9 +4,23 @@ and `publish`.
 Nothing here fails or stalls a task: events leave through an outbox, and only bad arguments raise.
 """
 
-from bridge.celery import lifecycle  # its signal handlers serve every installed app
+from bridge.celery import heartbeat, lifecycle  # their signal handlers serve every installed app
+from bridge.celery.cancel import Cancelled, cancel, check_cancelled
 from bridge.celery.canvas import whole
 from bridge.celery.helpers import log, progress, publish, step, track
 from bridge.celery.outboxes import install
 
-__all__ = ["install", "lifecycle", "log", "progress", "publish", "step", "track", "whole"]
+__all__ = [
+    "Cancelled",
+    "cancel",
+    "check_cancelled",
+    "heartbeat",
+    "install",
+    "lifecycle",
+    "log",
+    "progress",
+    "publish",
+    "step",
+    "track",
+    "whole",
+]

@@ -1,68 +1,236 @@
-"""What Celery's signals say of a task, in whichever process they come."""
+"""What Celery's signals say of a task, in whichever process they come.
 
+| state             | comes from                                                                  |
+|-------------------|-----------------------------------------------------------------------------|
+| PENDING           | who queues it, when the broker has taken it                                 |
+| RECEIVED          | the worker's main process                                                   |
+| STARTED, SUCCESS, FAILURE, RETRY, IGNORED, REJECTED | where the task runs: in prefork, a child  |
+| FAILURE           | also the main process: a hard time limit, a lost child, an unknown task     |
+| REJECTED          | also the main process: a message that is no task                            |
+| REVOKED           | the main process; where the task runs, if it gives up by itself             |
+| STALLED           | whoever watches (`bridge.stalls`)                                           |
+"""
+
+import sys
+import threading
+import time
+import weakref
 from typing import Any
 
 from celery import current_app, signals
+from celery.exceptions import Ignore, NotRegistered, Reject
 
 from bridge import events
 from bridge.celery import parts
-from bridge.celery.outboxes import FLUSH_WITHIN, only_outbox, outbox_of, post
+from bridge.celery.cancel import Cancelled
+from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sender_of
+
+_IN_A_ROW = 0.05
+"""Seconds between two tasks that are queued in a row."""
+
+_WAITED_FOR = 20
+"""Tasks in a row for which the one who queues them waits until that is told: a request, but not a mass."""
+
+_QUEUED_AT = "bridge_queued_at"
+_PROCESS = "bridge_process"
+
+_last_queued = 0.0
+_in_a_row = 0
+_sending = threading.local()
+"""From before to after a message is sent: whose it is."""
 
 
-def _say_state(state: str, task: Any, request: Any, **fields: Any) -> None:
-    """Publish that `task` is now in `state`."""
-    outbox = outbox_of(task.app)
-    if outbox is None or not request.id:
+# The requests that this main process has, while it has them: some signals name only the id of a task.
+_requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
+
+
+def _say(
+    found: Installed | None,
+    state: str,
+    task_id: str | None,
+    retries: int | None,
+    source: Any,
+    **fields: Any,
+) -> None:
+    """Publish that a task is now in `state`; `retries` is `None` where that is not known.
+
+    What the task belongs to is in `source`, its request or the headers of its message.
+    """
+    if found is None or not task_id:
         return
-    fields |= {"state": state, "name": task.name, "worker": getattr(request, "hostname", None)}
-    fields |= parts.relations(request) if state == "STARTED" else {"whole": parts.whole_of(request)}
+    attempt = None if retries is None else retries + 1
+    known = state in ("PENDING", "STARTED")
+    fields |= parts.relations(source) if known else {"whole": parts.whole_of(source)}
     try:
-        post(outbox, "state", request.id, request.retries, **fields)
-    except ValueError:
+        made = events.make("state", task_id, attempt=attempt, state=state, **fields)
+        found.outbox.put(events.task_topic(task_id), *made)
+    except ValueError:  # larger than max_payload
         fields["result"] = events.in_words(fields.get("result"))
-        post(outbox, "state", request.id, request.retries, **fields)
-    parts.follow(outbox, request, state, task.name)
+        made = events.make("state", task_id, attempt=attempt, state=state, **fields)
+        found.outbox.put(events.task_topic(task_id), *made)
+    parts.follow(found.outbox, source, state, fields.get("name"))
+
+
+def _say_of(task: Any, state: str, request: Any, **fields: Any) -> None:
+    """Publish that `task`, of which `request` is the context, is now in `state`."""
+    worker = getattr(request, "hostname", None)
+    fields |= {"name": task.name, "worker": worker}
+    _say(installed(task.app), state, request.id, request.retries, request, **fields)
+
+
+def _say_end(task: Any, task_id: str, state: str, **fields: Any) -> None:
+    """Publish the end of a task that may not be the one this thread runs."""
+    if task.request.id == task_id:
+        _say_of(task, state, task.request, **fields)
+    else:
+        request = _requests.get(task_id)
+        source = {"id": task_id} if request is None else request._context
+        _say(installed(task.app), state, task_id, None, source, name=task.name, **fields)
 
 
 @signals.before_task_publish.connect
+def _about_to_queue(sender: str, headers: dict[str, Any], declare: list[Any] | None = None, **_: Any) -> None:
+    headers.setdefault(_QUEUED_AT, round(time.time(), 3))
+    _sending.found = sender_of(declare or (), current_app._get_current_object())  # type: ignore[attr-defined]
+    if _sending.found is not None:
+        parts.inherit(sender, headers)
+
+
+@signals.after_task_publish.connect
 def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
-    outbox = outbox_of(current_app._get_current_object()) or only_outbox()  # type: ignore[attr-defined]
-    task_id = headers.get("id")
+    global _last_queued, _in_a_row
+    found: Installed | None = getattr(_sending, "found", None)
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
-    if outbox is None or task_id is None or headers.get("retries"):
+    if found is None or headers.get("retries"):
         return
-    parts.inherit(sender, headers)
-    post(outbox, "state", task_id, 0, state="PENDING", name=sender, **parts.relations(headers))
-    outbox.flush(FLUSH_WITHIN)
+    _say(found, "PENDING", headers.get("id"), 0, headers, name=sender)
+    _in_a_row = _in_a_row + 1 if time.monotonic() - _last_queued < _IN_A_ROW else 0
+    if _in_a_row < _WAITED_FOR:
+        found.outbox.flush(FLUSH_WITHIN)
+    _last_queued = time.monotonic()
+
+
+@signals.task_received.connect
+def _received(sender: Any, request: Any, **_: Any) -> None:
+    found = installed(sender.app)
+    if found is None:
+        return
+    sent = request.request_dict
+    # To the pool with the message: in every kind of pool it tells STARTED who has the task.
+    sent[_PROCESS] = found.process()
+    who = {"name": request.name, "worker": request.hostname, "process": sent[_PROCESS]}
+    when = {"queued_at": sent.get(_QUEUED_AT), "stalls_after": found.stalls_after}
+    _requests[request.id] = request
+    _say(found, "RECEIVED", request.id, sent.get("retries", 0), sent, **who, **when)
 
 
 @signals.task_prerun.connect
 def _started(task: Any, **_: Any) -> None:
-    _say_state("STARTED", task, task.request)
+    found, process = installed(task.app), getattr(task.request, _PROCESS, None)
+    if found is not None:
+        watched = {"process": process, "stalls_after": found.stalls_after} if process else {}
+        _say_of(task, "STARTED", task.request, **watched)
 
 
 @signals.task_success.connect
 def _succeeded(sender: Any, result: Any, **_: Any) -> None:
-    _say_state("SUCCESS", sender, sender.request, result=result)
+    _say_of(sender, "SUCCESS", sender.request, result=result)
 
 
 @signals.task_failure.connect
-def _failed(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-    _say_state("FAILURE", sender, sender.request, error=events.error(exception))
+def _failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
+    if isinstance(exception, Reject):
+        _say_end(sender, task_id, "REJECTED", reason=_words(exception))
+        return
+    found = installed(sender.app)
+    traceback = str(einfo.traceback) if found is not None and found.tracebacks and einfo else None
+    _say_end(sender, task_id, "FAILURE", error=events.error(exception, traceback))
+    if found is not None and sender.acks_late:
+        found.outbox.flush(FLUSH_WITHIN)
+
+
+@signals.task_internal_error.connect
+def _broke(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    _say_end(sender, task_id, "FAILURE", error=events.error(exception))
 
 
 @signals.task_retry.connect
-def _retried(sender: Any, request: Any, reason: BaseException, **_: Any) -> None:
-    _say_state("RETRY", sender, request, error=events.error(reason))
+def _retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
+    cause = getattr(reason, "exc", None) or reason
+    said = events.error(cause) if isinstance(cause, BaseException) else None
+    _say_of(sender, "RETRY", request, error=said)
 
 
 @signals.task_revoked.connect
-def _revoked(sender: Any, request: Any, **_: Any) -> None:
-    _say_state("REVOKED", sender, request)
+def _revoked(sender: Any, request: Any, terminated: bool = False, expired: bool = False, **_: Any) -> None:
+    reason = "expired" if expired else "terminated" if terminated else "revoked"
+    _say_of(sender, "REVOKED", request, reason=reason)
+
+
+@signals.task_unknown.connect
+def _unknown(sender: Any, name: str, id: str, message: Any = None, **_: Any) -> None:  # noqa: A002
+    error = {"type": NotRegistered.__name__, "message": f"no worker knows a task named {name!r}"}
+    source = getattr(message, "headers", None) or {"id": id}
+    _say(installed(sender.app), "FAILURE", id, None, source, name=name, error=error)
+
+
+@signals.task_rejected.connect
+def _rejected(sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
+    reason = "the message is no task" if exc is None else f"the message is no task: {_words(exc)}"
+    headers = message.headers or {}
+    _say(installed(sender.app), "REJECTED", headers.get("id"), None, headers, reason=reason)
 
 
 @signals.task_postrun.connect
-def _ended(task: Any, **_: Any) -> None:
-    outbox = outbox_of(task.app)
-    if outbox is not None:
-        outbox.flush(FLUSH_WITHIN)
+def _ran(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> None:
+    found = installed(task.app)
+    if found is None:
+        return
+    if isinstance(retval, Reject):
+        _reject(task, retval)
+    elif isinstance(retval, Ignore):
+        _ignore(task, retval)
+    elif state is None and not task.acks_late and getattr(task.request, _PROCESS, None) == found.process():
+        _leave_worker(task, sys.exc_info()[1])
+    # Not acknowledged until it has returned: its end must be out by then. Else that leaves in the background.
+    if task.acks_late or task.request.is_eager:
+        found.outbox.flush(FLUSH_WITHIN)
+
+
+def _leave_worker(task: Any, exception: BaseException | None) -> None:
+    """Tell of a task that calls `sys.exit` where there is no child to lose: Celery tells nobody."""
+    if isinstance(exception, SystemExit):
+        _say_of(task, "FAILURE", task.request, error=events.error(exception))
+
+
+def _reject(task: Any, exception: Any) -> None:
+    # What was acknowledged before it ran cannot be queued again.
+    if exception.requeue and task.acks_late:
+        _say_of(task, "PENDING", task.request, resumed=True, reason="requeued")
+    else:
+        _say_of(task, "REJECTED", task.request, reason=_words(exception))
+
+
+def _ignore(task: Any, exception: Ignore) -> None:
+    if isinstance(exception, Cancelled):
+        exception.record(task)
+        _say_of(task, "REVOKED", task.request, reason="cancelled")
+    elif exception.args != _REPLACED:  # by a task of the same id, whose end will be its end
+        _say_of(task, "IGNORED", task.request, reason=_words(exception))
+
+
+_REPLACED = ("Replaced by new task",)
+"""How `Task.replace` ends the task that it replaces."""
+
+
+def _words(exception: BaseException) -> str | None:
+    """Return what `exception` says, `None` if it says nothing."""
+    said = getattr(exception, "reason", None) or (exception.args[0] if exception.args else None)
+    return None if said is None else events.error(Exception(said))["message"]
+
+
+@signals.worker_process_shutdown.connect
+@signals.worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    """A process of the pool, or the whole worker, ends: what it has to say leaves before."""
+    flush_all()

@@ -1,12 +1,16 @@
-"""Which outbox the events of a Celery app leave through."""
+"""Which outbox the events of a Celery app leave through, and what else `install` settles."""
 
 import atexit
+import os
 import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
 
 from bridge import events
+from bridge.broadcast import Channel, draw_token
 from bridge.connect import connect
 from bridge.errors import ConfigurationError
 from bridge.outbox import Outbox
@@ -14,11 +18,42 @@ from bridge.outbox import Outbox
 FLUSH_WITHIN = 1.0
 """Seconds a task's end, or the one who queues a task, waits at most for its events to leave."""
 
-_outboxes: "weakref.WeakKeyDictionary[Celery, Outbox]" = weakref.WeakKeyDictionary()
+
+@dataclass(slots=True)
+class Installed:
+    """What an app with the bridge has."""
+
+    channel: Channel
+    outbox: Outbox
+    tracebacks: bool
+    heartbeat: float
+    stalls_after: float
+    _process: tuple[int, str] = field(default=(0, ""))
+
+    def process(self) -> str:
+        """Return the name by which this process is heard of, drawn anew in each."""
+        if self._process[0] != os.getpid():
+            self._process = (os.getpid(), draw_token().decode())
+        return self._process[1]
 
 
-def install(app: Celery, url: str, **options: Any) -> None:
+_installed: "weakref.WeakKeyDictionary[Celery, Installed]" = weakref.WeakKeyDictionary()
+
+
+def install(
+    app: Celery,
+    url: str,
+    *,
+    tracebacks: bool = False,
+    heartbeat: float = 5.0,
+    stalls_after: float | None = None,
+    **options: Any,
+) -> None:
     """Have the tasks of `app` publish their events on the channel of `url`; `options` are those of `connect`.
+
+    With `tracebacks` a failure tells its traceback to everyone who may read the task. A worker says every
+    `heartbeat` seconds that it is there; when it has not been heard of for `stalls_after` seconds (three
+    heartbeats unless set), its tasks show as STALLED.
 
     Call it once where the app is made, so that workers and those who queue tasks both run it; a second
     call replaces the first. Opens nothing and starts no thread until there is an event to send. Raises
@@ -26,22 +61,51 @@ def install(app: Celery, url: str, **options: Any) -> None:
     """
     if not isinstance(app, Celery):
         raise ConfigurationError(f"install() takes a Celery app, not {type(app).__name__}")
-    outbox = Outbox(connect(url, **options))
-    previous = _outboxes.get(app)
-    _outboxes[app] = outbox
+    limit = 3 * heartbeat if stalls_after is None else stalls_after
+    if not 0 < heartbeat < limit:
+        raise ConfigurationError(
+            f"heartbeat must be seconds above zero and below stalls_after, not {heartbeat!r} and {limit!r}"
+        )
+    channel = connect(url, **options)
+    outbox = Outbox(channel)
+    previous = _installed.get(app)
+    _installed[app] = Installed(channel, outbox, tracebacks, float(heartbeat), float(limit))
     if previous is not None:
-        previous.close()
+        previous.outbox.close()
     atexit.register(outbox.flush, FLUSH_WITHIN)
+
+
+def installed(app: Celery) -> Installed | None:
+    """Return what `app` has, `None` if it is without the bridge."""
+    return _installed.get(app)
 
 
 def outbox_of(app: Celery) -> Outbox | None:
     """Return the outbox of `app`, `None` if it is not installed."""
-    return _outboxes.get(app)
+    found = _installed.get(app)
+    return None if found is None else found.outbox
 
 
-def only_outbox() -> Outbox | None:
-    """Return the outbox if exactly one app of this process is installed."""
-    return next(iter(_outboxes.values())) if len(_outboxes) == 1 else None
+def sender_of(queues: Iterable[Any], current: Celery) -> Installed | None:
+    """Return what the app has that sends to `queues`: Celery tells of a message, but not whose it is.
+
+    It is the app that made these very queues; else the current one; else the only one that is installed.
+    """
+    for app, found in list(_installed.items()) if len(_installed) > 1 else ():
+        if any(app.amqp.queues.get(queue.name) is queue for queue in queues):
+            return found
+    return _installed.get(current) or only_installed()
+
+
+def only_installed() -> Installed | None:
+    """Return what the app has that is the only one of this process with the bridge."""
+    return next(iter(_installed.values())) if len(_installed) == 1 else None
+
+
+def flush_all() -> None:
+    """Send what waits in every outbox of this process, as far as it can be in a second."""
+    for found in list(_installed.values()):
+        found.outbox.flush(FLUSH_WITHIN)
 
 
 def post(outbox: Outbox, kind: str, task_id: str, retries: int | None, **fields: Any) -> None:

@@ -64,10 +64,11 @@ def follow(outbox: Outbox, request: Any, state: str, name: str | None = None, pe
     ended = state in events.ENDS
     if ended or state == "STARTED":
         membership, now = _membership(request), time.monotonic()
-        due = ended or not percent or now - _told.get(request.id, 0.0) >= PROGRESS_EVERY
+        task_id = request.get("id")
+        due = ended or not percent or now - _told.get(task_id, 0.0) >= PROGRESS_EVERY
         if membership is not None and due:
-            _remember(_told, request.id, now)
-            _tell(outbox, membership, request.id, state, percent, name=name, index=request.get("group_index"))
+            _remember(_told, task_id, now)
+            _tell(outbox, membership, task_id, state, percent, name=name, index=request.get("group_index"))
     if ended and state != "SUCCESS":
         _end_stranded(outbox, request, state)
 
@@ -79,7 +80,10 @@ def _tell(
 
 
 def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
-    error = {"type": "NotRun", "message": f"task {request.id}, which was to run before, ended in {state}"}
+    error = {
+        "type": "NotRun",
+        "message": f"task {request.get('id')}, which was to run before, ended in {state}",
+    }
     for task in tree.stranded(request):
         if task.id not in _given_up:  # many parts may fail, and each strands the same tasks
             _remember(_given_up, task.id, time.monotonic())

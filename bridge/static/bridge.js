@@ -8,8 +8,8 @@
 //   });
 //   stream.close();
 
-const TYPES = ["snapshot", "reset", "state", "progress", "step", "log", "end"];
-const FINISHED = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
+const TYPES = ["snapshot", "reset", "state", "progress", "step", "log", "cancel_requested", "end"];
+const FINISHED = new Set(["SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"]);
 const KEPT_EVENTS = 1000;
 const KEPT_STEPS = 100;
 const KEPT_CHILDREN = 50;
@@ -28,6 +28,8 @@ export function fold(task, event) {
       return foldState(task ?? blank(event.task), event);
     case "progress":
       return foldProgress(task ?? blank(event.task), event);
+    case "cancel_requested":
+      return { ...(task ?? blank(event.task)), cancel_requested: event.at, terminate: event.terminate === true };
     case "end":
       return { ...(task ?? blank(event.task)), state: event.state, ended: true };
     case "step":
@@ -43,9 +45,9 @@ function blank(id) {
 
 function foldState(task, event) {
   const { state, at } = event;
-  const next = { ...without(task, "result", "error"), ...without(event, "type", "v") };
+  const next = { ...without(task, "result", "error", "reason"), ...without(event, "type", "v", "resumed", "was") };
   if (state === "PENDING") next.queued_at ??= at;
-  else if (state === "STARTED") Object.assign(next, { started_at: at, progress: null, steps: [] });
+  else if (state === "STARTED" && !event.resumed) Object.assign(next, { started_at: at, progress: null, steps: [] });
   else if (FINISHED.has(state)) next.ended_at = at;
   return next;
 }

@@ -1,6 +1,7 @@
 """Redis or Valkey: Streams woken by Pub/Sub, also on a cluster or behind Sentinel, or Pub/Sub alone."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,8 +51,10 @@ def _parameters(url: str, timeout: float) -> dict[str, Any]:
 
 def _one_server(base: str, rest: str, timeout: float) -> OneServer:
     parameters = _parameters(f"{base}://{rest}", timeout)
-    pool = redis.ConnectionPool(**parameters)
-    return OneServer(pool, f"{parameters.get('host', 'localhost')}:{parameters.get('port', 6379)}", timeout)
+    make_pool = partial(redis.ConnectionPool, **parameters)
+    return OneServer(
+        make_pool, f"{parameters.get('host', 'localhost')}:{parameters.get('port', 6379)}", timeout
+    )
 
 
 def _cluster(base: str, rest: str, timeout: float) -> Cluster:
@@ -76,8 +79,8 @@ def _sentinel(base: str, rest: str, timeout: float) -> OneServer:
     parameters = _parameters(f"{base}://{credentials}unnamed/{database}{question}{query}", timeout)
     del parameters["host"]
     sentinel = Sentinel(sentinels, socket_timeout=timeout, socket_connect_timeout=timeout)  # type: ignore[no-untyped-call]
-    pool = SentinelConnectionPool(service, sentinel, **parameters)  # type: ignore[no-untyped-call]
-    return OneServer(pool, f"the primary of {service!r}", timeout)
+    make_pool = partial(SentinelConnectionPool, service, sentinel, **parameters)
+    return OneServer(make_pool, f"the primary of {service!r}", timeout)
 
 
 def _hosts(rest: str, port: int) -> tuple[list[tuple[str, int]], str, str]:

@@ -13,6 +13,7 @@ from bridge.backends.redis.reader import RedisReader, messages_of
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
+from bridge.ports import Letter
 from bridge.position import Position
 from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Part, Retention, TopicState
 
@@ -55,6 +56,32 @@ class RedisBackend:
                 self._servers.refresh()
                 return self._publish_once(topic, payload, change, token, True)
 
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+        if len(letters) < 2 or self._servers.one_slot or not self.replays:
+            for topic, payload, change, token, shared in letters:
+                self.publish(topic, payload, change, token, again or shared)
+            return
+        with self._errors(PublishError, "did not take the messages"):
+            try:
+                self._publish_batch(letters, again)
+            except MOVED_AWAY:
+                self._servers.refresh()
+                self._publish_batch(letters, True)
+
+    def _publish_batch(self, letters: Sequence[Letter], again: bool) -> None:
+        prepared = [
+            self._prepare(topic, payload, change, token, again or shared)
+            for topic, payload, change, token, shared in letters
+        ]
+        calls = [("EVALSHA", self._digest(s), len(keys), *keys, *args) for s, keys, args in prepared]
+        answers = self._servers.send_many(calls)
+        for letter, call, place in zip(letters, prepared, answers, strict=True):
+            if isinstance(place, Exception) and not isinstance(place, redis.exceptions.NoScriptError):
+                raise place
+            answer = self._run(*call) if isinstance(place, Exception) else place
+            if answer is not None:
+                self._confirm(letter.topic, answer[0] if isinstance(answer, list) else answer)
+
     def _publish_once(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
@@ -65,37 +92,48 @@ class RedisBackend:
         if not self.replays:
             self._servers.send(self._command, keys.channel(topic), payload)
             return None
-        script = scripts.PUBLISH_AGAIN if again else scripts.PUBLISH
-        args = [payload, token, self._known.get(topic, b"")]
-        return self._confirm(topic, self._run(script, [keys.meta(topic), keys.log(topic)], args))
+        return self._confirm(topic, self._run(*self._prepare(topic, payload, None, token, again)))
 
     def _publish_change(
         self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
     ) -> Position | None:
-        keys, args = self._keys, [token, self._known.get(topic, b""), topic.encode(), int(change.listed)]
-        own = [keys.meta(topic), keys.log(topic), keys.entries(topic)]
-        of_group = [keys.meta(change.group), keys.log(change.group), keys.members(change.group)]
-        here = [] if self._servers.one_slot else of_group
-        if change.part is None:
-            script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
-            changing = [change.rank, int(change.final), int(change.entry), *_fields(change)]
-            place = self._run(script, own + here, [payload, *args, *changing])
-            payloads = [payload]
-        else:
-            script = scripts.PUBLISH_PART_AGAIN if again else scripts.PUBLISH_PART
-            own += [keys.parts(topic), keys.shown(topic), keys.lines(topic)]
-            place, *payloads = self._run(
-                script, own + here, [*args, *_part(payload, change, change.part)]
-            ) or [None]
-        if place is None:
+        answer = self._run(*self._prepare(topic, payload, change, token, again))
+        if answer is None:
             return None
+        place, payloads = (answer, [payload]) if change.part is None else (answer[0], answer[1:])
         for number, told in enumerate(payloads if self._servers.one_slot else (), 1):
-            args[0] = token if number == 1 else b"%s%d" % (token, number)
-            args[1] = self._known.get(change.group, b"")
-            place_there = self._run(scripts.PUBLISH_TO_GROUP, of_group, [told, *args])
+            again_token = token if number == 1 else b"%s%d" % (token, number)
+            known = self._known.get(change.group, b"")
+            args = [told, again_token, known, topic.encode(), int(change.listed)]
+            place_there = self._run(scripts.PUBLISH_TO_GROUP, self._keys_of_group(change.group), args)
             if place_there is not None:
                 self._confirm(change.group, place_there)
         return self._confirm(topic, place)
+
+    def _prepare(
+        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
+    ) -> tuple[str, list[bytes], list[Any]]:
+        """Return the script that publishes a message to a log, its keys and its arguments."""
+        keys = self._keys
+        own = [keys.meta(topic), keys.log(topic)]
+        args: list[Any] = [token, self._known.get(topic, b"")]
+        if change is None:
+            return scripts.PUBLISH_AGAIN if again else scripts.PUBLISH, own, [payload, *args]
+        own.append(keys.entries(topic))
+        args += [topic.encode(), int(change.listed)]
+        if change.part is None:
+            script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
+            args = [payload, *args, change.rank, int(change.final), int(change.entry), *_fields(change)]
+        else:
+            script = scripts.PUBLISH_PART_AGAIN if again else scripts.PUBLISH_PART
+            own += [keys.parts(topic), keys.shown(topic), keys.lines(topic)]
+            args += _part(payload, change, change.part)
+        if not self._servers.one_slot:
+            own += self._keys_of_group(change.group)
+        return script, own, args
+
+    def _keys_of_group(self, group: str) -> list[bytes]:
+        return [self._keys.meta(group), self._keys.log(group), self._keys.members(group)]
 
     def _confirm(self, topic: str, place: bytes) -> Position:
         """Remember the place of a confirmed message: a server that knows it no more has lost some."""
@@ -165,6 +203,11 @@ class RedisBackend:
     def _read_states(self, topic: str) -> Any:
         args = [self._keys.prefix, topic.encode(), int(not self._servers.one_slot)]
         return self._run(scripts.READ_STATES, [self._keys.meta(topic)], args)
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        with self._errors(ConnectionLost, "did not answer"):
+            found: bytes | None = self._servers.send("HGET", self._keys.meta(topic), f".{name}")
+            return found
 
     def ping(self) -> None:
         with self._errors(ConnectionLost, "did not answer"):

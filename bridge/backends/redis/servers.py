@@ -5,7 +5,7 @@ ask again without doing twice.
 """
 
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import redis
@@ -13,6 +13,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from bridge.backends.redis.link import Link
 from bridge.errors import ConnectionLost
+from bridge.fork import reset_in_child
 
 ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 """What the driver raises; a part of its errors for clusters have a root of their own."""
@@ -37,6 +38,10 @@ class Servers(Protocol):
         """Send a command and return its answer."""
         ...
 
+    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands and return their answers, errors of the server among them."""
+        ...
+
     def refresh(self) -> None:
         """Forget who was responsible for what: it may have changed."""
         ...
@@ -59,12 +64,28 @@ class OneServer:
 
     one_slot = False
 
-    def __init__(self, pool: redis.ConnectionPool, address: str, timeout: float) -> None:
+    def __init__(self, make_pool: Callable[[], redis.ConnectionPool], address: str, timeout: float) -> None:
         self.address = address
-        self._pool = pool
+        self._make_pool = make_pool
         self._timeout = timeout
-        self._client = redis.Redis(connection_pool=pool)
+        self._connect()
+        reset_in_child(self)
+
+    def _connect(self) -> None:
+        self._pool = self._make_pool()
+        self._client = redis.Redis(connection_pool=self._pool)
         self.send: Any = self._client.execute_command
+
+    def reset_after_fork(self) -> None:
+        _let_go(self._pool)
+        self._connect()
+
+    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
 
     def refresh(self) -> None:
         """Each new connection asks who is the primary."""
@@ -94,6 +115,13 @@ class Cluster:
         self._timeout = timeout
         self._lock = threading.Lock()  # Guards the making of _client.
         self._client: Any = None
+        reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        client, self._client, self._lock = self._client, None, threading.Lock()
+        for node in client.get_nodes() if client is not None else ():
+            if node.redis_connection is not None:
+                _let_go(node.redis_connection.connection_pool)
 
     def _connected(self) -> Any:
         with self._lock:
@@ -104,6 +132,9 @@ class Cluster:
 
     def send(self, *command: Any) -> Any:
         return self._connected().execute_command(*command)
+
+    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        raise NotImplementedError("commands of a cluster go to different nodes: send them one by one")
 
     def refresh(self) -> None:
         self._connected().nodes_manager.initialize()
@@ -128,6 +159,16 @@ class Cluster:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+
+def _let_go(pool: Any) -> None:
+    """Close this process's copies of the parent's connections, which the parent does not notice.
+
+    A pool would forget them only when it is next used, and only if none of the parent's threads held its lock
+    at the fork.
+    """
+    for connection in (*pool._available_connections, *pool._in_use_connections):
+        connection.disconnect()
 
 
 def _link(pool: redis.ConnectionPool, address: str, timeout: float) -> Link:
