@@ -25,7 +25,7 @@ demo: setup ## run broker, worker and API, follow one task, then serve the monit
 
 test: check ## run the checks and every test, then the contract suite once more under gevent
 	@sh .ci/tools
-	$(python) -m pytest
+	$(python) -m pytest -n 2 --dist loadfile
 	$(if $(gevent_tests),$(python) -m tests.gevent_run $(gevent_tests))
 
 check: setup ## lint, formatting and types

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -215,10 +216,12 @@ def test_wherever_it_fails_the_whole_ends(tasks: Any, address: str, channel: Any
 
 def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
     """1,000 tasks and one after them: the bar goes from 0 to 100 without a step back, then one end."""
-    result = chord((tasks.add.s(n, n) for n in range(1000)), tasks.total.s()).apply_async(
-        task_id=uuid.uuid4().hex
-    )
-    watched = Watched(address, whole(result))
+    task_id = uuid.uuid4().hex
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(Watched, address, f"whole:{task_id}")
+        result = chord((tasks.add.s(n, n) for n in range(1000)), tasks.total.s()).apply_async(task_id=task_id)
+        watched = watching.result()
+    assert whole(result) == f"whole:{task_id}"
     watched.check()
     assert (watched.percents[-1], watched.state) == (100, "SUCCESS")
     assert watched.percents[0] < 50

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import shared_task
 
-from bridge.celery import log, progress, publish, step, track
+from bridge.celery import Cancelled, check_cancelled, log, progress, publish, step, track
 from worker import config
 from worker.arguments import TALE, DigestTree, ImportCsv, Narrate, inside
 from worker.csvfile import CsvError, Row, survey
@@ -26,7 +26,7 @@ def import_csv(path: str, name: str = "") -> dict[str, Any]:
     upload = inside(config.settings.uploads, arguments.path)
     try:
         result = _import(upload, arguments.name or upload.name)
-    except CsvError:
+    except (CsvError, Cancelled):
         upload.unlink(missing_ok=True)
         raise
     # Only now: after any other failure (a full disk, a locked database) the file is still there to try again.
@@ -64,6 +64,7 @@ class _ImportReport:
         self.bad_rows: list[dict[str, Any]] = []
 
     def seen(self, row: Row, wrong: str | None) -> None:
+        check_cancelled()
         self.done += 1
         if wrong is not None:
             self._bad(row.number, wrong)
@@ -89,6 +90,7 @@ def digest_tree(folder: str = ".") -> dict[str, Any]:
     digest = Digest()
     with reading:
         for done, name in enumerate(digest_files(top, digest), start=1):
+            check_cancelled()
             progress(done, total=max(total, done), message=name)
         progress(total, total=total, message=f"{digest.files} files read")
     for error in digest.errors:
