@@ -79,7 +79,7 @@ class RedisBackend:
             if isinstance(place, Exception) and not isinstance(place, redis.exceptions.NoScriptError):
                 raise place
             answer = self._run(*call) if isinstance(place, Exception) else place
-            if answer is not None:
+            if answer:
                 self._confirm(letter.topic, answer[0] if isinstance(answer, list) else answer)
 
     def _publish_once(
@@ -98,7 +98,7 @@ class RedisBackend:
         self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
     ) -> Position | None:
         answer = self._run(*self._prepare(topic, payload, change, token, again))
-        if answer is None:
+        if not answer:  # refused, or no news
             return None
         place, payloads = (answer, [payload]) if change.part is None else (answer[0], answer[1:])
         for number, told in enumerate(payloads if self._servers.one_slot else (), 1):
