@@ -88,38 +88,68 @@ class Part:
     """Published too where this is the first part to run, just before, or the last one to end, just after."""
 
 
+class Sums:
+    """What has been counted of a whole in all."""
+
+    def __init__(self, done: int = 0, stages: Sequence[int] = (0, 0, 0, 0, 0)) -> None:
+        self.done = done
+        self.stages = list(stages)
+        self._size = 1
+        self._turns = False
+
+    def count(self, part: Part, held: tuple[int, int]) -> tuple[int, int] | None:
+        """Take `part` into account, of which stage and value were `held`; return both, `None` if no news."""
+        stage, value = held
+        if stage >= ENDED_WELL or (part.stage <= stage and part.value <= value):
+            return None
+        self._size = part.size
+        first = not any(self.stages[RUNNING:])
+        self.stages[stage] -= 1
+        self.done -= value
+        stage, value = max(stage, part.stage), max(value, part.value)
+        self.stages[stage] += 1
+        self.done += value
+        self.stages[WAITING] = part.size - sum(self.stages[RUNNING:])
+        self._turns = first if stage == RUNNING else self.ended >= part.size
+        return stage, value
+
+    @property
+    def ended(self) -> int:
+        return sum(self.stages[ENDED_WELL:])
+
+    def messages(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
+        """Return what is to be published now that `part` is counted."""
+        worst = max(stage for stage in range(ENDED_WELL, 5) if self.stages[stage] or stage == ENDED_WELL)
+        figures = [self.ended, f"{self.done // self._size / 100:.2f}", part.endings[worst - ENDED_WELL]]
+        marks = [str(figure).encode() for figure in (*figures, *self.stages)]
+        messages = [(payload, change)]
+        if part.turn is not None and self._turns:
+            messages.insert(part.stage != RUNNING, part.turn)
+        return [_pasted(*message, marks) for message in messages]
+
+
 class Tally:
-    """What has been counted of a whole; not for several threads at once."""
+    """A whole in the memory of a process: its sums, its parts and their lines; not for several threads."""
 
     def __init__(self) -> None:
-        self.size = 1
-        self.sum = 0
-        self.stages = [0] * 5
-        self._turns = False
+        self._sums = Sums()
         self._parts: dict[str, tuple[int, int]] = {}
         self._lines: dict[str, tuple[int, bytes]] = {}
 
-    def count(self, part: Part) -> bool:
-        """Take `part` into account; return whether it is news."""
-        stage, value = self._parts.get(part.name, (WAITING, 0))
-        if stage >= ENDED_WELL or (part.stage <= stage and part.value <= value):
-            return False
-        self.size = part.size
-        first = not any(self.stages[RUNNING:])
-        self.stages[stage] -= 1
-        self.sum -= value
-        stage, value = max(stage, part.stage), max(value, part.value)
-        self.stages[stage] += 1
-        self.sum += value
-        self.stages[WAITING] = self.size - sum(self.stages[RUNNING:])
-        self._parts[part.name] = stage, value
-        self._show(part.name, stage, part.line)
-        self._turns = first if stage == RUNNING else self.ended >= self.size
-        return True
+    def admit(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
+        """Take `part` into account and return what is to be published: nothing if it is no news."""
+        counted = self._sums.count(part, self._parts.get(part.name, (WAITING, 0)))
+        if counted is None:
+            return []
+        self._parts[part.name] = counted
+        self._show(part.name, importance_of(counted[0]), part.line)
+        messages = self._sums.messages(payload, change, part)
+        if any(told.final for _, told in messages):
+            self._parts.clear()  # whatever is said from now on is refused
+        return messages
 
-    def _show(self, name: str, stage: int, line: bytes) -> None:
+    def _show(self, name: str, importance: int, line: bytes) -> None:
         """Keep the line of a part, if need be in place of the oldest of the least importance."""
-        importance = {RUNNING: 1, ENDED_WELL: 0}.get(stage, 2)
         if name not in self._lines and len(self._lines) >= MAX_LINES:
             least = min(self._lines, key=lambda shown: self._lines[shown][0])
             if self._lines[least][0] > importance:
@@ -132,21 +162,10 @@ class Tally:
     def lines(self) -> list[bytes]:
         return [line for _, line in self._lines.values()]
 
-    @property
-    def ended(self) -> int:
-        return sum(self.stages[ENDED_WELL:])
 
-    def messages(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
-        """Return what is to be published now that `part` is counted."""
-        worst = max(stage for stage in range(ENDED_WELL, 5) if self.stages[stage] or stage == ENDED_WELL)
-        figures = [self.ended, f"{self.sum // self.size / 100:.2f}", part.endings[worst - ENDED_WELL]]
-        marks = [str(figure).encode() for figure in (*figures, *self.stages)]
-        messages = [(payload, change)]
-        if part.turn is not None and self._turns:
-            messages.insert(part.stage != RUNNING, part.turn)
-            if part.turn[1].final:
-                self._parts.clear()  # whatever is said from now on is refused
-        return [_pasted(*message, marks) for message in messages]
+def importance_of(stage: int) -> int:
+    """Return how much the line of a part at this stage matters."""
+    return {RUNNING: 1, ENDED_WELL: 0}.get(stage, 2)
 
 
 def _pasted(payload: bytes, change: Change, marks: Sequence[bytes]) -> tuple[bytes, Change]:

@@ -37,10 +37,9 @@ class _Kept:
         """Return what is to be published: nothing if the change is refused."""
         if change.refused_by(self.rank):
             return []
-        part = change.part
-        if part is None:
+        if change.part is None:
             return [(payload, change)]
-        return self.tally.messages(payload, change, part) if self.tally.count(part) else []
+        return self.tally.admit(payload, change, change.part)
 
     def take(self, change: Change, payload: bytes) -> None:
         self.rank = change.rank
