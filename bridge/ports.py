@@ -65,6 +65,17 @@ class States:
     """Where the topic is at this point; `None` if the backend keeps no messages."""
 
 
+class Letter(NamedTuple):
+    """A message on its way to the backend."""
+
+    topic: str
+    payload: bytes
+    change: Change | None
+    token: bytes
+    shared: bool = False
+    """Whether others may have published a message with this token, which is then the same one."""
+
+
 Event = Message | Attached | Refused | Seen | History | States
 Item = Message | States
 """What a subscription holds."""

@@ -68,6 +68,8 @@ FOREIGN = {
     "bridge.backends.sql.retention": {"sqlalchemy"},
     "bridge.backends.sql.schema": {"sqlalchemy"},
     "bridge.backends.sql.sqlite": {"sqlalchemy"},
+    "bridge.backends.sql.state": {"sqlalchemy"},
+    "bridge.backends.sql.tally": {"sqlalchemy"},
     "bridge.backends.sql.tables": {"sqlalchemy"},
     "bridge.celery.cancel": {"celery"},
     "bridge.celery.canvas": {"celery"},

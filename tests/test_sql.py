@@ -15,8 +15,11 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 
 import bridge
-from bridge import cli, events
+from bridge import cli, events, wholes
 from bridge.backends.sql import reader, retention, schema, tables
+from bridge.broadcast import draw_token
+from bridge.ports import Letter
+from bridge.state import MAX_LINES
 from tests.conftest import Connect
 from tests.servers import Postgres, eventually, free_port
 from tests.test_contract import drain
@@ -157,9 +160,12 @@ def test_topics_that_nobody_uses_are_forgotten(
     channel.topic("durable").subscribe(durable="indexer").close()
     publish(channel.topic("read"), *range(300))
     publish(channel.topic("long"), *range(600))
-    gone = [
-        (table, name) for name in (task, "long") for table in (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
-    ]
+    whole = bridge.task_topic("whole:w")
+    channel.publish(whole, *wholes.make("whole:w", 2, "a", "STARTED"))
+    of_whole = (tables.TALLIES, tables.PARTS, tables.LINES)
+    assert [rows(database, table, whole, namespace) for table in of_whole] == [1, 1, 1]
+    of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
+    gone = [(table, name) for name in (task, whole, "long") for table in (*of_topic, *of_whole)]
     with channel.topic("read").subscribe() as subscription:
 
         def forgotten() -> bool:
@@ -388,6 +394,98 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
         assert channel.publish(name, *message, b"0000token-12", again=True) == first
         assert [message.id for message in channel.history(name, 10)] == [first]
     assert len(channel.history(bridge.FEED, 10)) == 1
+
+
+def told(task: str, number: int, shared: bool = False) -> Letter:
+    """A log line of a task, on its way."""
+    line = events.make("log", task, level="info", message=str(number))
+    return Letter(bridge.task_topic(task), *line, draw_token(), shared)
+
+
+@sql
+def test_many_messages_are_published_in_order_and_once(connect: Connect, database: Engine) -> None:
+    """What is published together comes in order, everywhere; repeated with `again`, nothing comes twice."""
+    channel: Any = connect()
+    whole = bridge.task_topic("whole:w")
+    letters = [told(f"t{number % 3}", number) for number in range(120)]
+    letters += [Letter(whole, *wholes.make("whole:w", 2, part, "SUCCESS"), draw_token()) for part in "ab"]
+    letters.append(Letter("orders", b"last", None, draw_token()))
+    with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
+        for again in (False, True, True):
+            channel._backend.publish_many(letters, again)
+        channel._backend.publish_many([], False)
+        channel.topic(bridge.FEED).publish(b"end")
+        seen = [events.decode(message) or {} for message in drain(feed, b"end")]
+        channel.topic("orders").publish(b"end")
+        assert drain(orders, b"end") == [b"last"]
+    assert [int(event["message"]) for event in seen[:120]] == list(range(120))
+    assert [event["type"] for event in seen[120:]] == ["progress", "progress", "state"]
+
+
+@sql
+def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: Engine) -> None:
+    """Of several who say the same for the first time, at once, in a topic that is new, one is heard."""
+    channels: list[Any] = [connect() for _ in range(4)]
+    channels[0].ping()
+    for number in range(10):
+        letter = told(f"t{number}", 1, shared=True)
+        with ThreadPoolExecutor() as pool:
+            calls = [pool.submit(one._backend.publish_many, [letter], False) for one in channels]
+            for call in calls:
+                call.result(20)
+        assert len(channels[0].history(letter.topic, 10)) == 1
+
+
+@sql
+def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
+    connect: Connect, database: Engine
+) -> None:
+    """The same topics in opposite orders, by several at once: no deadlock, and every message is there."""
+    channels: list[Any] = [connect() for _ in range(4)]
+    channels[0].ping()
+    barrier = threading.Barrier(4)
+
+    def publish(number: int) -> None:
+        for _ in range(5):
+            letters = [told(f"t{task}", number) for task in range(10)]
+            barrier.wait(20)
+            channels[number]._backend.publish_many(letters[:: -1 if number % 2 else 1], False)
+            channels[number]._backend.publish(*letters[number][:3], draw_token(), False)
+
+    with ThreadPoolExecutor() as pool:
+        for call in [pool.submit(publish, number) for number in range(4)]:
+            call.result(60)
+    assert len(channels[0].history(bridge.FEED, 1000)) == 4 * 5 * 11
+
+
+@sql
+def test_one_field_is_read(connect: Connect, database: Engine) -> None:
+    """A field of a topic's state by its name, `None` if there is none of that name or no such topic."""
+    channel: Any = connect()
+    task = bridge.task_topic("t1")
+    payload, change = events.make("state", "t1", state="STARTED")
+    channel.publish(task, payload, change)
+    assert channel._backend.field(task, "state") == payload
+    assert channel._backend.field(task, "other") is None
+    assert channel._backend.field("other", "state") is None
+
+
+@sql
+def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str, database: Engine) -> None:
+    """As many statements a part among 300 as among 100; few lines are kept, and no parts after the end."""
+    channel: Any = connect(namespace=namespace)
+    topic = bridge.task_topic("whole:w")
+    found = statements(channel._backend._database.engine)
+    costs = []
+    for part in range(300):
+        found.clear()
+        channel.publish(topic, *wholes.make("whole:w", 300, str(part), "SUCCESS"))
+        costs.append(len(found))
+        if part == 298:
+            assert rows(database, tables.PARTS, topic, namespace) == 299
+    assert max(costs[250:290]) <= max(costs[100:140]) < 30
+    assert rows(database, tables.LINES, topic, namespace) == MAX_LINES
+    assert rows(database, tables.PARTS, topic, namespace) == 0
 
 
 @sqlite

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
@@ -9,13 +10,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
-from bridge.backends.sql.log import Letter
+from bridge.backends.sql.log import Draft, Written
 from bridge.backends.sql.reader import SqlReader
 from bridge.backends.sql.retention import sweep
 from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.channel import Message
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.fork import reset_in_child
+from bridge.ports import Letter
 from bridge.position import Position
 from bridge.state import Change, Retention, TopicState
 
@@ -24,6 +26,9 @@ KNOWN_PLACES = 1000
 
 SWEEPS = 10
 """Topics of which a part is forgotten in a row."""
+
+TOGETHER = 50
+"""Messages published in one transaction; everyone else who writes to their topics waits for it."""
 
 _DURABLE = select(DURABLE).where(DURABLE.c.topic == bindparam("b_topic"), DURABLE.c.key == bindparam("b_key"))
 
@@ -49,27 +54,59 @@ class SqlBackend:
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
-        letter = Letter(self._namespace, topic, payload, token, self._known.get(topic))
+        written = self._write([Letter(topic, payload, change, token)], again)
+        self._sweep()
+        return self._place(topic, written)
+
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+        for start in range(0, len(letters), TOGETHER):
+            self._write(letters[start : start + TOGETHER], again)
+        self._sweep()
+
+    def _write(self, letters: Sequence[Letter], again: bool) -> list[Written]:
         with self._database.errors(PublishError, "did not take the message"):
             try:
-                position = self._publish_once(letter, change, again)
+                return self._write_once(letters, again)
             except DBAPIError as error:
                 if not self._database.recover(error):
                     raise
-                position = self._publish_once(letter, change, True)
-        self._sweep()
-        return position
+                return self._write_once(letters, True)
 
-    def _publish_once(self, letter: Letter, change: Change | None, again: bool) -> Position | None:
+    def _write_once(self, letters: Sequence[Letter], again: bool) -> list[Written]:
         self._database.prepare()
+        known = {letter.topic: self._known.get(letter.topic) for letter in letters}
+        written: list[Written] = []
         with self._database.writing() as connection:
-            written = log.publish(connection, letter, change, self._retention, again)
+            if len(letters) > 1:
+                self._hold_topics(connection, letters)
+            for letter in letters:
+                # What is known of a topic is compared once.
+                place = known.pop(letter.topic, None)
+                draft = Draft(self._namespace, letter.topic, letter.payload, letter.token, place)
+                repeated = again or letter.shared
+                written += log.publish(connection, draft, letter.change, self._retention, repeated)
             self._database.announce(connection, written)
-        if not written:
-            return None
         self._database.published(written)
-        self._confirm(letter.topic, written[0].position)
-        return written[0].position
+        for topic in {letter.topic for letter in letters}:
+            position = self._place(topic, written)
+            if position is not None:
+                self._confirm(topic, position)
+        return written
+
+    def _hold_topics(self, connection: Connection, letters: Sequence[Letter]) -> None:
+        """Lock all topics of a transaction at first, as everyone does: in order, groups after their members.
+
+        Two who hold what the other one waits for would be a deadlock.
+        """
+        groups = {letter.change.group for letter in letters if letter.change is not None}
+        for topics in ({letter.topic for letter in letters} - groups, groups):
+            for topic in sorted(topics):
+                log.hold_topic(connection, self._namespace, topic)
+
+    def _place(self, topic: str, written: Sequence[Written]) -> Position | None:
+        """Return where the last message of `topic` was written."""
+        key = key_of(self._namespace, topic)
+        return next((message.position for message in reversed(written) if message.key == key), None)
 
     def publish_within(
         self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
@@ -83,10 +120,10 @@ class SqlBackend:
             )
         with self._database.errors(PublishError, "did not take the message"):
             self._database.prepare()
-            letter = Letter(self._namespace, topic, payload, token)
-            written = log.publish(connection, letter, change, self._retention, False)
+            draft = Draft(self._namespace, topic, payload, token)
+            written = log.publish(connection, draft, change, self._retention, False)
             self._database.announce(connection, written)
-        return written[0].position if written else None
+        return self._place(topic, written)
 
     def _confirm(self, topic: str, position: Position) -> None:
         """Remember the place of a confirmed message: a database that knows it no more has lost some."""
@@ -142,8 +179,7 @@ class SqlBackend:
 
     def _lock_topic(self, connection: Connection, topic: str) -> reading.Head:
         key = key_of(self._namespace, topic)
-        log.make_topic(connection, self._namespace, topic)
-        log.lock_topic(connection, key)
+        log.hold_topic(connection, self._namespace, topic)
         return reading.heads(connection, [key])[key]
 
     def _durable(self, connection: Connection, head: reading.Head, name: str) -> Position | None:
@@ -160,6 +196,12 @@ class SqlBackend:
             self._database.prepare()
             with self._database.reading() as connection:
                 return reading.states(connection, key_of(self._namespace, topic))[1]
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return reading.field(connection, key_of(self._namespace, topic), name)
 
     def ping(self) -> None:
         with self._database.errors(ConnectionLost, "did not answer"):

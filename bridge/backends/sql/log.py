@@ -1,16 +1,17 @@
 """Writing, within a transaction of the caller: a message, what it changes, and what is kept no longer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from bridge.backends.sql.retention import FEW, SET, milliseconds, trim
-from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, MESSAGES, TOPICS, key_of
+from bridge.backends.sql import state, tally
+from bridge.backends.sql.retention import SET, milliseconds, trim
+from bridge.backends.sql.tables import MESSAGES, TOPICS, key_of
 from bridge.position import Position
-from bridge.state import MAX_ENTRIES, Change, Retention
+from bridge.state import Change, Retention
 
 LOOK_BACK = 1000
 """Messages among which one that is published again is looked for."""
@@ -33,28 +34,21 @@ _DRAW = (
 _DRAW_RETURNING = _DRAW.returning(*TOPICS.c)
 _BY_KEY = select(TOPICS).where(TOPICS.c.key == bindparam("b_key"))
 _LOCK = update(TOPICS).where(TOPICS.c.key == bindparam("b_key")).values(rank=TOPICS.c.rank)
+_LOCK_RETURNING = _LOCK.returning(*TOPICS.c)
 _KEEP = insert(MESSAGES).inline()
 _MARK_OF = select(MESSAGES.c.mark).where(
     MESSAGES.c.topic == bindparam("b_id"), MESSAGES.c.number == bindparam("b_number")
 )
 _BY_TOKEN = (
-    select(MESSAGES.c.number, MESSAGES.c.mark, TOPICS.c.epoch)
+    select(MESSAGES.c.number, MESSAGES.c.mark, MESSAGES.c.payload, TOPICS.c.epoch)
     .join(TOPICS, TOPICS.c.id == MESSAGES.c.topic)
     .where(
         TOPICS.c.key == bindparam("b_key"),
         MESSAGES.c.number > TOPICS.c.number - LOOK_BACK,
-        MESSAGES.c.token == bindparam("b_token"),
+        MESSAGES.c.token.in_(bindparam("b_tokens", expanding=True)),
     )
-)
-_ENLIST = insert(MEMBERS).from_select(
-    ["of_group", "topic"],
-    select(bindparam("b_group", type_=TOPICS.c.id.type), TOPICS.c.id).where(
-        TOPICS.c.id == bindparam("b_topic"),
-        ~exists().where(
-            MEMBERS.c.of_group == bindparam("b_group", type_=TOPICS.c.id.type),
-            MEMBERS.c.topic == bindparam("b_topic"),
-        ),
-    ),
+    .order_by(MESSAGES.c.number.desc())
+    .limit(1)
 )
 
 
@@ -68,7 +62,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Draft:
     """A message on its way into the log of a topic."""
 
     namespace: str
@@ -84,69 +78,75 @@ class Letter:
 
 
 def append(
-    connection: Connection, letter: Letter, retention: Retention, highest: int = _ANY_RANK
+    connection: Connection, draft: Draft, retention: Retention, highest: int = _ANY_RANK
 ) -> Row[Any] | None:
     """Write a message and return the row of its topic; `None` if the topic's rank is above `highest`."""
     now = milliseconds()
-    row = _draw(connection, letter, retention, highest, now)
+    row = _draw(connection, draft, retention, highest, now)
     if row is None:
-        make_topic(connection, letter.namespace, letter.topic)
-        row = _draw(connection, letter, retention, highest, now)
+        make_topic(connection, draft.namespace, draft.topic)
+        row = _draw(connection, draft, retention, highest, now)
         if row is None:
             return None
-    if letter.known is not None and _has_forgotten(connection, row, letter.known):
+    if draft.known is not None and _has_forgotten(connection, row, draft.known):
         # It is an older copy, in which messages are missing: whoever read them shall learn of it.
-        connection.execute(SET.values(epoch=_epoch(letter)), {"b_id": row.id})
+        connection.execute(SET.values(epoch=_epoch(draft)), {"b_id": row.id})
         row = connection.execute(_BY_KEY, {"b_key": row.key}).one()
     message = {"topic": row.id, "number": row.number, "mark": row.mark}
-    connection.execute(_KEEP, {**message, "token": letter.token.decode(), "payload": letter.payload})
+    connection.execute(_KEEP, {**message, "token": draft.token.decode(), "payload": draft.payload})
     trim(connection, row, retention, now)
     return row
 
 
 def publish(
-    connection: Connection, letter: Letter, change: Change | None, retention: Retention, again: bool
+    connection: Connection, draft: Draft, change: Change | None, retention: Retention, again: bool
 ) -> list[Written]:
     """Write a message to its topic, and with a change to the group too; nothing if the change is refused.
 
-    With `again`, if it was written before, nothing is either, and that is returned.
+    A message that tells of a part may come with its turn, whose token has a 2 at its end. With `again`, if it
+    was written before, nothing is either, and the last that was is returned.
     """
     if again:
-        lock_topic(connection, letter.key)
-        found = _find(connection, letter)
+        hold_topic(connection, draft.namespace, draft.topic)
+        found = _find(connection, draft)
         if found is not None:
             return [found]
-    highest = _ANY_RANK if change is None else change.rank - change.final
-    row = append(connection, letter, retention, highest)
-    if row is None:
+    if change is None:
+        return _write(connection, draft, None, retention)
+    if change.part is None:
+        return _write(connection, draft, change, retention, change.rank - change.final)
+    topic = hold_topic(connection, draft.namespace, draft.topic)
+    if change.refused_by(topic.rank):
         return []
-    written = [_written(row, letter.payload)]
-    if change is not None:
-        apply(connection, row, change, letter.payload)
-        group = append(
-            connection, Letter(letter.namespace, change.group, letter.payload, letter.token), retention
-        )
-        assert group is not None, "a group is open to every rank"
-        connection.execute(_ENLIST, {"b_group": group.id, "b_topic": row.id})
-        written.append(_written(group, letter.payload))
+    messages = tally.admit(connection, topic, draft.payload, change, change.part)
+    written: list[Written] = []
+    for payload, accepted in messages:
+        written += _write(connection, replace(draft, payload=payload), accepted, retention)
+        draft = replace(draft, token=draft.token + b"2", known=None)
     return written
 
 
-def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes) -> None:
-    """Move the state of a topic, whose row is locked, on."""
-    if change.fields:
-        names = FIELDS.c.name.in_(list(change.fields))
-        connection.execute(delete(FIELDS).where(FIELDS.c.topic == row.id, names))
-        fields = [{"topic": row.id, "name": name, "value": value} for name, value in change.fields.items()]
-        connection.execute(insert(FIELDS), fields)
-    entries = row.entries + change.entry
-    if change.entry:
-        connection.execute(insert(ENTRIES), {"topic": row.id, "number": entries, "payload": payload})
-        if entries > MAX_ENTRIES and entries % FEW == 0:
-            old = (ENTRIES.c.topic == row.id, ENTRIES.c.number <= entries - MAX_ENTRIES)
-            connection.execute(delete(ENTRIES).where(*old))
-    if change.rank != row.rank or change.entry:
-        connection.execute(SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
+def _write(
+    connection: Connection,
+    draft: Draft,
+    change: Change | None,
+    retention: Retention,
+    highest: int = _ANY_RANK,
+) -> list[Written]:
+    """Write a message to its topic and its group, and apply what it changes, unless the rank is too high."""
+    row = append(connection, draft, retention, highest)
+    if row is None:
+        return []
+    written = [_written(row, draft.payload)]
+    if change is not None:
+        state.apply(connection, row, change, draft.payload)
+        of_group = Draft(draft.namespace, change.group, draft.payload, draft.token)
+        group = append(connection, of_group, retention)
+        assert group is not None, "a group is open to every rank"
+        if change.listed:
+            state.enlist(connection, group, row)
+        written.append(_written(group, draft.payload))
+    return written
 
 
 def make_topic(connection: Connection, namespace: str, name: str) -> None:
@@ -170,35 +170,48 @@ def _written(row: Row[Any], payload: bytes) -> Written:
     return Written(row.key, Position(row.epoch, row.number, row.mark), payload)
 
 
-def lock_topic(connection: Connection, key: str) -> None:
-    """Wait until nobody else writes to the topic, and let nobody until the transaction ends."""
+def hold_topic(connection: Connection, namespace: str, name: str) -> Row[Any]:
+    """Wait until nobody else writes to the topic, let nobody until the transaction ends; return its row."""
+    key = key_of(namespace, name)
+    row = _lock(connection, key)
+    if row is None:
+        make_topic(connection, namespace, name)
+        row = _lock(connection, key)
+        assert row is not None, "it has just been made"
+    return row
+
+
+def _lock(connection: Connection, key: str) -> Row[Any] | None:
+    if connection.dialect.update_returning:
+        return connection.execute(_LOCK_RETURNING, {"b_key": key}).first()
     connection.execute(_LOCK, {"b_key": key})
+    return connection.execute(_BY_KEY, {"b_key": key}).first()
 
 
-def _find(connection: Connection, letter: Letter) -> Written | None:
-    """Return the place of a message whose publishing is repeated because its answer was lost."""
-    found = {"b_key": letter.key, "b_token": letter.token.decode()}
-    row = connection.execute(_BY_TOKEN, found).first()
+def _find(connection: Connection, draft: Draft) -> Written | None:
+    """Return the message whose publishing is repeated because its answer was lost, or its turn."""
+    tokens = [draft.token.decode(), f"{draft.token.decode()}2"]
+    row = connection.execute(_BY_TOKEN, {"b_key": draft.key, "b_tokens": tokens}).first()
     if row is None:
         return None
-    return Written(letter.key, Position(row.epoch, row.number, row.mark), letter.payload)
+    return Written(draft.key, Position(row.epoch, row.number, row.mark), row.payload)
 
 
 def _draw(
-    connection: Connection, letter: Letter, retention: Retention, highest: int, now: int
+    connection: Connection, draft: Draft, retention: Retention, highest: int, now: int
 ) -> Row[Any] | None:
     """Draw the next number of a topic, which locks it until the transaction ends."""
-    values = {"b_key": letter.key, "b_highest": highest, "b_now": now}
-    values |= {"b_epoch": _epoch(letter), "b_keep": retention.messages}
+    values = {"b_key": draft.key, "b_highest": highest, "b_now": now}
+    values |= {"b_epoch": _epoch(draft), "b_keep": retention.messages}
     if connection.dialect.update_returning:
         return connection.execute(_DRAW_RETURNING, values).first()
     if not connection.execute(_DRAW, values).rowcount:
         return None
-    return connection.execute(_BY_KEY, {"b_key": letter.key}).one()
+    return connection.execute(_BY_KEY, {"b_key": draft.key}).one()
 
 
-def _epoch(letter: Letter) -> str:
-    return letter.token[:8].decode()
+def _epoch(draft: Draft) -> str:
+    return draft.token[:8].decode()
 
 
 def _has_forgotten(connection: Connection, row: Row[Any], known: Position) -> bool:

@@ -65,7 +65,8 @@ class PostgresDatabase(Database):
         super().__init__(engine, timeout, poll_interval)
 
     def announce(self, connection: Connection, written: Sequence[Written]) -> None:
-        for message in written:
+        # One wakes the readers of a topic for all.
+        for message in {message.key: message for message in written}.values():
             connection.execute(_NOTIFY, {"place": f"{message.key} {message.position.number}"})
 
     def watch(self, connection: Connection, hand: Hand) -> "Notifications":

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal, select, union_all
+from sqlalchemy import Connection, Row, bindparam, func, literal, select, union_all
 
-from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, MESSAGES, TOPICS
+from bridge.backends.sql.tables import ENTRIES, FIELDS, LINES, MEMBERS, MESSAGES, TOPICS
 from bridge.channel import Message
 from bridge.position import ORIGIN, Position
 from bridge.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
@@ -35,6 +35,12 @@ _MESSAGES = (
     )
     .order_by(MESSAGES.c.number)
     .limit(bindparam("b_limit"))
+)
+
+_FIELD = (
+    select(FIELDS.c.value)
+    .join(TOPICS, TOPICS.c.id == FIELDS.c.topic)
+    .where(TOPICS.c.key == bindparam("b_key"), FIELDS.c.name == bindparam("b_name"))
 )
 
 
@@ -79,6 +85,11 @@ def messages(connection: Connection, topic: str, head: Head, first: int, limit: 
     ]
 
 
+def field(connection: Connection, key: str, name: str) -> bytes | None:
+    """Return one field of the state of a topic."""
+    return connection.scalar(_FIELD, {"b_key": key, "b_name": name})
+
+
 def states(connection: Connection, key: str) -> tuple[Position, list[TopicState]]:
     """Return where a topic is and its state; where it is a group also those of its members, newest first.
 
@@ -90,11 +101,19 @@ def states(connection: Connection, key: str) -> tuple[Position, list[TopicState]
     order = sorted({row.id: row for row in rows}.values(), key=lambda row: -(row.place or 2**62))
     found = {row.id: TopicState(row.name) for row in order if row.rank >= 0}
     counts = {row.id: row.entries for row in order}
-    for row in rows:
-        if row.field is not None and row.id in found:
-            found[row.id].fields[row.field] = row.value
+    for row in sorted(rows, key=lambda row: row.age or 0):
+        if row.id in found:
+            _add(found[row.id], row)
     _add_entries(connection, found, counts)
     return position, list(found.values())
+
+
+def _add(state: TopicState, row: Row[Any]) -> None:
+    """Take a field or a line into the state of its topic."""
+    if row.age is not None:
+        state.lines.append(row.value)
+    elif row.field is not None:
+        state.fields[row.field] = row.value
 
 
 def _add_entries(connection: Connection, found: Mapping[int, TopicState], counts: Mapping[int, int]) -> None:
@@ -122,7 +141,8 @@ _listed = (
     .limit(MAX_MEMBERS)
     .subquery()
 )
-_state = (
+_no_age = literal(None, LINES.c.age.type).label("age")
+_topic = (
     TOPICS.c.id,
     TOPICS.c.name,
     TOPICS.c.epoch,
@@ -130,20 +150,27 @@ _state = (
     TOPICS.c.mark,
     TOPICS.c.rank,
     TOPICS.c.entries,
-    FIELDS.c.name.label("field"),
-    FIELDS.c.value,
 )
-_own = (
-    select(*_state, literal(None, MEMBERS.c.id.type).label("place"))
-    .outerjoin(FIELDS, FIELDS.c.topic == TOPICS.c.id)
-    .where(TOPICS.c.key == bindparam("b_key"))
+_field = (*_topic, FIELDS.c.name.label("field"), FIELDS.c.value, _no_age)
+_line = (
+    *_topic,
+    literal(None, FIELDS.c.name.type).label("field"),
+    LINES.c.line.label("value"),
+    LINES.c.age,
 )
-_of_members = (
-    select(*_state, _listed.c.id.label("place"))
+_here = TOPICS.c.key == bindparam("b_key")
+_no_place = literal(None, MEMBERS.c.id.type).label("place")
+_place = _listed.c.id.label("place")
+_STATES = union_all(
+    select(*_field, _no_place).outerjoin(FIELDS, FIELDS.c.topic == TOPICS.c.id).where(_here),
+    select(*_line, _no_place).join(LINES, LINES.c.topic == TOPICS.c.id).where(_here),
+    select(*_field, _place)
     .join(_listed, _listed.c.topic == TOPICS.c.id)
-    .outerjoin(FIELDS, FIELDS.c.topic == TOPICS.c.id)
+    .outerjoin(FIELDS, FIELDS.c.topic == TOPICS.c.id),
+    select(*_line, _place)
+    .join(_listed, _listed.c.topic == TOPICS.c.id)
+    .join(LINES, LINES.c.topic == TOPICS.c.id),
 )
-_STATES = union_all(_own, _of_members)
 
 LATEST = select(func.coalesce(func.max(MESSAGES.c.id), 0))
 """The id of the last message of all, where ids are given in the order of commits: on SQLite."""

@@ -5,7 +5,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, select, update
 
-from bridge.backends.sql.tables import DURABLE, ENTRIES, FIELDS, MEMBERS, MESSAGES, TOPICS
+from bridge.backends.sql.tables import (
+    DURABLE,
+    ENTRIES,
+    FIELDS,
+    LINES,
+    MEMBERS,
+    MESSAGES,
+    PARTS,
+    TALLIES,
+    TOPICS,
+)
 from bridge.state import Retention
 
 BATCH = 256
@@ -74,7 +84,7 @@ def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
         connection.execute(SET.values(oldest=below, swept=below), {"b_id": topic})
         return True
     connection.execute(delete(MEMBERS).where((MEMBERS.c.topic == topic) | (MEMBERS.c.of_group == topic)))
-    for table in (FIELDS, ENTRIES):
+    for table in (FIELDS, ENTRIES, TALLIES, PARTS, LINES):
         connection.execute(delete(table).where(table.c.topic == topic))
     connection.execute(delete(TOPICS).where(TOPICS.c.id == topic))
     return True

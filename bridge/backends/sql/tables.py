@@ -85,6 +85,41 @@ ENTRIES = Table(
     Column("payload", _BYTES, nullable=False),
 )
 
+# Of the topic of a whole: its sums, a row for each of its parts until the last one has ended, and the lines
+# of a few of them, by importance and age.
+TALLIES = Table(
+    "bridge_tally",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("done", BigInteger, nullable=False),
+    # How many parts are at each stage, those waiting excepted.
+    Column("stage1", BigInteger, nullable=False),
+    Column("stage2", BigInteger, nullable=False),
+    Column("stage3", BigInteger, nullable=False),
+    Column("stage4", BigInteger, nullable=False),
+    # How many rows `bridge_line` has.
+    Column("shown", Integer, nullable=False),
+)
+
+PARTS = Table(
+    "bridge_part",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(32), primary_key=True),
+    Column("stage", Integer, nullable=False),
+    Column("value", Integer, nullable=False),
+)
+
+LINES = Table(
+    "bridge_line",
+    METADATA,
+    Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(32), primary_key=True),
+    Column("importance", Integer, nullable=False),
+    Column("age", BigInteger, nullable=False),
+    Column("line", _BYTES, nullable=False),
+)
+
 MEMBERS = Table(
     "bridge_member",
     METADATA,

@@ -1,0 +1,45 @@
+"""What a message changes beside the log: fields and entries of its topic, and the group's list."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
+
+from bridge.backends.sql.retention import FEW, SET
+from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, TOPICS
+from bridge.state import MAX_ENTRIES, Change
+
+_UNSET = delete(FIELDS).where(
+    FIELDS.c.topic == bindparam("b_topic"), FIELDS.c.name.in_(bindparam("b_names", expanding=True))
+)
+_SET_FIELDS = insert(FIELDS)
+_ENLIST = insert(MEMBERS).from_select(
+    ["of_group", "topic"],
+    select(bindparam("b_group", type_=TOPICS.c.id.type), TOPICS.c.id).where(
+        TOPICS.c.id == bindparam("b_topic"),
+        ~exists().where(
+            MEMBERS.c.of_group == bindparam("b_group", type_=TOPICS.c.id.type),
+            MEMBERS.c.topic == bindparam("b_topic"),
+        ),
+    ),
+)
+
+
+def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes) -> None:
+    """Move the state of a topic, whose row is locked, on."""
+    if change.fields:
+        connection.execute(_UNSET, {"b_topic": row.id, "b_names": list(change.fields)})
+        fields = [{"topic": row.id, "name": name, "value": value} for name, value in change.fields.items()]
+        connection.execute(_SET_FIELDS, fields)
+    entries = row.entries + change.entry
+    if change.entry:
+        connection.execute(insert(ENTRIES), {"topic": row.id, "number": entries, "payload": payload})
+        if entries > MAX_ENTRIES and entries % FEW == 0:
+            old = (ENTRIES.c.topic == row.id, ENTRIES.c.number <= entries - MAX_ENTRIES)
+            connection.execute(delete(ENTRIES).where(*old))
+    if change.rank != row.rank or change.entry:
+        connection.execute(SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
+
+
+def enlist(connection: Connection, group: Row[Any], topic: Row[Any]) -> None:
+    """Have the group list the topic, if it does not yet."""
+    connection.execute(_ENLIST, {"b_group": group.id, "b_topic": topic.id})
