@@ -28,7 +28,9 @@ def make_app(broker: str, bridge_url: str) -> Celery:
     if "://" in broker:
         app.conf.update(broker_url=broker, result_backend=broker)
         app.conf.broker_transport_options = {
-            "visibility_timeout": 4, "unacked_restore_interval": 1, "unacked_restore_throttle": 1
+            "visibility_timeout": 4, "unacked_restore_interval": 1, "unacked_restore_throttle": 1,
+            # A worker that is killed while it looks for what to restore keeps others from it for so long.
+            "unacked_mutex_expire": 2,
         }  # fmt: skip
     else:
         app.conf.update(broker_url="filesystem://", task_ignore_result=True)
