@@ -113,17 +113,6 @@ class Reader(Protocol):
         ...
 
 
-class Letter(NamedTuple):
-    """A message on its way to the backend."""
-
-    topic: str
-    payload: bytes
-    change: Change | None
-    token: bytes
-    shared: bool = False
-    """Whether others may have published a message with this token, which is then the same one."""
-
-
 class Backend(Protocol):
     """What carries messages between processes."""
 
