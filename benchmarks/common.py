@@ -168,6 +168,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"### {result['title']}",
         "",
+        f"Measured {result['date']}, {result['rounds']} rounds.",
+        "",
         "| | " + " | ".join(column.heading for column in columns) + " |",
         "|---|" + "---:|" * len(columns),
     ]

@@ -36,14 +36,10 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 def tables(results: Sequence[dict[str, Any]]) -> str:
     """Return all results as Markdown, the machine first."""
-    dates = sorted({result["date"] for result in results})
     machine = results[-1]["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    rounds = min(result["rounds"] for result in results)
-    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, Python {machine['python']}"
-    how = f"Medians of {rounds} alternating rounds; load generator in {language()}."
-    head = f"Measured {when}: {where}; {packages}. {how}"
+    head = f"{where}; {packages}. Load generator in {language()}. Figures are medians of alternating rounds."
     return "\n\n".join([head, *map(markdown, results)])
 
 

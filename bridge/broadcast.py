@@ -111,11 +111,14 @@ class Channel:
             )
         return None if position is None else str(position)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool = False) -> None:
-        """Publish messages in order; if it raises `PublishError`, repeat it for all of them with `again`."""
+    def publish_many(self, letters: Sequence[Letter], again: bool = False) -> int:
+        """Publish messages in order and return how many are; repeat it with `again` for the others.
+
+        Raises `PublishError` if none is known to be published.
+        """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        self._backend.publish_many(letters, again)
+        return self._backend.publish_many(letters, again)
 
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
         subscription = self.open(topic, self.start(topic, after, durable))

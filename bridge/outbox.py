@@ -234,12 +234,12 @@ class Outbox:
                 continue
             began = time.monotonic()
             try:
-                self._send(letters, again=attempt > 0)
+                sent = self._send(letters, again=attempt > 0)
             except PublishError as error:
                 attempt = self._wait_out(error, attempt)
                 continue
-            attempt, letters = 0, []
-            self._sent(began)
+            attempt, letters = 0, letters[sent:]
+            self._sent(began, len(letters))
 
     def _mine(self) -> bool:
         """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
@@ -261,27 +261,27 @@ class Outbox:
             self._sending = len(taken)
             return [waiting.letter for waiting in taken]
 
-    def _sent(self, began: float) -> None:
+    def _sent(self, began: float, left: int) -> None:
         with self._changed:
-            self._sending = 0
+            self._sending = left
             self._come_up()
-            if not self._letters:
+            if not (self._letters or left):
                 self._changed.notify_all()
                 rest = began + PAUSE - time.monotonic()
                 self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
 
-    def _send(self, letters: list[Letter], again: bool) -> None:
+    def _send(self, letters: list[Letter], again: bool) -> int:
+        """Send some of `letters`; return how many need not be sent any more."""
         try:
-            self._channel.publish_many(letters, again=again)
+            return self._channel.publish_many(letters, again=again)
         except PublishError:
             raise
         except Exception:
             if len(letters) > 1:
-                for letter in letters:
-                    self._send([letter], again=True)
-                return
+                return self._send(letters[:1], again=True)
             self.dropped += 1
             logger.exception("a task event could not be sent and was dropped")
+            return 1
 
     def _wait_out(self, error: PublishError, attempt: int) -> int:
         with self._changed:

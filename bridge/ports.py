@@ -130,10 +130,11 @@ class Backend(Protocol):
         """
         ...
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
-        """Publish in order, in as few round trips as the backend can. As `publish`, for each of them.
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+        """Publish in order, in as few round trips as the backend can; return how many are published.
 
-        If it raises, any of them may have been published: repeat all, with `again`.
+        As `publish`, for each of them. If not all are, or if it raises, any of the others may have been
+        published: repeat those, with `again`.
         """
         ...
 

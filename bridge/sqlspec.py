@@ -228,9 +228,10 @@ class EventBackend:
             raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
         return None
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
-        for topic, payload, change, token, _ in letters:
-            self.publish(topic, payload, change, token, again)
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+        topic, payload, change, token, _ = letters[0]
+        self.publish(topic, payload, change, token, again)
+        return 1
 
     def history(self, topic: str, limit: int) -> list[Message]:
         raise AssertionError("nothing is kept")

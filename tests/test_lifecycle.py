@@ -396,8 +396,11 @@ def test_what_is_cancelled_while_no_worker_is_there_is_not_begun(carrier: Valkey
     app.close()
 
 
-def test_eight_children_publish_at_once(carrier: Valkey, own_valkey: Valkey, tmp_path: Path) -> None:
+def test_eight_children_publish_at_once(
+    carrier: Valkey, own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is lost, doubled or out of order, and no process has a connection of another."""
+    monkeypatch.setenv("LIFECYCLE_VISIBILITY", "600")
     url, total = carrier.url("redis"), 400
     broker = own_valkey.url("redis")
     app = make_app(broker, url)

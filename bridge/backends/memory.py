@@ -229,9 +229,10 @@ class MemoryBackend:
     ) -> Position | None:
         return self._store.publish(topic, payload, change, self._retention)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
         for topic, payload, change, _, _ in letters:
             self._store.publish(topic, payload, change, self._retention)
+        return len(letters)
 
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._store.lock:

@@ -76,6 +76,7 @@ def _asked(snapshot: dict[str, Any], terminate: bool) -> tuple[bytes, Change]:
 
 
 @signals.worker_init.connect
+@signals.worker_ready.connect  # and once more when it hears for itself
 def _learn(sender: Any, **_: Any) -> None:
     """Have a worker that starts know what was asked for while it was not there to hear of it."""
     found = installed(sender.app)

@@ -20,7 +20,7 @@ from celery.utils import uuid
 
 from bridge import events, wholes
 from bridge.celery import tree
-from bridge.celery.outboxes import outbox_of
+from bridge.celery.outboxes import FLUSH_WITHIN, outbox_of
 from bridge.celery.parts import HEADER, mark_of, running
 from bridge.outbox import Outbox
 
@@ -86,6 +86,7 @@ def _declare(outbox: Outbox, canvas: Any, name: str, tasks: list[Any], request: 
         "root": request and (request.root_id or request.id),
     }
     outbox.put(events.task_topic(name), *wholes.declare(name, len(tasks), **about))
+    outbox.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
 
 
 _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}

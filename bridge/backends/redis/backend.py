@@ -56,17 +56,18 @@ class RedisBackend:
                 self._servers.refresh()
                 return self._publish_once(topic, payload, change, token, True)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
         if len(letters) < 2 or self._servers.one_slot or not self.replays:
-            for topic, payload, change, token, shared in letters:
-                self.publish(topic, payload, change, token, again or shared)
-            return
+            topic, payload, change, token, shared = letters[0]
+            self.publish(topic, payload, change, token, again or shared)
+            return 1
         with self._errors(PublishError, "did not take the messages"):
             try:
                 self._publish_batch(letters, again)
             except MOVED_AWAY:
                 self._servers.refresh()
                 self._publish_batch(letters, True)
+        return len(letters)
 
     def _publish_batch(self, letters: Sequence[Letter], again: bool) -> None:
         prepared = [

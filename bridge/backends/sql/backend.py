@@ -58,10 +58,19 @@ class SqlBackend:
         self._sweep()
         return self._place(topic, written)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> None:
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+        written = 0
         for start in range(0, len(letters), TOGETHER):
-            self._write(letters[start : start + TOGETHER], again)
+            together = letters[start : start + TOGETHER]
+            try:
+                self._write(together, again)
+            except PublishError:
+                if not written:
+                    raise
+                break
+            written += len(together)
         self._sweep()
+        return written
 
     def _write(self, letters: Sequence[Letter], again: bool) -> list[Written]:
         with self._database.errors(PublishError, "did not take the message"):
