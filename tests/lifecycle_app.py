@@ -50,7 +50,7 @@ def make_app(broker: str, bridge_url: str) -> Celery:
     if "://" in broker:
         app.conf.update(broker_url=broker, result_backend=broker)
         app.conf.broker_transport_options = {
-            # Seconds after which what is not acknowledged is taken for lost, even if it only waits for a slow child.
+            # Seconds; then what is not acknowledged counts as lost, also if it only waits for a slow child.
             "visibility_timeout": int(os.environ.get("LIFECYCLE_VISIBILITY", "4")),
             "unacked_restore_interval": 1, "unacked_restore_throttle": 1,
             # A worker that is killed while it looks for what to restore keeps others from it for so long.
