@@ -284,7 +284,8 @@ class Cluster(Replicated):
         self.nodes = [_cluster_node(node_timeout) for _ in range(self.PRIMARIES * (1 + replicas))]
 
     def url(self) -> str:
-        return self.nodes[0].url("redis+cluster").removesuffix("0")
+        """The URL that names every node: whoever comes while one is down finds the others."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def start(self) -> Self:
         for node in self.nodes:
