@@ -168,7 +168,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"### {result['title']}",
         "",
-        f"Measured {result['date']}, {result['rounds']} rounds.",
+        f"Measured {result['date']}; rounds: {result['rounds']}.",
         "",
         "| | " + " | ".join(column.heading for column in columns) + " |",
         "|---|" + "---:|" * len(columns),
