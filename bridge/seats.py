@@ -46,16 +46,23 @@ class Seats:
     def take(self, address: str) -> Full | None:
         """Take a seat for a viewer from `address`, empty if unknown; return why there is none, if so."""
         with self._lock:
-            if self._most is not None and self._taken >= self._most:
-                full = Full.PROCESS
-            elif address and self._by_address[address] >= (self._most_per_address or self._taken + 1):
-                full = Full.ADDRESS
-            else:
+            full = self._full(address)
+            if full is None:
                 self._taken += 1
                 self._by_address[address] += 1
-                return None
-            self.refused += 1
+            else:
+                self.refused += 1
             return full
+
+    def _full(self, address: str) -> Full | None:
+        """Requires holding `_lock`."""
+        if self._most is not None and self._taken >= self._most:
+            return Full.PROCESS
+        most = self._most_per_address
+        # Behind a Unix socket nobody has an address, and all would share one limit.
+        if address and most is not None and self._by_address[address] >= most:
+            return Full.ADDRESS
+        return None
 
     def release(self, address: str) -> None:
         """Give a seat back."""

@@ -109,5 +109,6 @@ def flush_all() -> None:
 
 
 def post(outbox: Outbox, kind: str, task_id: str, retries: int | None, **fields: Any) -> None:
+    """Have `outbox` publish an event of a task that has been retried so many times."""
     payload, change = events.make(kind, task_id, attempt=(retries or 0) + 1, **fields)
     outbox.put(events.task_topic(task_id), payload, change)
