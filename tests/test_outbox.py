@@ -6,13 +6,16 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
 import bridge
 from bridge import events
 from bridge import outbox as outbox_module
+from bridge.errors import PublishError
 from bridge.outbox import Outbox
+from bridge.ports import Letter
 from bridge.state import Change
 from tests.servers import Valkey, eventually, free_port
 
@@ -249,3 +252,26 @@ def test_closing_ends_the_thread() -> None:
     put(outbox, "never sent")
     outbox.close()
     eventually(lambda: threading.active_count() <= before)
+
+
+def test_what_was_confirmed_is_not_sent_again() -> None:
+    """A backend that takes one message at a time, and is away in between, gets each once and in order."""
+    channel = bridge.connect("memory://")
+    taken: list[bytes] = []
+    tries = itertools.count()
+
+    def publish_many(letters: Sequence[Letter], again: bool = False) -> int:
+        if next(tries) == 1:
+            raise PublishError("away")
+        taken.append(letters[0].payload)
+        return 1
+
+    channel.publish_many = publish_many  # type: ignore[method-assign]
+    outbox = Outbox(channel)
+    with outbox._changed:
+        for payload in (b"one", b"two", b"three"):
+            outbox.put("t", payload, None)
+    eventually(lambda: len(taken) >= 3)
+    assert outbox.flush(5)
+    assert taken == [b"one", b"two", b"three"]
+    outbox.close()
