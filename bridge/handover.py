@@ -1,21 +1,22 @@
 """Takes the connection of a response over from the WSGI server, which then believes that it is finished.
 
 The server's descriptor is made one end of a socket pair (dup2), so that all it still does to its connection
-happens to the pair. One chunk goes through it as a probe: it comes out as it went in, or as an HTTP chunk,
-or, where something on the way rewrites or holds back the body, as anything else. Then the connection is put
-back, with what the server wrote meanwhile.
+happens to the pair. The head of the response and its first chunk go through it as a probe: the chunk comes
+out as it went in, or as an HTTP chunk, or, where something on the way rewrites or holds back the body, as
+anything else. Then the connection is put back, with what the server wrote meanwhile.
 """
 
 import _socket  # the sockets beneath, which gevent's monkey-patching leaves alone
 import os
 import sys
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 LAST_CHUNK = b"0\r\n\r\n"
 """Ends a chunked response; the connection must be closed after it."""
 
+_AT_ONCE = 65536
 _KEYS = ("gunicorn.socket", "werkzeug.socket", "gunicorn.sock")
 _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
@@ -35,6 +36,8 @@ class Taken(NamedTuple):
 
     socket: _socket.socket
     chunked: bool
+    unsent: bytes
+    """What the connection did not take of the head and the first chunk: it comes before anything else."""
 
 
 class Handover:
@@ -49,34 +52,39 @@ class Handover:
         self._diversion: _Diversion | None = None
         self._taken = False
 
-    def take(self, probe: bytes) -> Generator[bytes, None, Taken | None]:
-        """Yield at most one chunk to the server, then return the connection, or `None` to go on as before.
+    def take(self, first: bytes) -> Generator[bytes, None, Taken | None]:
+        """Yield `first`, then return the connection, or `None` to go on as before.
 
-        The response must have yielded a chunk that was not empty, for the server to have sent the head.
-        The client gets `probe` only if the answer is `None`. After a connection the response must end.
+        It must be the first chunk of the response, and short: the server writes it and the head into a pair
+        of sockets that is only read when it asks for more. After a connection the response must end.
         """
-        if self._server is None:
+        diversion = self._divert()
+        yield first
+        if diversion is None:
             return None
-        try:
-            diversion = self._diversion = _Diversion(self._server)
-        except OSError as error:  # out of descriptors, or the server has closed the connection
-            self.refusal = f"the connection cannot be duplicated: {error.strerror}"
-            return None
-        yield probe
-        expected = (probe, chunk(probe), chunk(probe).upper())
-        came_out = diversion.read(unless=expected)
-        if came_out not in expected:
+        came_out = diversion.read()
+        body = came_out.partition(b"\r\n\r\n")[2]
+        if body not in (first, chunk(first), b"%X\r\n%b\r\n" % (len(first), first)):
             self.refusal = "something between the application and the server rewrites the body"
             self._diversion = None
             diversion.put_back(came_out)
             return None
         self._taken = True
-        taken = Taken(diversion.keep(), chunked=came_out != probe)
+        connection, unsent = diversion.keep(came_out)
+        taken = Taken(connection, body != first, unsent)
         if self._read_ahead is not None:
             # Else pywsgi takes what the client sent behind its request for another one, and answers it.
-            while self._read_ahead.read1(65536):
+            while self._read_ahead.read1(_AT_ONCE):
                 pass
         return taken
+
+    def _divert(self) -> "_Diversion | None":
+        if self._server is not None:
+            try:
+                self._diversion = _Diversion(self._server)
+            except OSError as error:  # out of descriptors, or the server has closed the connection
+                self.refusal = f"the connection cannot be duplicated: {error.strerror}"
+        return self._diversion
 
     def close(self) -> None:
         """Let go of what the server was left with. Call it when the server closes the response."""
@@ -108,24 +116,30 @@ class _Diversion:
         os.dup2(near_end.fileno(), descriptor, inheritable=False)
         near_end.close()
 
-    def read(self, unless: Collection[bytes] = ()) -> bytes:
-        """Return what the server has written since the last call; no more once it is one of `unless`.
+    def read(self) -> bytes:
+        """Return what the server has written since the last call.
 
         A pair closed with something unread in it would show the server a reset.
         """
         written = b""
         with suppress(OSError):  # nothing more, for now or for good
-            while written not in unless and (part := self.far_end.recv(65536)):
+            while len(part := self.far_end.recv(_AT_ONCE)) == _AT_ONCE:
                 written += part
+            written += part
         return written
 
-    def keep(self) -> _socket.socket:
-        """Return the connection, and let whoever waits for another request on it see the end at once."""
+    def keep(self, written: bytes) -> tuple[_socket.socket, bytes]:
+        """Send what the server has written; return the connection, and what it did not take of that.
+
+        Whoever waits for another request on it sees the end at once.
+        """
         self.far_end.shutdown(_socket.SHUT_WR)
         self.client.setblocking(False)
-        with suppress(OSError):  # a Unix socket, or a client that has gone: the first send will tell
+        with suppress(OSError):  # a Unix socket
             self.client.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        return self.client
+        with suppress(OSError):  # full, or a client that has gone: the next send will tell
+            written = written[self.client.send(written) :]
+        return self.client, written
 
     def put_back(self, written: bytes) -> None:
         """Give the connection back to the server, and the client what the server wrote meanwhile."""

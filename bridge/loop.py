@@ -119,25 +119,28 @@ class Loop:
         Raises `SubscriptionClosed` after the channel was closed.
         """
         self._start()
-        script = Script(topics, start, with_ids=self._channel.replays)
+        replays = self._channel.replays
         # What one topic says is the same for all its viewers, and made once for them.
-        viewer = Viewer(self, frozenset(script.running), script if len(topics) > 1 else None, address)
-        viewer.over = script.over
+        script = Script(topics, start, with_ids=replays) if len(topics) > 1 else None
+        running = frozenset(start.running(topics))
+        viewer = Viewer(self, running, script, address)
+        viewer.over = not running
         self.viewers.add(viewer)
         try:
-            self._channel.join(viewer, start.after if self._channel.replays else None)
+            self._channel.join(viewer, start.after if replays else None)
         except SubscriptionClosed:
             self.viewers.discard(viewer)
             raise
         self.opened += 1
         return viewer
 
-    def adopt(self, viewer: Viewer, taken: Taken) -> None:
-        """Serve a viewer through its own connection from now on."""
+    def adopt(self, viewer: Viewer, taken: Taken, first: bytes) -> None:
+        """Serve a viewer through its own connection from now on; it gets `first` before anything else."""
         self.handed_over += 1
-        self._inbox.append((self._adopt, (viewer, taken)))
+        self._inbox.append((self._adopt, (viewer, taken, first)))
         # With nothing to send it can wait: waking the thread for each of many who come together is dear.
-        if viewer.pending or viewer.over or len(self._inbox) > ADOPTED_AT_ONCE:
+        to_send = first or taken.unsent or viewer.pending or viewer.over
+        if to_send or len(self._inbox) > ADOPTED_AT_ONCE:
             self._awake()
 
     def close(self, viewer: Viewer) -> None:
@@ -289,7 +292,7 @@ class Loop:
             viewer.full = False
             self._channel.has_room(viewer)
 
-    def _adopt(self, viewer: Viewer, taken: Taken) -> None:
+    def _adopt(self, viewer: Viewer, taken: Taken, first: bytes) -> None:
         if viewer.gone:
             taken.socket.close()
             return
@@ -301,10 +304,10 @@ class Loop:
                 )
         self._selector.register(taken.socket, selectors.EVENT_READ, viewer)
         self._look_at_in(viewer, self._heartbeat)
-        data = viewer.unsent()
+        text = _text(first + viewer.unsent(), viewer.over, None)
+        data = taken.unsent + (text.chunked if viewer.chunked else text.raw)
         if data:
-            text = _text(data, viewer.over, None)
-            self._send(viewer, text.chunked if viewer.chunked else text.raw)
+            self._send(viewer, data)
         self.tell_of_room(viewer)
 
     def _listen(self, viewer: Viewer) -> None:

@@ -24,6 +24,10 @@ class Start:
     lost: bool = False
     """The cursor is none of this stream's."""
 
+    def running(self, topics: Collection[str]) -> set[str]:
+        """Return those of `topics` of which there is more to see."""
+        return set(topics).difference(self.ended)
+
 
 def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
     """Read the cursor of a stream of `topics`: for each, with commas between, an id, `end` or nothing.
@@ -59,6 +63,11 @@ def plain_text(items: Sequence[Item], *, with_ids: bool) -> bytes | None:
     return b"".join(sse.frame(message, id=message.id if with_ids else None) for message in messages)
 
 
+def opening(topics: Sequence[str], start: Start, *, with_ids: bool) -> bytes:
+    """Return what stands before everything else."""
+    return b"".join(_frame(events.reset(topic)) for topic in topics) if start.lost and with_ids else b""
+
+
 class Script:
     """What the viewers of some topics see, item by item: snapshots, events, and each task's end. No I/O.
 
@@ -68,20 +77,14 @@ class Script:
     def __init__(self, topics: Sequence[str], start: Start, *, with_ids: bool) -> None:
         self._topics = topics
         self._with_ids = with_ids
-        self._lost = start.lost and with_ids
         self._words = {topic: str(start.after.get(topic, _ANEW)) for topic in topics}
         self._words.update(dict.fromkeys(start.ended, _ENDED))
-        self.running = set(topics) - start.ended
+        self.running = start.running(topics)
 
     @property
     def over(self) -> bool:
         """Whether every topic was a task that has ended."""
         return not self.running
-
-    def opening(self) -> Iterator[bytes]:
-        """Yield what stands before everything else."""
-        for topic in self._topics if self._lost else ():
-            yield _frame(events.reset(topic))
 
     def mere_progress(self, items: Sequence[Item]) -> str | None:
         """Return the topic if `items`, which have just been told, are nothing but progress of one task."""

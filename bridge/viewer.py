@@ -105,6 +105,8 @@ class Viewer:
     def wait_established(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until nothing more can be missed; return whether it is so."""
         assert self._changed is not None
+        if not self._awaited:
+            return True
         with self._changed:
             return bool(self._changed.wait_for(lambda: not self._awaited or self.gone, timeout))
 
@@ -164,7 +166,7 @@ class Viewer:
 
     def taken_over(self, taken: Taken) -> None:
         """From here on only the loop touches it."""
-        self.socket, self.chunked = taken
+        self.socket, self.chunked = taken.socket, taken.chunked
         self._changed = None
 
     def leave(self) -> None:

@@ -15,7 +15,7 @@ from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.handover import Handover
 from bridge.loop import Loop
-from bridge.script import Script, Start
+from bridge.script import Start, opening
 from bridge.seats import Full, Seats
 from bridge.viewer import Viewer
 
@@ -65,24 +65,26 @@ class Stream:
             return  # the app is shutting down
         self._address = None  # the seat goes with the viewer
         established = viewer.wait_established(FIRST_BYTE_WITHIN)
-        yield self._opening(established)
-        taken = yield from self._handover.take(sse.HEARTBEAT)
+        taken = yield from self._handover.take(_head(established))
+        resets = opening(self._topics, self._start, with_ids=self._viewers.channel.replays)
         if taken is not None:
             self._viewer = None
-            loop.adopt(viewer, taken)
+            loop.adopt(viewer, taken, resets)
             return
         self._viewers.note_refusal(self._handover.refusal)
+        if resets:
+            yield resets
         while not (viewer.gone or (viewer.over and not viewer.pending)):
             yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
             if viewer.full:
                 loop.do(loop.tell_of_room, viewer)
         loop.close(viewer)
 
-    def _opening(self, established: bool) -> bytes:
-        retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
-        waiting = b"" if established else sse.comment("waiting for the backend")
-        opening = Script(self._topics, self._start, with_ids=self._viewers.channel.replays).opening()
-        return retry + waiting + b"".join(opening)
+
+def _head(established: bool) -> bytes:
+    """Return how a stream begins."""
+    retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
+    return retry if established else retry + sse.comment("waiting for the backend")
 
 
 class Viewers:

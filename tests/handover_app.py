@@ -18,7 +18,7 @@ from flask import Flask, Response, request
 
 from bridge.handover import LAST_CHUNK, Handover, Taken, chunk
 
-PROBE = b":\n"
+FIRST = b": first\n"
 
 
 class Loop(threading.Thread):
@@ -50,6 +50,8 @@ class Loop(threading.Thread):
         self.viewers.add(taken)
         if not deaf:
             self._selector.register(taken.socket, selectors.EVENT_READ, lambda: self._read(taken))
+        if taken.unsent:
+            self._write(taken, taken.unsent)
 
     def send(self, first: int, last: int) -> None:
         for viewer in list(self.viewers):
@@ -107,8 +109,7 @@ class Stream:
         self._handover.close()
 
     def _run(self) -> Iterator[bytes]:
-        yield b": first\n"
-        taken = yield from self._handover.take(PROBE)
+        taken = yield from self._handover.take(FIRST)
         if taken is not None:
             self._loop.do(lambda: self._loop.add(taken, deaf=self._deaf))
             return
@@ -213,10 +214,9 @@ def late(body: Any) -> Iterator[bytes]:
 
 
 def cut(body: Any) -> Iterator[bytes]:
-    """End after two chunks."""
+    """End after the first chunk."""
     try:
         chunks = iter(body)
-        yield next(chunks)
         yield next(chunks)
     finally:
         body.close()
