@@ -9,31 +9,32 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from bridge.errors import ConfigurationError
-from bridge.position import Position
+from bridge.position import Position, position_of
 
 
 class Message(bytes):
     """A payload as received: the published bytes, with where they came from."""
 
+    # Nothing but text: the garbage collector need not look into messages, of which there are many.
     topic: str
-    position: Position | None
-    """Its place in the topic, if the backend keeps messages."""
+    id: str | None
+    """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
     _acknowledge: Callable[[Position], None] | None = None
 
-    def __new__(cls, payload: bytes = b"", *, topic: str, position: Position | None = None) -> Self:
+    def __new__(cls, payload: bytes = b"", *, topic: str, id: str | None = None) -> Self:  # noqa: A002
         message = bytes.__new__(cls, payload)
         message.topic = topic
-        message.position = position
+        message.id = id
         return message
 
     @property
-    def id(self) -> str | None:
-        """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
-        return None if self.position is None else str(self.position)
+    def position(self) -> Position | None:
+        """Its place in the topic, if the backend keeps messages."""
+        return None if self.id is None else position_of(self.id)
 
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
         """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
-        copy = type(self)(self, topic=self.topic, position=self.position)
+        copy = type(self)(self, topic=self.topic, id=self.id)
         copy._acknowledge = acknowledge
         return copy
 
@@ -43,9 +44,10 @@ class Message(bytes):
         A later subscription of the same durable name begins after it. Raises `ConfigurationError` on a
         message that no durable reader received, and `PublishError` if the backend did not take note.
         """
-        if self._acknowledge is None or self.position is None:
+        position = self.position
+        if self._acknowledge is None or position is None:
             raise ConfigurationError("ack() is for messages of a durable reader: subscribe(durable='a name')")
-        self._acknowledge(self.position)
+        self._acknowledge(position)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}>"

@@ -8,7 +8,7 @@ a lost connection is opened again, with every topic; any other error closes ever
 import logging
 import random
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -282,31 +282,33 @@ class Hub:
 
     def _dispatch(self, events: Sequence[Event]) -> None:
         """Hand on `events` in order, the messages of a topic in one go."""
-        batches: dict[str, list[Message]] = {}
+        batches: defaultdict[str, list[Message]] = defaultdict(list)
         for event in events:
             if isinstance(event, Message):
-                self.messages_received += 1
-                batches.setdefault(event.topic, []).append(event)
+                batches[event.topic].append(event)
                 continue
             self._deliver(batches)
-            batches = {}
+            batches.clear()
             if isinstance(event, Refused):
                 self._refused(event)
             else:
                 self._tell(event.topic, event)
         self._deliver(batches)
 
-    def _deliver(self, batches: Mapping[str, Sequence[Message]]) -> None:
+    def _deliver(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():
+            self.messages_received += len(messages)
             self._tell(name, messages)
 
-    def _tell(self, name: str, event: Attached | Seen | History | States | Sequence[Message]) -> None:
+    def _tell(self, name: str, event: Attached | Seen | History | States | list[Message]) -> None:
         """Let the topic's line decide who gets what, and hand it out without holding the lock."""
         with self._lock:
             line = self._lines.get(name)
             if line is None or name not in self._asked:
                 return
             match event:
+                case list():
+                    deliveries = list(line.messages(event))
                 case Attached():
                     deliveries = list(line.attach(event.position))
                 case Seen():
@@ -315,8 +317,6 @@ class Hub:
                     deliveries = list(line.history(event))
                 case States():
                     deliveries = list(line.states(event))
-                case _:
-                    deliveries = list(line.messages(event))
             if line.waiting or not line.head:
                 self._inbox.append(name)
         self._hand_out(deliveries)
@@ -328,14 +328,14 @@ class Hub:
                 for member in members:
                     member.fail(given)
                 continue
-            crowds: dict[Callable[..., None], list[Member]] = {}
+            crowds: defaultdict[Callable[..., None], list[Member]] = defaultdict(list)
             for member in members:
                 if isinstance(member, QueuedSubscription):
                     if not member.deliver(given):
                         self.slow_consumers += 1
                         self.discard(member)
                 else:
-                    crowds.setdefault(member.post, []).append(member)
+                    crowds[member.post].append(member)
             for post, crowd in crowds.items():
                 post(crowd, given)
 

@@ -215,19 +215,19 @@ class Loop:
                 self._write(viewer, _render(viewer.script, items))
             else:
                 if text is None:
-                    text = self._render_for_all(items)
+                    text = self._render_for_all(items, viewer.opens_with_state)
                 self._write(viewer, text)
             if viewer.owed:
                 viewer.take_note(len(items))
                 self.tell_of_room(viewer)
 
-    def _render_for_all(self, items: Sequence[Item]) -> _Text:
+    def _render_for_all(self, items: Sequence[Item], has_state: bool) -> _Text:
         """Make the text of one topic, or take what was made of the same items a moment ago."""
         if self._rendered is not None:
             before, text = self._rendered
             if len(before) == len(items) and before[0] is items[0] and before[-1] is items[-1]:
                 return text
-        raw = plain_text(items, with_ids=self._channel.replays)
+        raw = None if has_state else plain_text(items)
         if raw is not None:
             text = _text(raw, False, None)
         else:

@@ -35,6 +35,12 @@ ORIGIN = Position("", 0, 0)
 _BEGINNING = Position("", -1, 0)
 
 
+def position_of(message_id: str) -> Position:
+    """Return the position whose text a message's own id is."""
+    epoch, number, mark = message_id.split("-")
+    return Position(epoch, int(number), int(mark))
+
+
 def parse(cursor: str) -> Position:
     """Return the position that `cursor` names; raise `ValueError` if it is neither an id nor `BEGINNING`."""
     if cursor == BEGINNING:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from bridge import events, sse
 from bridge.channel import Gap, Message
@@ -55,12 +54,14 @@ def opens_with_state(topics: Collection[str]) -> bool:
     return len(topics) > 1 or any(t == events.FEED or events.task_of(t) is not None for t in topics)
 
 
-def plain_text(items: Sequence[Item], *, with_ids: bool) -> bytes | None:
-    """Return the text of `items` of one topic, `None` if it takes a script: a task's, or no mere messages."""
-    if opens_with_state((items[0].topic,)) or not all(type(item) is Message for item in items):
-        return None
-    messages = cast(Sequence[Message], items)
-    return b"".join(sse.frame(message, id=message.id if with_ids else None) for message in messages)
+def plain_text(items: Sequence[Item]) -> bytes | None:
+    """Return the text of `items` of one topic that is no task's; `None` if not all are mere messages."""
+    frames = []
+    for item in items:
+        if type(item) is not Message:
+            return None
+        frames.append(sse.frame(item, id=item.id))
+    return b"".join(frames)
 
 
 def opening(topics: Sequence[str], start: Start, *, with_ids: bool) -> bytes:

@@ -25,7 +25,7 @@ def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> by
         head = b"event: %b\n" % _one_line(event, "an event type")
     if id is not None:
         head += b"id: %b\n" % _one_line(id, "an event id")
-    if b"\n" in data or b"\r" in data:
+    if 10 in data or 13 in data:  # a byte is found much faster than a string of one byte
         data = b"\ndata: ".join(_LINE_END.split(data))
     return b"%bdata: %b\n\n" % (head, data)
 

@@ -35,7 +35,7 @@ class Server:
             place = place._replace(mark=place.mark + 1)
         self.used.add(place)
         self.end = place
-        self.kept.append(Message(str(self.end).encode(), topic="t", position=self.end))
+        self.kept.append(Message(str(self.end).encode(), topic="t", id=str(self.end)))
         return self.kept[-1]
 
     def fail_over(self, lost: int) -> None:

@@ -65,7 +65,7 @@ class _Log:
     def append(self, topic: str, payload: bytes, retention: Retention) -> Position:
         epoch = self.end.epoch or os.urandom(4).hex()
         self.end = Position(epoch, self.end.number + 1, 0)
-        message = Message(payload, topic=topic, position=self.end)
+        message = Message(payload, topic=topic, id=str(self.end))
         now = time.monotonic()
         self.messages.append((now, message))
         while len(self.messages) > retention.messages or self.messages[0][0] < now - retention.seconds:

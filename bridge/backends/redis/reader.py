@@ -155,7 +155,7 @@ class RedisReader:
         if not self._logged:
             return Message(data, topic=topic)
         epoch, number, mark, payload = data.split(b" ", 3)
-        return Message(payload, topic=topic, position=Position(epoch.decode(), int(number), int(mark)))
+        return Message(payload, topic=topic, id=b"-".join((epoch, number, mark)).decode())
 
     def _answered(self, awaited: Awaited, answer: Any, events: list[Event]) -> None:
         topic = awaited.topic
@@ -223,7 +223,7 @@ def messages_of(topic: str, epoch: bytes | None, entries: Sequence[Any]) -> list
         ):
             messages.clear()
         messages.append(
-            Message(fields[1], topic=topic, position=Position((epoch or b"").decode(), number, mark))
+            Message(fields[1], topic=topic, id=str(Position((epoch or b"").decode(), number, mark)))
         )
     return messages
 

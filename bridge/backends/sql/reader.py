@@ -105,7 +105,7 @@ class SqlReader:
                 continue
             if position.number == at.number + 1 and at.epoch in ("", position.epoch):
                 self._at[key] = position
-                events.append(Message(message.payload, topic=self._topics[key], position=position))
+                events.append(Message(message.payload, topic=self._topics[key], id=str(position)))
             else:
                 self._changed.add(key)
 

@@ -80,8 +80,7 @@ def messages(connection: Connection, topic: str, head: Head, first: int, limit: 
     rows = connection.execute(_MESSAGES, {**bounds, "b_limit": limit})
     epoch = head.position.epoch
     return [
-        Message(payload, topic=topic, position=Position(epoch, number, mark))
-        for number, mark, payload in rows
+        Message(payload, topic=topic, id=str(Position(epoch, number, mark))) for number, mark, payload in rows
     ]
 
 
