@@ -199,7 +199,7 @@ class Peer:
 
 
 def _ours(scheme: str) -> Peer:
-    worker = os.environ.get("WORKER", "gevent")
+    worker = os.environ.get("WORKER", "sync")
     return Peer(
         f"bridge, {scheme}://, gunicorn {worker}",
         _gunicorn("ours:app", worker),
