@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
+from celery.signals import worker_init
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps
 
@@ -180,5 +181,15 @@ def connections(pid: int | str, port: int) -> set[int]:
     return {inode for link, inode in there.items() if link in links}
 
 
+def hold(**_: Any) -> None:
+    """Keep a worker from getting ready until it may."""
+    folder = os.environ.get("LIFECYCLE_HOLD")
+    if folder is not None:
+        Path(folder, "held").touch()
+        while not Path(folder, "may go on").exists():
+            time.sleep(0.01)
+
+
 if "LIFECYCLE_BROKER" in os.environ:
+    worker_init.connect(hold)  # after the bridge's own
     app = make_app(os.environ["LIFECYCLE_BROKER"], os.environ["LIFECYCLE_BRIDGE"])

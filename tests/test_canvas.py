@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import httpx_sse
 import pytest
-from celery import Celery, chain, chord, group
+from celery import Celery, chain, chord, group, signals
 from kombu.exceptions import OperationalError
 
 import bridge
@@ -312,6 +312,22 @@ def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) 
     assert {part["root"] for part in (*members, body)} == {first["task"]}
     assert "root" not in first
     assert body["parent"] in {member["task"] for member in members}
+
+
+def test_a_whole_has_its_name_before_a_part_is_sent(tasks: Any, address: str, channel: Any) -> None:
+    """However fast its first part is, nobody sees a whole that does not say what it is."""
+    named = []
+
+    def look(headers: dict[str, Any], **_: Any) -> None:
+        named.append(snapshot(channel, str(bridge_parts.whole_of(headers))).get("canvas"))
+
+    signals.before_task_publish.connect(look)
+    try:
+        result = some(tasks).apply_async()
+    finally:
+        signals.before_task_publish.disconnect(look)
+    assert Watched(address, whole(result)).state == "SUCCESS"
+    assert set(named) == {"group"}
 
 
 def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str) -> None:

@@ -396,6 +396,34 @@ def test_what_is_cancelled_while_no_worker_is_there_is_not_begun(carrier: Valkey
     app.close()
 
 
+def test_what_is_cancelled_while_a_worker_starts_is_not_begun(
+    carrier: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between what a worker learns at its start and the first revoke it can hear nothing is lost."""
+    monkeypatch.setenv("LIFECYCLE_HOLD", str(tmp_path))
+    url = carrier.url("redis")
+    app = make_app(url, url)
+    app.send_task("succeed", task_id="meanwhile")
+    with ThreadPoolExecutor(1) as pool, bridge.connect(url) as channel:
+        worker = Worker(url, url, tmp_path, "solo", 1)
+        started = pool.submit(worker.__enter__)
+        try:
+            eventually((tmp_path / "held").exists, WITHIN)
+            assert cancel("meanwhile", app=app)
+            (tmp_path / "may go on").touch()
+            started.result()
+            history = channel.topic(bridge.task_topic("meanwhile")).history
+
+            def end() -> dict[str, Any] | None:
+                said = [event for event in map(events.decode, history(limit=100)) if event]
+                return next((event for event in said if event.get("state") in events.ENDS), None)
+
+            assert eventually(end, WITHIN)["state"] == "REVOKED"
+        finally:
+            worker.kill()
+    app.close()
+
+
 def test_eight_children_publish_at_once(
     carrier: Valkey, own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
