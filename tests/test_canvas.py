@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from bridge import events
 from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, whole
 from bridge.celery import parts as bridge_parts
+from bridge.celery.outboxes import installed
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 from tests.serving import serving
@@ -314,9 +316,19 @@ def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) 
     assert body["parent"] in {member["task"] for member in members}
 
 
-def test_a_whole_has_its_name_before_a_part_is_sent(tasks: Any, address: str, channel: Any) -> None:
-    """However fast its first part is, nobody sees a whole that does not say what it is."""
+def test_a_whole_has_its_name_before_a_part_is_sent(
+    tasks: Any, address: str, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the bridge and fast the first part, nobody sees a whole that does not say what it is."""
     named = []
+    found: Any = installed(tasks.app)
+    publish_many = found.channel.publish_many
+
+    def slowly(*arguments: Any, **options: Any) -> int:
+        time.sleep(0.1)
+        return int(publish_many(*arguments, **options))
+
+    monkeypatch.setattr(found.channel, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
         named.append(snapshot(channel, str(bridge_parts.whole_of(headers))).get("canvas"))
