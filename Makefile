@@ -37,7 +37,7 @@ format: setup ## format the code and repair what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-bench: setup ## measure the bridge beside its peers, about an hour, Linux; QUICK=1 for a smoke run
+bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; QUICK=1 for a smoke run
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
 
