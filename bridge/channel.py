@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from bridge.errors import ConfigurationError
-from bridge.position import Position, position_of
+from bridge.position import Position, position_of_id
 
 
 class Message(bytes):
@@ -30,7 +30,7 @@ class Message(bytes):
     @property
     def position(self) -> Position | None:
         """Its place in the topic, if the backend keeps messages."""
-        return None if self.id is None else position_of(self.id)
+        return None if self.id is None else position_of_id(self.id)
 
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
         """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""

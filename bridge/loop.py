@@ -134,12 +134,12 @@ class Loop:
         self.opened += 1
         return viewer
 
-    def adopt(self, viewer: Viewer, taken: Taken, first: bytes) -> None:
-        """Serve a viewer through its own connection from now on; it gets `first` before anything else."""
+    def adopt(self, viewer: Viewer, taken: Taken, anew: bytes) -> None:
+        """Serve a viewer through its own connection from now on; it gets `anew` before anything else."""
         self.handed_over += 1
-        self._inbox.append((self._adopt, (viewer, taken, first)))
+        self._inbox.append((self._adopt, (viewer, taken, anew)))
         # With nothing to send it can wait: waking the thread for each of many who come together is dear.
-        to_send = first or taken.unsent or viewer.pending or viewer.over
+        to_send = anew or taken.unsent or viewer.pending or viewer.over
         if to_send or len(self._inbox) > ADOPTED_AT_ONCE:
             self._awake()
 
@@ -292,7 +292,7 @@ class Loop:
             viewer.full = False
             self._channel.has_room(viewer)
 
-    def _adopt(self, viewer: Viewer, taken: Taken, first: bytes) -> None:
+    def _adopt(self, viewer: Viewer, taken: Taken, anew: bytes) -> None:
         if viewer.gone:
             taken.socket.close()
             return
@@ -304,7 +304,7 @@ class Loop:
                 )
         self._selector.register(taken.socket, selectors.EVENT_READ, viewer)
         self._look_at_in(viewer, self._heartbeat)
-        text = _text(first + viewer.unsent(), viewer.over, None)
+        text = _text(anew + viewer.unsent(), viewer.over, None)
         data = taken.unsent + (text.chunked if viewer.chunked else text.raw)
         if data:
             self._send(viewer, data)

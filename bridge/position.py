@@ -35,7 +35,7 @@ ORIGIN = Position("", 0, 0)
 _BEGINNING = Position("", -1, 0)
 
 
-def position_of(message_id: str) -> Position:
+def position_of_id(message_id: str) -> Position:
     """Return the position whose text a message's own id is."""
     epoch, number, mark = message_id.split("-")
     return Position(epoch, int(number), int(mark))

@@ -64,8 +64,8 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
     return b"".join(frames)
 
 
-def opening(topics: Sequence[str], start: Start, *, with_ids: bool) -> bytes:
-    """Return what stands before everything else."""
+def resets(topics: Sequence[str], start: Start, *, with_ids: bool) -> bytes:
+    """Return what tells a viewer whose cursor is of no use that it begins anew."""
     return b"".join(_frame(events.reset(topic)) for topic in topics) if start.lost and with_ids else b""
 
 

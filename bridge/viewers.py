@@ -15,7 +15,7 @@ from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.handover import Handover
 from bridge.loop import Loop
-from bridge.script import Start, opening
+from bridge.script import Start, resets
 from bridge.seats import Full, Seats
 from bridge.viewer import Viewer
 
@@ -65,15 +65,15 @@ class Stream:
             return  # the app is shutting down
         self._address = None  # the seat goes with the viewer
         established = viewer.wait_established(FIRST_BYTE_WITHIN)
-        taken = yield from self._handover.take(_head(established))
-        resets = opening(self._topics, self._start, with_ids=self._viewers.channel.replays)
+        taken = yield from self._handover.take(_first_chunk(established))
+        anew = resets(self._topics, self._start, with_ids=self._viewers.channel.replays)
         if taken is not None:
             self._viewer = None
-            loop.adopt(viewer, taken, resets)
+            loop.adopt(viewer, taken, anew)
             return
         self._viewers.note_refusal(self._handover.refusal)
-        if resets:
-            yield resets
+        if anew:
+            yield anew
         while not (viewer.gone or (viewer.over and not viewer.pending)):
             yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
             if viewer.full:
@@ -81,8 +81,7 @@ class Stream:
         loop.close(viewer)
 
 
-def _head(established: bool) -> bytes:
-    """Return how a stream begins."""
+def _first_chunk(established: bool) -> bytes:
     retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
     return retry if established else retry + sse.comment("waiting for the backend")
 

@@ -1,8 +1,16 @@
 """A viewer between the hub, which grants it history, and the loop, which sends it."""
 
+from _socket import socket
 from collections.abc import Callable, Sequence
+from socket import socketpair
 from typing import Any
 
+import bridge
+from bridge.broadcast import channel_of
+from bridge.handover import Taken
+from bridge.loop import Loop as RealLoop
+from bridge.script import Start
+from bridge.seats import Seats
 from bridge.viewer import GRANTED, Viewer
 
 BACKLOG = 1000
@@ -48,3 +56,26 @@ def test_history_is_granted_until_too_much_is_on_its_way() -> None:
     viewer.take_note(GRANTED)
     assert viewer.owed == 1
     assert viewer.room(1) == 1
+
+
+def test_what_a_full_connection_has_not_taken_comes_first() -> None:
+    """The rest of the head goes out before the stream begins anew, and that before what was published."""
+    seats = Seats(None, None)
+    seats.take("")
+    ours, client = socketpair()
+    client.settimeout(10)
+    with bridge.connect("memory://") as channel, client:
+        topic = channel.topic("news")
+        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, seats=seats)
+        viewer = loop.open(["news"], Start(), "")
+        assert viewer.wait_established(10)
+        topic.publish(b"1")
+        taken = Taken(socket(fileno=ours.detach()), chunked=False, unsent=b"head, ")
+        taken.socket.setblocking(False)
+        loop.adopt(viewer, taken, b"anew, ")
+        received = b""
+        while not received.endswith(b"data: 1\n\n"):
+            received += client.recv(1000)
+        assert received.startswith(b"head, anew, id: ")
+        loop.do(loop.drop, viewer)
+        assert client.recv(1) == b""
