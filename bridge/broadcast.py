@@ -12,7 +12,7 @@ from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.hub import Hub, Member
 from bridge.ports import Backend, Letter, Transactional
 from bridge.position import Position, parse
-from bridge.state import Change, TopicState
+from bridge.state import Change, Retention, TopicState
 from bridge.subscription import QueuedSubscription
 
 LONGEST_TOPIC = 255
@@ -43,9 +43,11 @@ def check_name(name: object, what: str) -> str:
 class Channel:
     """The `BroadcastChannel` of every backend."""
 
-    def __init__(self, backend: Backend, *, max_payload: int, queue_size: int, timeout: float) -> None:
+    def __init__(
+        self, backend: Backend, *, max_payload: int, queue_size: int, timeout: float, retention: Retention
+    ) -> None:
         self._backend = backend
-        self._hub = Hub(backend, queue_size=queue_size)
+        self._hub = Hub(backend, queue_size=queue_size, retention=retention)
         self._max_payload = max_payload
         self.timeout = timeout
         self._closed = False
@@ -191,9 +193,17 @@ class Channel:
         """`member`, which had no room for history, has some again."""
         self._hub.has_room(member)
 
-    def states(self, topic: str) -> list[TopicState]:
-        """Read the state of `topic`, or of each member where it is a group. Raises `ConnectionLost`."""
-        return self._backend.states(topic)
+    def states(self, topic: str, limit: int | None = None) -> list[TopicState]:
+        """Read the state of `topic`, and where it is a group those of its members, the newest first.
+
+        `limit` is the most that is read. Raises `ConnectionLost`.
+        """
+        page = self._backend.states(topic)
+        found = list(page.states)
+        while page.more is not None and (limit is None or len(found) < limit):
+            page = self._backend.states(topic, page.more)
+            found += page.states
+        return found[:limit]
 
     def field(self, topic: str, name: str) -> bytes | None:
         """Read one field of the state of `topic`. Raises `ConnectionLost`."""

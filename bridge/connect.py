@@ -47,7 +47,9 @@ def connect(
     except TypeError as error:
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
-    return Channel(backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+    return Channel(
+        backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout, retention=retention
+    )
 
 
 def check_above_zero(**numbers: object) -> None:

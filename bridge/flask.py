@@ -148,7 +148,7 @@ class Bridge:
 
         Raises `ConnectionLost`, and `Forbidden` (403) unless reading the feed is allowed.
         """
-        states = self._readable(events.FEED).states(events.FEED)[:limit]
+        states = self._readable(events.FEED).states(events.FEED, limit)
         return [events.snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
 
     def task(self, task_id: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from bridge.fork import reset_in_child
 from bridge.line import Delivery, Line
 from bridge.ports import Attached, Backend, Event, History, Item, Reader, Refused, Seen, States
 from bridge.position import Position
+from bridge.state import Retention
 from bridge.subscription import QueuedSubscription
 
 logger = logging.getLogger("bridge.hub")
@@ -51,7 +52,7 @@ class Member(Protocol):
 
     def establish(self, topic: str) -> None: ...
 
-    def room(self, wanted: int) -> int: ...
+    def room(self, items: Sequence[Item]) -> int: ...
 
     def fail(self, reason: SubscriptionClosed) -> None:
         """Nothing more will come."""
@@ -63,9 +64,10 @@ class Member(Protocol):
 class Hub:
     """Hands what one backend carries to the subscriptions of this process. Safe to share and to fork."""
 
-    def __init__(self, backend: Backend, *, queue_size: int) -> None:
+    def __init__(self, backend: Backend, *, queue_size: int, retention: Retention) -> None:
         self._backend = backend
         self._queue_size = queue_size
+        self._retention = retention
         self.messages_received = 0
         self.connections_lost = 0
         self.slow_consumers = 0
@@ -121,7 +123,7 @@ class Hub:
                 raise SubscriptionClosed("the channel is closed; connect again")
             asking = False
             for name in member.topics:
-                line = self._lines.get(name) or self._lines.setdefault(name, Line(name))
+                line = self._lines.get(name) or self._lines.setdefault(name, Line(name, self._retention))
                 if line.join(member, (after or {}).get(name)):
                     self._inbox.append(name)
                     asking = True
@@ -175,8 +177,10 @@ class Hub:
     def _run(self) -> None:
         attempt = 0
         while True:
+            opened = False
             try:
                 reader = self._backend.open_reader()
+                opened = True
                 try:
                     self._take(reader)
                     while not self._stop.is_set():
@@ -187,6 +191,7 @@ class Hub:
                     reader.close()
                 return
             except ConnectionLost as error:
+                self.connections_lost += opened
                 if not self._outlives(error, attempt):
                     return
                 self._stop.wait(backoff(attempt))
@@ -238,12 +243,12 @@ class Hub:
             return partial(reader.attach, name), []
         deliveries = list(line.serve_from_tail())
         wanted = line.wants()
-        if wanted is not False:
-            line.asked()
-        if isinstance(wanted, Position):
-            ask = partial(reader.request_history, name, wanted)
-        elif wanted:
-            ask = partial(reader.request_state, name)
+        if wanted is not None:
+            line.asked(wanted)
+            if isinstance(wanted, Position):
+                ask = partial(reader.request_history, name, wanted)
+            else:
+                ask = partial(reader.request_state, name, wanted.after)
         return ask, deliveries
 
     def _outlives(self, error: ConnectionLost, attempt: int) -> bool:
@@ -262,7 +267,6 @@ class Hub:
                 return False
         self.last_error = error
         if attempt == 0:
-            self.connections_lost += 1
             logger.warning("the backend is out of reach, its readers wait until it is back: %s", error)
         return True
 

@@ -6,20 +6,17 @@ caught up joins the head. In whatever order live messages, history, repetitions 
 reader gets each message once and in order, or learns that its position is lost.
 """
 
-import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bridge.channel import Gap, Message
 from bridge.errors import PositionLost
 from bridge.ports import History, Item, States
 from bridge.position import ORIGIN, Position
-
-TAIL_MESSAGES = 10_000
-TAIL_BYTES = 8 * 1024 * 1024
-TAIL_SECONDS = 30.0
-
+from bridge.state import Retention
+from bridge.tail import Tail, following, place_of
 
 _LOST = (
     "what follows the reader's position in {!r} is no longer kept, or the server that knew the position was "
@@ -39,9 +36,18 @@ class Reader(Protocol):
         """Note that it misses nothing of `topic` from now on."""
         ...
 
-    def room(self, wanted: int) -> int:
-        """How many of `wanted` items fit into its queue; if not all, `Line.has_room` will be called."""
+    def room(self, items: Sequence[Item]) -> int:
+        """How many of `items`, from the first on, it takes now; if not all, `Line.has_room` will be called.
+
+        A reader for which nothing waits takes at least one, however large it is.
+        """
         ...
+
+
+class StatePage(NamedTuple):
+    """A request for a page of the state: the one after a name, or the first."""
+
+    after: str | None
 
 
 Delivery = tuple[Sequence[Reader], Sequence[Item] | PositionLost]
@@ -58,20 +64,45 @@ class _Wait:
     """To be told that it has missed something."""
     full: bool = False
     """Room in its queue."""
+    page: str | None = None
+    """The page of the state that comes next, after the one that it has got."""
+    held: States | None = None
+    """That page. It is given once the reader has got every message up to the page's position."""
+    known: bool = False
+    """Whether the backend has said `after` itself, so that what follows it will come."""
+
+    @property
+    def needs_page(self) -> bool:
+        return not self.full and self.held is None and (self.after is None or self.page is not None)
+
+    @property
+    def needs_history(self) -> bool:
+        if self.full or self.after is None:
+            return False
+        return self.page is None if self.held is None else self.after != self.held.position
 
 
 class Line:
-    """One topic of one process."""
+    """One topic of one process, whose messages the backend keeps for as long as `retention` says."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, retention: Retention) -> None:
         self.topic = topic
         self.head: dict[Reader, None] = {}
         self.waiting: dict[Reader, _Wait] = {}
         self.attached = False
+        self._keep = retention.messages
         self._position: Position | None = None  # of the head; None where the backend keeps no positions
-        self._asking = False
-        self._asked_for: set[Reader] = set()
-        self._tail = _Tail()
+        self._asking: Position | StatePage | None = None
+        self._asked: Position | StatePage | None = None
+        self._asked_for: dict[Reader, Position] = {}
+        self._asked_at: Position | None = None
+        self._tail = Tail(retention.seconds)
+        # What has come since something was asked: the answer may be older than that.
+        self._since_asked = Tail(retention.seconds)
+        self._state: weakref.ref[States] | None = None
+        """The first page of the state, as long as somebody has it."""
+        # Where no positions are kept: readers at the head, and the pages of the state that they still need.
+        self._pages: dict[Reader, str] = {}
 
     def readers(self) -> list[Reader]:
         return [*self.head, *self.waiting]
@@ -88,32 +119,60 @@ class Line:
     def leave(self, reader: Reader) -> None:
         self.head.pop(reader, None)
         self.waiting.pop(reader, None)
+        self._pages.pop(reader, None)
 
     def has_room(self, reader: Reader) -> None:
         """The queue of a reader that was full of history has emptied."""
         if reader in self.waiting:
             self.waiting[reader].full = False
 
-    def wants(self) -> Position | bool:
-        """What to ask of the backend: history from a place on, `True`: the state, `False`: nothing.
+    def wants(self) -> Position | StatePage | None:
+        """What to ask of the backend: history from a place on, a page of the state, or nothing.
 
-        Where the places of those who wait contradict each other, a forged one among them, the history of
-        all of them is asked for.
+        The two take turns, so that a long history holds up nobody who begins. Where the places of those who
+        wait contradict each other, a forged one among them, the history of all of them is asked for.
         """
-        if not self.attached or self._asking:
-            return False
-        places = [wait.after for wait in self.waiting.values() if wait.after is not None and not wait.full]
+        if not self.attached or self._asking is not None:
+            return None
+        page = self._wanted_page()
+        places = list(self._places().values())
+        if page is not None and (not places or not isinstance(self._asked, StatePage)):
+            return page
         if not places:
-            return any(wait.after is None for wait in self.waiting.values())
+            return None
         return Position("", min(p.number for p in places), min(p.mark for p in places))
 
-    def asked(self) -> None:
+    def _wanted_page(self) -> StatePage | None:
+        for wait in self.waiting.values():
+            if wait.needs_page:
+                return StatePage(wait.page)
+        return StatePage(next(iter(self._pages.values()))) if self._pages else None
+
+    def _places(self) -> dict[Reader, Position]:
+        """Return the readers that need history, and from which place on.
+
+        Where the backend was read ahead of the messages that are on their way here, these are enough.
+        """
+        head = self._position.number if self._position is not None else 0
+        places: dict[Reader, Position] = {}
+        for reader, wait in self.waiting.items():
+            if (
+                wait.after is not None
+                and wait.needs_history
+                and not (wait.known and wait.after.number > head)
+            ):
+                places[reader] = wait.after
+        return places
+
+    def asked(self, wanted: Position | StatePage) -> None:
         """What was wanted has been asked for; until it comes nothing else is.
 
         History serves only those who wait now: a place learnt later may be beyond what it knows.
         """
-        self._asking = True
-        self._asked_for = {r for r, wait in self.waiting.items() if wait.after is not None and not wait.full}
+        self._asking = self._asked = wanted
+        self._asked_for = self._places()
+        self._asked_at = self._position
+        self._since_asked.clear(self._position)
 
     # What the backend says.
 
@@ -121,9 +180,13 @@ class Line:
         """The connection is lost: whoever was at the head needs what follows."""
         self._step_back(gap=self._position is None)
         self.attached = False
-        self._position, self._asking = None, False
+        self._position = self._asking = None
         self._asked_for.clear()
         self._tail.clear()
+        self._since_asked.clear()
+        for wait in self.waiting.values():
+            wait.held = None
+            wait.known = False
 
     def attach(self, position: Position | None) -> Iterator[Delivery]:
         """The topic is attached, at `position`, or `None` where the backend keeps none."""
@@ -145,6 +208,7 @@ class Line:
                 if place.number <= head.number and place.epoch == head.epoch:
                     continue
                 if place.number != head.number + 1 or place.epoch != (head.epoch or place.epoch):
+                    self._keep_fresh(fresh)
                     yield list(self.head), fresh
                     fresh = []
                     yield from self.seen_at(place)
@@ -152,11 +216,25 @@ class Line:
                 self._position = place
             fresh.append(message)
         if fresh:
-            self._tail.extend(fresh)
+            self._keep_fresh(fresh)
             yield list(self.head), fresh
+
+    def _keep_fresh(self, fresh: Sequence[Message]) -> None:
+        if self._position is not None and fresh:
+            self._forget_tail()
+            self._tail.extend(fresh)
+            if self._asking is not None:
+                self._since_asked.extend(fresh)
+
+    def _forget_tail(self) -> None:
+        if not self.waiting and self._tail.outdated:
+            self._tail.clear()
 
     def seen_at(self, position: Position) -> Iterator[Delivery]:
         """The topic turns out to be at `position`: ahead of the head, or else on another course."""
+        self._forget_tail()
+        for wait in self.waiting.values():
+            wait.known = False  # the backend may have lost what it was read at
         head = self._position
         if head is None or position == head:
             return
@@ -165,43 +243,107 @@ class Line:
         else:
             yield from self._lose(list(self.head))
         self._tail.clear()
+        self._since_asked.clear()
         self._position = position
 
     def history(self, history: History) -> Iterator[Delivery]:
         """The messages asked for, or the first of them."""
-        self._asking = False
+        self._asking = None
+        if not self._can_use(history.end):
+            return
+        yield from self._take_course(history.end)
+        live: Sequence[Message] = []
+        end = None
         self._tail.take(history.messages)
+        if history.complete:
+            live = self._live_after(history.end)
+            end = live[-1].position if live else history.end
+            self._follow_live(history.end)
+        messages = [*history.messages, *live]
         for reader, wait in list(self.waiting.items()):
-            if wait.after is None or wait.full or reader not in self._asked_for:
+            if wait.after is None or not wait.needs_history or self._asked_for.get(reader) is not wait.after:
                 continue
             if _is_lost(wait.after, history):
                 yield from self._lose([reader])
             else:
-                yield from self._serve(
-                    reader, wait, history.messages, history.end if history.complete else None
-                )
+                yield from self._serve(reader, wait, messages, end)
         self._advance_those_at_the_head()
 
     def states(self, states: States) -> Iterator[Delivery]:
-        """The state asked for."""
-        self._asking = False
+        """The page of the state asked for."""
+        self._asking = None
+        if states.position is not None:
+            if not self._can_use(states.position):
+                return
+            yield from self._take_course(states.position)
+            self._follow_live(states.position)
+            if states.after is None:
+                self._state = weakref.ref(states)
+        for reader, page in list(self._pages.items()):
+            if page == states.after:
+                yield from self._give(reader, _Wait(None), states)
         for reader, wait in list(self.waiting.items()):
-            if wait.after is None and reader.stateful:
-                yield [reader], [Gap(topic=self.topic), states] if wait.gap else [states]
-                if states.position == self._position:
-                    self._advance(reader)
-                else:
-                    self.waiting[reader] = _Wait(states.position)
+            if not wait.needs_page or wait.page != states.after or not reader.stateful:
+                continue
+            if wait.after is not None:
+                wait.held = states
+                yield from self._give_held(reader, wait)
+            else:
+                yield from self._give_first(reader, wait, states)
 
     def serve_from_tail(self) -> Iterator[Delivery]:
-        """Serve those who wait for messages that have been read a moment ago."""
+        """Serve those who wait for messages that have been read or received a moment ago."""
+        state = self._state() if self._state is not None else None
         for reader, wait in list(self.waiting.items()):
-            if wait.after is not None and not wait.full and self._tail.holds(wait.after):
-                end = self._position if self._tail.messages[-1].position == self._position else None
+            yield from self._give_held(reader, wait)
+            if wait.after is None and state is not None and state.position == self._position:
+                yield from self._give_first(reader, wait, state)
+            if not wait.needs_history or wait.after is None or self.waiting.get(reader) is not wait:
+                continue
+            if self._still_kept(wait.after) and self._tail.holds(wait.after):
+                end = self._position if self._tail.end == self._position else None
                 yield from self._serve(reader, wait, self._tail.messages, end)
         self._advance_those_at_the_head()
 
     # Steps.
+
+    def _can_use(self, position: Position) -> bool:
+        """Whether an answer given at `position` is of the course that the head is on, or of a newer one.
+
+        An answer may have been overtaken by messages of another course.
+        """
+        head, before = self._position, self._asked_at
+        if head is None or before is None or head.epoch in (before.epoch, position.epoch):
+            return True
+        return position.epoch == before.epoch == ""
+
+    def _take_course(self, position: Position) -> Iterator[Delivery]:
+        """Take note of an answer that knows of a newer course than the head."""
+        head, before = self._position, self._asked_at
+        if head is None or before is None or not head.epoch:
+            return
+        if head.epoch == before.epoch and position.epoch != head.epoch:
+            yield from self.seen_at(position)
+
+    def _follow_live(self, end: Position) -> None:
+        """Let the tail go on with what has come since something was asked, answered at `end`."""
+        live = self._live_after(end)
+        if self._tail.end == end and live:
+            self._tail.extend(live)
+        elif self._tail.end not in (end, self._position):
+            self._tail, self._since_asked = self._since_asked, self._tail
+            self._tail.brief = True
+
+    def _live_after(self, end: Position) -> Sequence[Message]:
+        """Return what has come since `end`, if all of it has been kept."""
+        base = self._since_asked.base
+        if base is None or base.number > end.number or base.epoch not in ("", end.epoch):
+            return []
+        return following(self._since_asked.messages, end)
+
+    def _still_kept(self, after: Position) -> bool:
+        """Whether the backend, too, would still give what follows `after`."""
+        return self._position is None or after.number >= self._position.number - self._keep
 
     def _serve(
         self, reader: Reader, wait: _Wait, messages: Sequence[Message], end: Position | None
@@ -209,25 +351,67 @@ class Line:
         """Give a reader what it needs of `messages`; they are the last ones if there is an `end`."""
         assert wait.after is not None
         reader.establish(self.topic)
-        needed = _following(messages, wait.after)
-        given = needed[: reader.room(len(needed))]
+        needed, until = following(messages, wait.after), end
+        if wait.held is not None and wait.held.position is not None:
+            until = wait.held.position
+            needed = [message for message in needed if place_of(message).number <= until.number]
+        given = needed[: reader.room(needed)] if needed else needed
         if given:
             wait.after = given[-1].position
-            yield [reader], given
+            # Between two pages of the state there is no place from which a reader could go on later.
+            paging = wait.held is not None
+            yield [reader], [Message(m, topic=self.topic) for m in given] if paging else given
         if len(given) < len(needed):
             wait.full = True
-        elif end is not None:
-            wait.after = end
+        elif end is not None and until is not None and end.number >= until.number:
+            wait.after, wait.known = until, True
+        yield from self._give_held(reader, wait)
+
+    def _give_held(self, reader: Reader, wait: _Wait) -> Iterator[Delivery]:
+        """Give a reader the page of the state that it has come up to, if there is one and it fits."""
+        held, after = wait.held, wait.after
+        if held is None or held.position is None or after is None or wait.full:
+            return
+        if held.position.epoch != (after.epoch or held.position.epoch) or held.position.number < after.number:
+            yield from self._lose([reader])
+        elif after == held.position:
+            if reader.room([held]):
+                yield from self._give(reader, wait, held)
+            else:
+                wait.full = True
+
+    def _give_first(self, reader: Reader, wait: _Wait, states: States) -> Iterator[Delivery]:
+        """Give a reader the first page of the state if it fits."""
+        if not wait.needs_page or not reader.stateful:
+            return
+        if reader.room([states]):
+            yield from self._give(reader, wait, states)
+        else:
+            wait.full = True
+
+    def _give(self, reader: Reader, wait: _Wait, states: States) -> Iterator[Delivery]:
+        """Give a reader a page of the state, and let it wait for what comes after it."""
+        reader.establish(self.topic)
+        self._pages.pop(reader, None)
+        if states.position is None:
+            self._advance(reader)
+            if states.more is not None:
+                self._pages[reader] = states.more
+        elif states.more is None and states.position == self._position:
+            self._advance(reader)
+        else:
+            self.waiting[reader] = _Wait(states.position, page=states.more, known=True)
+        yield [reader], [Gap(topic=self.topic), states] if wait.gap else [states]
 
     def _advance(self, reader: Reader) -> None:
-        del self.waiting[reader]
+        self.waiting.pop(reader, None)
         self.head[reader] = None
         reader.establish(self.topic)
 
     def _advance_those_at_the_head(self) -> None:
         """Let those join the head who have got all up to it."""
         for reader, wait in list(self.waiting.items()):
-            if wait.after is not None and wait.after == self._position:
+            if wait.after is not None and wait.after == self._position and wait.page is None:
                 self._advance(reader)
 
     def _step_back(self, gap: bool = False) -> None:
@@ -235,6 +419,7 @@ class Line:
         for reader in self.head:
             self.waiting[reader] = _Wait(self._position, gap)
         self.head.clear()
+        self._pages.clear()
 
     def _lose(self, readers: Sequence[Reader]) -> Iterator[Delivery]:
         """What follows the position of these readers cannot be had any more."""
@@ -247,13 +432,6 @@ class Line:
             yield closed, PositionLost(_LOST.format(self.topic))
 
 
-def _following(messages: Sequence[Message], after: Position) -> Sequence[Message]:
-    """Return those of `messages`, which are numbered without a hole, that follow the place `after`."""
-    if not messages or after.is_beginning:
-        return messages
-    return messages[max(0, after.number + 1 - _place(messages[0]).number) :]
-
-
 def _is_lost(after: Position, history: History) -> bool:
     """Whether what follows `after` is not all in this history, or `after` is no place of this topic."""
     if after.is_beginning:
@@ -264,62 +442,10 @@ def _is_lost(after: Position, history: History) -> bool:
         return after.mark != history.end.mark
     if not history.messages:
         return True
-    first, last = _place(history.messages[0]), _place(history.messages[-1])
+    first, last = place_of(history.messages[0]), place_of(history.messages[-1])
     if after.number < first.number:
         # Just before what is kept it cannot be looked at; still kept, it would be here if it were the same.
         return after.number + 1 < first.number or after.number >= history.oldest or after.mark > first.mark
     if after.number > last.number:
         return after.mark < last.mark
-    return after.mark != _place(history.messages[after.number - first.number]).mark
-
-
-def _place(message: Message) -> Position:
-    assert message.position is not None, "only backends that keep positions have a history"
-    return message.position
-
-
-class _Tail:
-    """The last messages of a topic whose history was read a moment ago, for those who come back together."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self._bytes = 0
-        self._read_at = 0.0
-
-    def clear(self) -> None:
-        self.messages = []
-        self._bytes = 0
-
-    def take(self, page: Sequence[Message]) -> None:
-        """Keep a page of history, with what is kept already if the two meet."""
-        self._read_at = time.monotonic()
-        if not page:
-            return
-        first = _place(page[0]).number
-        if self.messages and _place(self.messages[0]).number <= first <= _place(self.messages[-1]).number + 1:
-            self._add(_following(page, _place(self.messages[-1])))
-        else:
-            self.clear()
-            self._add(page)
-
-    def extend(self, fresh: Sequence[Message]) -> None:
-        """Keep new messages, if there is anything that they follow."""
-        if self.messages and time.monotonic() - self._read_at > TAIL_SECONDS:
-            self.clear()
-        if self.messages and _place(self.messages[-1]).number + 1 == _place(fresh[0]).number:
-            self._add(fresh)
-
-    def _add(self, messages: Sequence[Message]) -> None:
-        self.messages.extend(messages)
-        self._bytes += sum(map(len, messages))
-        if len(self.messages) > TAIL_MESSAGES or self._bytes > TAIL_BYTES:
-            self.messages = self.messages[len(self.messages) // 2 :]
-            self._bytes = sum(map(len, self.messages))
-
-    def holds(self, after: Position) -> bool:
-        """Whether the message at `after` is here, so that what follows it here follows it."""
-        if not self.messages or after.is_beginning:
-            return False
-        first = _place(self.messages[0])
-        at = after.number - first.number
-        return 0 <= at < len(self.messages) and self.messages[at].position == after
+    return after.mark != place_of(history.messages[after.number - first.number]).mark

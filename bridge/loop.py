@@ -14,18 +14,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 from bridge import sse
 from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.fork import reset_in_child
-from bridge.handover import LAST_CHUNK, Taken, chunk
-from bridge.ports import Item
-from bridge.script import Script, Start, plain_text
+from bridge.handover import Taken
+from bridge.ports import Item, size_of
+from bridge.rendering import LargeText, Renderer, Text, make_text
+from bridge.script import Script, Start
 from bridge.seats import Seats
 from bridge.stalls import Stalls
-from bridge.viewer import GRANTED, Viewer
+from bridge.viewer import Viewer
 
 logger = logging.getLogger("bridge.loop")
 
@@ -35,23 +37,15 @@ TICK = 1.0
 ADOPTED_AT_ONCE = 50
 """Viewers that may wait to be adopted, for a second at most, before anything is to be sent to them."""
 
+LARGE_TEXTS = 64 * 1024 * 1024
+"""Bytes of large texts, of states above all, that may wait for viewers; the newest may be larger alone."""
+
 STOP_WITHIN = 1.0
 """Seconds that ending every stream may take when the process ends."""
 
 # The end of the connection goes out in one packet with the last data: else a client that keeps connections
 # might take this one for another request in between.
 _WITH_END = getattr(socket, "MSG_MORE", 0)
-
-
-class _Text(NamedTuple):
-    """What some items amount to."""
-
-    raw: bytes
-    chunked: bytes
-    over: bool
-    """The stream ends with it."""
-    progress: str | None
-    """The topic, if it is nothing but progress, for which newer progress can stand."""
 
 
 class Loop:
@@ -82,7 +76,7 @@ class Loop:
         self._wheel: deque[set[Viewer]] = deque(
             set() for _ in range(max(1, round(self._heartbeat / TICK)) + 1)
         )
-        self._rendered: tuple[Sequence[Item], _Text] | None = None
+        self._renderer = Renderer(with_ids=self._channel.replays)
 
     def reset_after_fork(self) -> None:
         """The connections are the parent's: only the descriptors are closed here."""
@@ -209,49 +203,71 @@ class Loop:
 
     def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         text = None
+        size = 0
+        large = len(self._renderer.large)
         self._stalls.see(items)
         for viewer in viewers:
+            granted = viewer.granted != viewer.arrived
             if viewer.script is not None:
-                self._write(viewer, _render(viewer.script, items))
+                self._write(viewer, self._renderer.for_one(viewer.script, items), live=not granted)
             else:
                 if text is None:
-                    text = self._render_for_all(items, viewer.opens_with_state)
-                self._write(viewer, text)
-            if viewer.owed:
-                viewer.take_note(len(items))
+                    text = self._renderer.for_all(items, viewer.opens_with_state)
+                self._write(viewer, text, live=not granted)
+            if granted:
+                size = size or sum(map(size_of, items))
+                viewer.take_note(size)
                 self.tell_of_room(viewer)
+        if len(self._renderer.large) > large:
+            self._make_room()
 
-    def _render_for_all(self, items: Sequence[Item], has_state: bool) -> _Text:
-        """Make the text of one topic, or take what was made of the same items a moment ago."""
-        if self._rendered is not None:
-            before, text = self._rendered
-            if len(before) == len(items) and before[0] is items[0] and before[-1] is items[-1]:
-                return text
-        raw = None if has_state else plain_text(items)
-        if raw is not None:
-            text = _text(raw, False, None)
-        else:
-            text = _render(Script((items[0].topic,), Start(), with_ids=self._channel.replays), items)
-        self._rendered = (items, text)
-        return text
-
-    def _write(self, viewer: Viewer, text: _Text) -> None:
-        if viewer.gone or viewer.over or not text.raw:
+    def _write(self, viewer: Viewer, text: Text | LargeText, *, live: bool = True) -> None:
+        if viewer.gone or viewer.over:
             return
-        if viewer.socket is None:
-            viewer.put(text.raw, text.progress, text.over)
-        else:
-            data = text.chunked if viewer.chunked else text.raw
-            viewer.over = text.over
-            if viewer.pending is not None:
-                viewer.put(data, text.progress)
-            else:
-                self._send(viewer, data, text.progress)
-        if viewer.size > self.backlog:
-            self.cut_off += 1
-            self.drop(viewer)
+        if isinstance(text, LargeText):
+            framed = viewer.socket is not None and viewer.chunked
+            for place, data in enumerate(text.pieces(chunked=framed)):
+                over = text.over and place == len(text.pieces(chunked=framed)) - 1
+                self._put(viewer, data, None, over, live, (text, place))
+        elif text.raw:
+            data = text.chunked if viewer.socket is not None and viewer.chunked else text.raw
+            self._put(viewer, data, text.progress, text.over, live, None)
+        if viewer.live > self.backlog:
+            self._cut_off(viewer, f"it does not read, and {viewer.live:,} bytes wait for it")
 
-    def _send(self, viewer: Viewer, data: bytes, progress: str | None = None) -> None:
+    def _put(
+        self, viewer: Viewer, data: bytes, progress: str | None, over: bool, live: bool, piece: Any
+    ) -> None:
+        """Send a text if nothing waits for the viewer, else let it wait."""
+        if viewer.socket is None:
+            viewer.put(data, progress, over, live=live, piece=piece)
+            return
+        viewer.over = over
+        if viewer.pending is not None:
+            viewer.put(data, progress, live=live, piece=piece)
+        elif not viewer.gone:
+            self._send(viewer, data, progress, live=live)
+
+    def _make_room(self) -> None:
+        """Keep the large texts that wait within bounds: cut those off who have waited for the longest."""
+        large = sorted(self._renderer.large, key=attrgetter("number"))
+        surplus = sum(text.size for text in large) - LARGE_TEXTS
+        for text in large[:-1]:
+            if surplus <= 0:
+                return
+            surplus -= text.size
+            for viewer in [viewer for viewer in self.viewers if viewer.waits_for(text)]:
+                self._cut_off(viewer, f"it reads slowly, and others wait for {LARGE_TEXTS:,} bytes of state")
+
+    def _cut_off(self, viewer: Viewer, reason: str) -> None:
+        self.cut_off += 1
+        if not viewer.gone:
+            topics = sorted(viewer.topics)
+            named = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
+            logger.warning("closed a stream of %s to %s: %s", named, viewer.address or "unknown", reason)
+        self.drop(viewer)
+
+    def _send(self, viewer: Viewer, data: bytes, progress: str | None = None, *, live: bool = True) -> None:
         """Send at once to a viewer for whom nothing waits; what does not go out waits."""
         try:
             count = viewer.socket.send(data, _WITH_END if viewer.over else 0)
@@ -262,18 +278,18 @@ class Loop:
             return
         viewer.sent_at = self._now
         if count < len(data):
-            viewer.put(data[count:], None if count else progress)
+            viewer.put(data[count:], None if count else progress, live=live)
             self._selector.modify(viewer.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
         elif viewer.over:
             self._finish(viewer)
 
     def _flush(self, viewer: Viewer) -> None:
-        """Send what waits, in as few writes as it takes."""
+        """Send what waits, a bounded amount of it at a time and in one write."""
         if viewer.gone or viewer.pending is None:
             return
-        data = b"".join(entry[0] for entry in viewer.pending)
+        data = viewer.next_bytes()
         try:
-            count = viewer.socket.send(data, _WITH_END if viewer.over else 0)
+            count = viewer.socket.send(data, _WITH_END if viewer.over and len(data) == viewer.size else 0)
         except BlockingIOError:
             return
         except OSError:
@@ -288,7 +304,7 @@ class Loop:
 
     def tell_of_room(self, viewer: Viewer) -> None:
         """Let the hub go on with a viewer that was full of history, if there is room again."""
-        if viewer.full and viewer.owed <= GRANTED // 2 and viewer.size <= self.backlog // 4:
+        if viewer.full and viewer.owed + viewer.size <= viewer.window // 2:
             viewer.full = False
             self._channel.has_room(viewer)
 
@@ -296,19 +312,19 @@ class Loop:
         if viewer.gone:
             taken.socket.close()
             return
-        viewer.taken_over(taken)
+        viewer.taken_over(taken, anew)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             with suppress(OSError):  # a Unix socket has none
                 taken.socket.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._heartbeat * 2000)
                 )
-        self._selector.register(taken.socket, selectors.EVENT_READ, viewer)
+        waits = selectors.EVENT_WRITE if viewer.pending else 0
+        self._selector.register(taken.socket, selectors.EVENT_READ | waits, viewer)
         self._look_at_in(viewer, self._heartbeat)
-        text = _text(anew + viewer.unsent(), viewer.over, None)
-        data = taken.unsent + (text.chunked if viewer.chunked else text.raw)
-        if data:
-            self._send(viewer, data)
-        self.tell_of_room(viewer)
+        if viewer.pending:
+            self._flush(viewer)
+        elif viewer.over:
+            self._finish(viewer)
 
     def _listen(self, viewer: Viewer) -> None:
         """Throw away what a viewer sends, and notice that it has gone."""
@@ -351,6 +367,8 @@ class Loop:
             silent = self._now - viewer.sent_at
             if viewer.over or (viewer.pending is not None and silent >= 2 * self._heartbeat):
                 if silent >= TICK:
+                    if not viewer.over:
+                        self._cut_off(viewer, f"it has taken nothing for {silent:.0f} s")
                     self.drop(viewer)
                     continue
             elif viewer.pending is None and silent >= self._heartbeat - TICK / 2:
@@ -371,9 +389,8 @@ class Loop:
             if viewer.socket is None:
                 viewer.put(b"", None, over=True)
             elif not viewer.over:
-                text = _text(
-                    sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0)) + sse.HEARTBEAT, True, None
-                )
+                retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
+                text = make_text(retry + sse.HEARTBEAT, over=True)
                 self._write(viewer, text)
         # What could not be sent at once has the rest of the time.
         deadline = time.monotonic() + STOP_WITHIN / 2
@@ -384,13 +401,4 @@ class Loop:
         self._stopped.set()
 
 
-def _text(raw: bytes, over: bool, progress: str | None) -> _Text:
-    return _Text(raw, chunk(raw) + (LAST_CHUNK if over else b"") if raw else b"", over, progress)
-
-
-def _render(script: Script, items: Sequence[Item]) -> _Text:
-    raw = b"".join(text for item in items for text in script.frames(item))
-    return _text(raw, script.over, script.mere_progress(items))
-
-
-_HEARTBEAT = _text(sse.HEARTBEAT, False, None)
+_HEARTBEAT = make_text(sse.HEARTBEAT)

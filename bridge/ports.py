@@ -6,6 +6,7 @@ only the hub's own thread calls it, `wake` excepted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from bridge.channel import Message
@@ -46,23 +47,33 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The backend will not let this connection read `topic`; `error` is what it said."""
+    """The backend will not let this connection read `topic`, which it no longer does; `error` says why."""
 
     topic: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class States:
-    """The state of `topic`, or of every member where it is a group.
+    """A page of the state of `topic`: its own, and where it is a group those of its members.
 
-    It stands in the order of the messages: those before it are in it, those after it are not.
+    It is the state at `position`: it holds what was published up to there, and nothing later. Where the
+    backend keeps no messages, it stands in the order of the messages instead.
     """
 
     topic: str
     states: Sequence[TopicState]
     position: Position | None = None
     """Where the topic is at this point; `None` if the backend keeps no messages."""
+    after: str | None = None
+    """The page that was asked for: the one after this name, or the first."""
+    more: str | None = None
+    """What to ask the next page with; `None` if this is the last one."""
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        return sum(state.size for state in self.states)
 
 
 class Letter(NamedTuple):
@@ -80,6 +91,14 @@ Event = Message | Attached | Refused | Seen | History | States
 Item = Message | States
 """What a subscription holds."""
 
+PAGE_BYTES = 1024 * 1024
+"""About how many bytes a page of history or state holds."""
+
+
+def size_of(item: Item) -> int:
+    """Return about how many bytes `item` takes."""
+    return item.size if isinstance(item, States) else len(item) + 64
+
 
 class Reader(Protocol):
     """One reading connection. `ConnectionLost` from any method means: close it and open another."""
@@ -92,12 +111,19 @@ class Reader(Protocol):
         """Stop reading `topic`."""
         ...
 
-    def request_state(self, topic: str) -> None:
-        """Ask for the state of `topic`, which is attached; `States` follows."""
+    def request_state(self, topic: str, after: str | None) -> None:
+        """Ask for a page of the state of `topic`, which is attached; `States` or `Refused` follows.
+
+        `after` is `None` for the first page, else what the page before it says in `more`.
+        """
         ...
 
     def request_history(self, topic: str, start: Position) -> None:
-        """Ask for messages of `topic` from `start` on, by number and by mark; `History` follows."""
+        """Ask for messages of `topic` from `start` on, by number and by mark.
+
+        `History` or `Refused` follows. It has about `PAGE_BYTES` at most, but two messages at least: the
+        reader may have the first.
+        """
         ...
 
     def poll(self) -> Sequence[Event]:
@@ -150,8 +176,8 @@ class Backend(Protocol):
         """Move the place of a durable reader; only with `back` to an earlier one. Raises `PublishError`."""
         ...
 
-    def states(self, topic: str) -> list[TopicState]:
-        """Read the state of `topic`, or of each member where it is a group, newest first."""
+    def states(self, topic: str, after: str | None = None) -> States:
+        """Read a page of the state of `topic`, as `Reader.request_state` does. Raises `ConnectionLost`."""
         ...
 
     def field(self, topic: str, name: str) -> bytes | None:

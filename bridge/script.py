@@ -113,7 +113,7 @@ class Script:
         # Until the last of them the viewer has not seen the state that the position belongs to.
         for snapshot in snapshots[:-1]:
             yield _frame(snapshot)
-        self._words[topic] = _ANEW if read.position is None else str(read.position)
+        self._words[topic] = _ANEW if read.position is None or read.more is not None else str(read.position)
         for snapshot in snapshots[-1:]:
             yield from self._event(events.encode(snapshot), snapshot, topic)
 

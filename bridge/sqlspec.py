@@ -22,7 +22,7 @@ from bridge.connect import check_above_zero
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError
 from bridge.ports import Attached, Event, Letter, States
 from bridge.position import Position
-from bridge.state import Change, TopicState
+from bridge.state import Change, Retention
 
 LARGEST_PAYLOAD = 4096
 """Bytes. A notification of PostgreSQL has at most 8,000, and SQLSpec's JSON takes its share of them."""
@@ -67,7 +67,13 @@ def connect(
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     backend = EventBackend(events)
-    return Channel(backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+    return Channel(
+        backend,
+        max_payload=max_payload,
+        queue_size=queue_size,
+        timeout=timeout,
+        retention=Retention(seconds=0, messages=0),
+    )
 
 
 class _Events:
@@ -180,7 +186,7 @@ class EventReader:
     def detach(self, topic: str) -> None:
         self._topics.discard(topic)
 
-    def request_state(self, topic: str) -> None:
+    def request_state(self, topic: str, after: str | None) -> None:
         self._found.put(States(topic, ()))
 
     def request_history(self, topic: str, start: Position) -> None:
@@ -242,8 +248,8 @@ class EventBackend:
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
         raise AssertionError("nothing is kept")
 
-    def states(self, topic: str) -> list[TopicState]:
-        return []
+    def states(self, topic: str, after: str | None = None) -> States:
+        return States(topic, ())
 
     def field(self, topic: str, name: str) -> bytes | None:
         return None

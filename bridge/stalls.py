@@ -211,8 +211,8 @@ class Stalls:
     def establish(self, topic: str) -> None:
         """Beats that were missed before do not matter."""
 
-    def room(self, wanted: int) -> int:
-        return wanted
+    def room(self, items: Sequence[Item]) -> int:
+        return len(items)
 
     def fail(self, reason: SubscriptionClosed) -> None:
         self._closed = not isinstance(reason, PositionLost)

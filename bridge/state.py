@@ -187,3 +187,9 @@ class TopicState:
     """How many older entries are no longer kept."""
     lines: list[bytes] = field(default_factory=list)
     """Of the topic of a whole: what is shown of its parts."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        held = (*self.fields.values(), *self.entries, *self.lines)
+        return sum(map(len, held)) + 64 * (1 + len(held))

@@ -8,8 +8,11 @@ from typing import Protocol, Self
 
 from bridge.channel import Gap, Message
 from bridge.errors import ConnectionLost, SlowConsumer, SubscriptionClosed
-from bridge.ports import Item
+from bridge.ports import Item, size_of
 from bridge.position import Position
+
+HISTORY_BYTES = 4 * 1024 * 1024
+"""About how much history waits for one reader. Live messages wait too, within `queue_size`."""
 
 
 class Owner(Protocol):
@@ -56,6 +59,7 @@ class QueuedSubscription:
         # Guards everything below.
         self._changed = threading.Condition(threading.Lock())
         self._items: deque[Item] = deque()
+        self._bytes = 0
         self._awaited = set(self.topics)
         self._filled = False
         self._closed = False
@@ -66,6 +70,7 @@ class QueuedSubscription:
             if not self._wait(timeout):
                 return None
             item = self._items.popleft()
+            self._bytes -= size_of(item)
             emptied = self._emptied()
         if emptied:
             self._owner.has_room(self)
@@ -88,7 +93,9 @@ class QueuedSubscription:
 
     def _emptied(self) -> bool:
         """Whether the owner waits to hear of room, and there is some. Requires holding `_changed`."""
-        emptied = self._filled and len(self._items) <= self._queue_size // 2
+        emptied = (
+            self._filled and len(self._items) <= self._queue_size // 2 and self._bytes <= HISTORY_BYTES // 2
+        )
         if emptied:
             self._filled = False
         return emptied
@@ -118,6 +125,7 @@ class QueuedSubscription:
                 return
             self._closed = True
             self._items.clear()
+            self._bytes = 0
             self._changed.notify_all()
         self._woken()
         self._owner.discard(self)
@@ -152,12 +160,16 @@ class QueuedSubscription:
             self._changed.notify_all()
         self._woken()
 
-    def room(self, wanted: int) -> int:
-        """How many of `wanted` items fit; if not all, the owner hears of it when the queue has emptied."""
+    def room(self, items: Sequence[Item]) -> int:
+        """How many of `items` fit; if not all, the owner hears of it when the queue has emptied."""
         with self._changed:
-            room = self._queue_size - len(self._items)
-            self._filled = room < wanted
-            return min(room, wanted)
+            room, size = self._queue_size - len(self._items), self._bytes
+            count = 0
+            while count < min(room, len(items)) and size < HISTORY_BYTES:
+                size += size_of(items[count])
+                count += 1
+            self._filled = count < len(items)
+            return count
 
     def deliver(self, items: Sequence[Item]) -> bool:
         """Queue `items`; return False, and close for `SlowConsumer`, if they do not fit."""
@@ -165,7 +177,9 @@ class QueuedSubscription:
             if self._over():
                 return True
             room = self._queue_size - len(self._items)
-            self._items.extend(items[:room] if room < len(items) else items)
+            queued = items[:room] if room < len(items) else items
+            self._items.extend(queued)
+            self._bytes += sum(map(size_of, queued))
             self._changed.notify()
         if not self._woken():
             self.close()

@@ -12,6 +12,7 @@ import bridge
 from bridge.channel import Message
 from bridge.hub import LONGEST_DELAY, Hub, backoff
 from bridge.ports import Attached, Event
+from bridge.state import Retention
 from tests.servers import eventually
 
 
@@ -36,7 +37,7 @@ class ScriptedReader:
     def detach(self, topic: str) -> None:
         self.detached.append(topic)
 
-    def request_state(self, topic: str) -> None:
+    def request_state(self, topic: str, after: str | None) -> None:
         raise AssertionError(f"nobody asked for the state of {topic}")
 
     def poll(self) -> Sequence[Event]:
@@ -75,7 +76,7 @@ def hubs() -> Iterator[list[Hub]]:
 
 
 def make_hub(hubs: list[Hub], *readers: ScriptedReader) -> Hub:
-    hub = Hub(ScriptedBackend(*readers), queue_size=100)  # type: ignore[arg-type]
+    hub = Hub(ScriptedBackend(*readers), queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
     return hub
 
@@ -149,7 +150,7 @@ def test_a_subscription_opened_during_an_outage_sees_no_gap(hubs: list[Hub]) -> 
     """What was not yet established cannot have missed anything."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first)
-    hub = Hub(backend, queue_size=100)  # type: ignore[arg-type]
+    hub = Hub(backend, queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
     before = hub.open(["a"])
     assert before.wait_established(5)
@@ -188,7 +189,7 @@ def test_a_hub_that_nobody_waits_for_rests(hubs: list[Hub]) -> None:
     """With no subscription left, a lost connection is not opened again until someone subscribes."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first, second)
-    hub = Hub(backend, queue_size=100)  # type: ignore[arg-type]
+    hub = Hub(backend, queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
     subscription = hub.open(["a"])
     assert subscription.wait_established(5)

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from bridge.channel import Gap, Message
 from bridge.errors import PositionLost
-from bridge.line import Delivery, Line
+from bridge.line import Delivery, Line, StatePage
 from bridge.ports import History, Item, States
 from bridge.position import BEGINNING, ORIGIN, Position, parse
+from bridge.state import Retention
 
 PAGE = 3
+STATE_PAGES = 3
 
 
 class Server:
@@ -74,28 +76,40 @@ class Reader:
         first, self.established = not self.established, True
         return first
 
-    def room(self, wanted: int) -> int:
-        return min(wanted, max(0, self.size - self.queued))
+    def room(self, items: Sequence[Item]) -> int:
+        return min(len(items), max(0, self.size - self.queued))
 
     def numbers(self) -> list[int]:
-        """The numbers received; the last state stands for those up to it."""
+        """The numbers received; the first page of the last state stands for those up to it.
+
+        A further page must come at the very place at which it was read.
+        """
         numbers: list[int] = []
+        self.more: str | None = None
         for item in self.got:
             if isinstance(item, States):
-                numbers = list(range(1, (item.position or ORIGIN).number + 1))
+                reached = (item.position or ORIGIN).number
+                if item.after is None:
+                    numbers = list(range(1, reached + 1))
+                else:
+                    assert item.after == self.more, "a page left out"
+                    assert len(numbers) == reached, "a page at another place than its own"
+                self.more = item.more
             elif not isinstance(item, Gap):
-                assert item.position is not None
-                numbers.append(item.position.number)
+                assert item.position is None or self.more is None, "a place between two pages"
+                numbers.append(parse(item.decode()).number)
         return numbers
 
 
 class World:
-    """A server, one connection to it, and a line."""
+    """A server, the connections to it for messages and for what is asked, and a line."""
 
     def __init__(self) -> None:
         self.server = Server()
-        self.line = Line("t")
+        self.line = Line("t", Retention(60, 10_000))
         self.wire: deque[Callable[[], Iterator[Delivery]]] = deque()
+        self.asked: deque[Position | StatePage] = deque()
+        self.answers: deque[Callable[[], Iterator[Delivery]]] = deque()
         self.connected = False
         self.readers: list[tuple[Reader, int]] = []
         self.excused = False
@@ -116,20 +130,34 @@ class World:
             return
         self.deliver(self.line.serve_from_tail())
         wanted = self.line.wants()
-        if wanted is False:
-            return
-        self.line.asked()
+        if wanted is not None:
+            self.line.asked(wanted)
+            self.asked.append(wanted)
+
+    def read(self) -> None:
+        """Let the server read what was asked for; the answer is on its way, beside the messages."""
+        wanted = self.asked.popleft()
         if isinstance(wanted, Position):
             answer = self.server.read(wanted)
-            self.wire.append(lambda: self.line.history(answer))
+            self.answers.append(lambda: self.line.history(answer))
         else:
-            states = States("t", [], self.server.end)
-            self.wire.append(lambda: self.line.states(states))
+            number = int(wanted.after or 0) + 1
+            more = str(number) if number < STATE_PAGES else None
+            states = States("t", [], self.server.end, wanted.after, more)
+            self.answers.append(lambda: self.line.states(states))
 
     def step(self) -> None:
-        """Let one thing that is on the wire arrive."""
+        """Let one message that is on the wire arrive."""
         if self.wire:
             self.deliver(self.wire.popleft()())
+        self.ask()
+
+    def answer(self) -> None:
+        """Let the server read, or what it has read arrive."""
+        if self.answers:
+            self.deliver(self.answers.popleft()())
+        elif self.asked:
+            self.read()
         self.ask()
 
     def connect(self) -> None:
@@ -142,6 +170,8 @@ class World:
         if self.connected:
             self.connected = False
             self.wire.clear()
+            self.asked.clear()
+            self.answers.clear()
             self.line.detach()
 
     def publish(self, copies: int) -> None:
@@ -159,18 +189,24 @@ class World:
         """Connect, compare positions, and let everything arrive until nothing is wanted."""
         self.connect()
         for _ in range(10_000):
-            if not self.wire:
+            if not self.under_way:
                 self.ask()
-            if not self.wire:
+            if not self.under_way:
                 break
             self.step()
+            self.answer()
         end = self.server.end
         self.wire.append(lambda: self.line.seen_at(end))
         for _ in range(10_000):
-            if not self.wire and not self.drain():
+            if not self.under_way and not self.drain():
                 return
             self.step()
+            self.answer()
         pytest.fail("the line never comes to rest")
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self.wire or self.asked or self.answers)
 
     def drain(self) -> bool:
         """Empty the queues; return whether anything was in them or is wanted now."""
@@ -180,12 +216,13 @@ class World:
             reader.queued = 0
             self.line.has_room(reader)
         self.ask()
-        return queued or bool(self.wire)
+        return queued or self.under_way
 
 
 ordinary = st.one_of(
     st.tuples(st.just("publish"), st.integers(0, 2)),
     st.just(("step",)),
+    st.just(("answer",)),
     st.just(("drain",)),
 )
 rare = st.one_of(
@@ -214,6 +251,8 @@ def apply(world: World, action: Sequence[object]) -> None:  # noqa: C901 - a tab
             world.publish(number)
         case "step":
             world.step()
+        case "answer":
+            world.answer()
         case "drain":
             world.drain()
         case "connect":
@@ -236,7 +275,7 @@ def apply(world: World, action: Sequence[object]) -> None:  # noqa: C901 - a tab
             # From the place at which it is attached, which the reader learns with its first message.
             world.join(Reader(), None, -1)
         case "join state":
-            world.join(Reader(stateful=True), None, 0)
+            world.join(Reader(stateful=True, size=4), None, 0)
         case "join after":
             kept = [m.position for m in server.kept if m.position]
             place = kept[number % len(kept)] if kept else ORIGIN
@@ -265,6 +304,7 @@ def test_every_reader_gets_each_message_once_and_in_order_or_is_told(
     world.settle()
     for reader, start in world.readers:
         numbers = reader.numbers()
+        assert reader.lost or reader.more is None, "a page of the state is missing"
         if numbers:
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "a hole, or a repetition"
         if start >= 0 and numbers and not reader.stateful:

@@ -7,11 +7,12 @@ from typing import Any
 
 import bridge
 from bridge.broadcast import channel_of
+from bridge.channel import Message
 from bridge.handover import Taken
 from bridge.loop import Loop as RealLoop
 from bridge.script import Start
 from bridge.seats import Seats
-from bridge.viewer import GRANTED, Viewer
+from bridge.viewer import Viewer
 
 BACKLOG = 1000
 
@@ -25,7 +26,8 @@ class Loop:
     @property
     def backlog(self) -> int:
         if self.viewer is not None:
-            self.viewer.unsent()
+            self.viewer.pending = None
+            self.viewer.size = 0
         return BACKLOG
 
     def post(self, viewers: Sequence[Viewer], items: Sequence[Any]) -> None: ...
@@ -35,27 +37,38 @@ class Loop:
     def drop(self, viewer: Viewer) -> None: ...
 
 
+MESSAGES = [Message(b"x" * 136, topic="t")] * 10
+"""Of 200 bytes each, with what is counted for its place."""
+
+
 def test_room_that_is_made_while_it_is_asked_for_is_seen() -> None:
     """Else the hub would wait to be told of it, by a loop that has nothing more to tell."""
     loop = Loop()
     viewer = Viewer(loop, frozenset({"t"}), None, "")
     viewer.put(b"x" * BACKLOG, None)
     loop.viewer = viewer
-    assert viewer.room(10) == 10
+    assert viewer.room(MESSAGES[:3]) == 3
     assert not viewer.full
 
 
-def test_history_is_granted_until_too_much_is_on_its_way() -> None:
+def test_history_is_granted_until_too_many_bytes_are_on_their_way() -> None:
     """What has arrived makes room again; live messages, which nobody granted, do not count."""
     viewer = Viewer(Loop(), frozenset({"t"}), None, "")
     viewer.take_note(50)
     assert viewer.owed == 0
-    assert viewer.room(GRANTED + 1) == GRANTED + 1
-    assert viewer.room(1) == 0
+    assert viewer.room(MESSAGES) == 3
     assert viewer.full
-    viewer.take_note(GRANTED)
-    assert viewer.owed == 1
-    assert viewer.room(1) == 1
+    assert viewer.room(MESSAGES[3:]) == 0
+    viewer.take_note(500)
+    assert viewer.owed == 100
+    assert viewer.room(MESSAGES[3:]) == 2
+
+
+def test_one_message_is_granted_however_large_it_is() -> None:
+    """A message larger than the backlog reaches a viewer for whom nothing waits, alone."""
+    viewer = Viewer(Loop(), frozenset({"t"}), None, "")
+    assert viewer.room([Message(b"x" * 10 * BACKLOG, topic="t")] * 2) == 1
+    assert viewer.room(MESSAGES) == 0
 
 
 def test_what_a_full_connection_has_not_taken_comes_first() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bridge.channel import Message
 from bridge.fork import reset_in_child
-from bridge.ports import Attached, Event, History, Letter, States
+from bridge.ports import PAGE_BYTES, Attached, Event, History, Letter, States
 from bridge.position import ORIGIN, Position
 from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
 
@@ -78,10 +78,17 @@ class _Log:
         return not self.messages or self.messages[-1][0] < time.monotonic() - retention.seconds
 
     def read(self, topic: str, start: Position) -> History:
-        place = start.number - self.end.number + len(self.messages) - 1
-        kept = [message for _, message in itertools.islice(self.messages, max(0, place), None)]
+        place = max(0, start.number - self.end.number + len(self.messages) - 1)
+        page: list[Message] = []
+        size = 0
+        for _, message in itertools.islice(self.messages, place, None):
+            if size >= PAGE_BYTES and len(page) > 1:
+                break
+            page.append(message)
+            size += len(message)
         oldest = self.end.number - len(self.messages) + 1
-        return History(topic, kept, self.end, complete=True, oldest=oldest)
+        complete = place + len(page) >= len(self.messages)
+        return History(topic, page, self.end, complete=complete, oldest=oldest)
 
 
 class _Store:
@@ -143,10 +150,22 @@ class _Store:
             if not self.log(oldest).readers:
                 del self._logs[oldest]
 
-    def states(self, topic: str) -> list[TopicState]:
+    def states(self, topic: str, after: str | None) -> States:
         """Requires holding `lock`."""
         names = [topic, *reversed(self._members.get(topic, {}))]
-        return [self._kept[name].read() for name in names if name in self._kept]
+        if after is not None:
+            # Without its name, it was the oldest member and has been let go of, with all that were older.
+            names = names[names.index(after) + 1 :] if after in names else []
+        page: list[TopicState] = []
+        size, more = 0, None
+        for place, name in enumerate(names, 1):
+            if name in self._kept:
+                page.append(self._kept[name].read())
+                size += page[-1].size
+            if size >= PAGE_BYTES and place < len(names):
+                more = name
+                break
+        return States(topic, page, self.log(topic).end, after, more)
 
     def field(self, topic: str, name: str) -> bytes | None:
         """Requires holding `lock`."""
@@ -159,9 +178,9 @@ class _Store:
             log.readers.append(reader)
             reader.put(Attached(topic, log.end))
 
-    def request_state(self, reader: "MemoryReader", topic: str) -> None:
+    def request_state(self, reader: "MemoryReader", topic: str, after: str | None) -> None:
         with self.lock:
-            reader.put(States(topic, self.states(topic), self.log(topic).end))
+            reader.put(self.states(topic, after))
 
     def request_history(self, reader: "MemoryReader", topic: str, start: Position) -> None:
         with self.lock:
@@ -198,8 +217,8 @@ class MemoryReader:
         self._topics.discard(topic)
         self._store.detach(self, topic)
 
-    def request_state(self, topic: str) -> None:
-        self._store.request_state(self, topic)
+    def request_state(self, topic: str, after: str | None) -> None:
+        self._store.request_state(self, topic, after)
 
     def request_history(self, topic: str, start: Position) -> None:
         self._store.request_history(self, topic, start)
@@ -249,9 +268,9 @@ class MemoryBackend:
             if back or name not in durable or position.number > durable[name].number:
                 durable[name] = position
 
-    def states(self, topic: str) -> list[TopicState]:
+    def states(self, topic: str, after: str | None = None) -> States:
         with self._store.lock:
-            return self._store.states(topic)
+            return self._store.states(topic, after)
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._store.lock:

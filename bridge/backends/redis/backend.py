@@ -8,14 +8,14 @@ from typing import Any
 import redis
 
 from bridge.backends.redis import scripts
-from bridge.backends.redis.keys import Keys, position_in, states_of
-from bridge.backends.redis.reader import RedisReader, messages_of
+from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
+from bridge.backends.redis.reader import RedisReader, messages_of, states_call
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
-from bridge.ports import Letter
+from bridge.ports import Letter, States
 from bridge.position import Position
-from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Part, Retention, TopicState
+from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Part, Retention
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -193,17 +193,17 @@ class RedisBackend:
             args: list[Any] = [name.encode(), *position, int(back)]
             self._run(scripts.ACKNOWLEDGE, [self._keys.durable(topic)], args)
 
-    def states(self, topic: str) -> list[TopicState]:
+    def states(self, topic: str, after: str | None = None) -> States:
         with self._errors(ConnectionLost, "did not answer"):
-            read = self._read_states(topic)
-            if self._servers.one_slot:
-                for member in read[2]:
-                    read[1].extend(self._read_states(member.decode())[1])
-            return states_of(read[1])
+            head, rows, names, more = self._read_states(topic, after)
+            for name in names:
+                rows += self._read_states(name.decode(), None)[1]
+            position = position_of(head) if self.replays else None
+            return States(topic, states_of(rows), position, after, more.decode() if more else None)
 
-    def _read_states(self, topic: str) -> Any:
-        args = [self._keys.prefix, topic.encode(), int(not self._servers.one_slot)]
-        return self._run(scripts.READ_STATES, [self._keys.meta(topic)], args)
+    def _read_states(self, topic: str, after: str | None) -> Any:
+        key, *args = states_call(self._keys, topic, after, self._servers.one_slot)
+        return self._run(scripts.READ_STATES, [key], args)
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._errors(ConnectionLost, "did not answer"):

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -33,11 +33,14 @@ class RefusedReply(Exception):
 class Awaited:
     """An answer the server owes: it answers commands in the order they were sent."""
 
-    __slots__ = ("purpose", "topic")
+    __slots__ = ("command", "losses", "purpose", "topic")
 
-    def __init__(self, purpose: object, topic: str) -> None:
+    def __init__(self, purpose: object, topic: str, command: Sequence[str | bytes | int]) -> None:
         self.purpose = purpose
         self.topic = topic
+        self.command = command
+        self.losses = 0
+        """How many connections were lost while this answer was the next one to come."""
 
 
 class Link:
@@ -56,10 +59,14 @@ class Link:
 
     def send(self, purpose: object, topic: str, *command: str | bytes | int) -> Awaited:
         """Queue a command; its answer will find what is returned at the left end of `awaited`."""
-        awaited = Awaited(purpose, topic)
-        self.awaited.append(awaited)
-        self._out += hiredis.pack_command(command)  # type: ignore[arg-type]
+        awaited = Awaited(purpose, topic, command)
+        self.send_again(awaited)
         return awaited
+
+    def send_again(self, awaited: Awaited) -> None:
+        """Queue the command of an answer that another connection did not give."""
+        self.awaited.append(awaited)
+        self._out += hiredis.pack_command(awaited.command)  # type: ignore[arg-type]
 
     @property
     def waits_to_write(self) -> bool:

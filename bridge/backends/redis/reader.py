@@ -1,9 +1,15 @@
-"""The reading side: every topic of a process through one connection (one a node of a cluster)."""
+"""The reading side: every topic of a process through one connection (one a node of a cluster).
+
+History and states are read through a connection of their own, which is opened when it is needed: a server
+closes a subscribed connection on which too much waits. Their positions say where they belong among the
+messages. Where no positions are kept, states are read through the subscribed connection, in its order.
+"""
 
 import selectors
 import socket
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import hiredis
@@ -14,14 +20,20 @@ from bridge.backends.redis.scripts import READ_HISTORY, READ_STATES
 from bridge.backends.redis.servers import Servers
 from bridge.channel import Message
 from bridge.errors import ConnectionLost
-from bridge.ports import Attached, Event, History, Refused, Seen, States
+from bridge.ports import PAGE_BYTES, Attached, Event, History, Refused, Seen, States
 from bridge.position import ORIGIN, Position
 
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is on the server."""
 
-PAGE = 200
-"""Messages of history in one answer."""
+MEMBERS_AT_ONCE = 20
+"""Members of a group whose states are asked for together where they are on different nodes."""
+
+_SERVER_FAULTS = (
+    "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "BUSY",
+    "NOAUTH", "UNKILLABLE",
+)  # fmt: skip
+"""How errors begin that say nothing of a topic: another connection, later, may have the answer."""
 
 
 class RedisReader:
@@ -30,6 +42,7 @@ class RedisReader:
     def __init__(self, servers: Servers, keys: Keys, *, sharded: bool, logged: bool) -> None:
         self._servers = servers
         self._links: dict[Hashable, Link] = {}
+        self._bulk: dict[Hashable, Link] = {}
         self._keys = keys
         self._letter = "S" if sharded else ""
         self._logged = logged
@@ -68,21 +81,30 @@ class RedisReader:
         self._attaching.pop(topic, None)
         self._link_for(topic).send("UNSUBSCRIBE", topic, f"{self._letter}UNSUBSCRIBE", channel)
 
-    def request_state(self, topic: str) -> None:
-        self._ask_state(topic, topic, None)
+    def _bulk_for(self, topic: str) -> Link:
+        """Return the connection for what may be large."""
+        if not self._logged:
+            return self._link_for(topic)
+        node = self._servers.locate(self._keys.meta(topic))
+        link = self._bulk.get(node)
+        if link is None:
+            link = self._bulk[node] = self._servers.open_link(node)
+            self._selector.register(link.socket, selectors.EVENT_READ, link)
+        return link
 
-    def _ask_state(self, topic: str, member: str, gathered: "_Gathered | None") -> None:
-        """Ask for the state of `topic`, or of a member of that group for which the state is gathered."""
-        if gathered is not None:
-            gathered.missing += 1
-        args = (self._keys.prefix, member.encode(), int(not self._servers.one_slot))
-        link = self._link_for(member)
-        link.send(gathered or "STATE", topic, "EVAL", READ_STATES, 1, self._keys.meta(member), *args)
+    def request_state(self, topic: str, after: str | None) -> None:
+        self._ask_state(topic, topic, after, _StateOf(after))
+
+    def _ask_state(self, topic: str, member: str, after: str | None, purpose: "_StateOf") -> None:
+        """Ask for the state of `topic`, or of a member of that group."""
+        purpose.missing += 1
+        key, *args = states_call(self._keys, member, after, self._servers.one_slot)
+        self._bulk_for(member).send(purpose, topic, "EVAL", READ_STATES, 1, key, *args)
 
     def request_history(self, topic: str, start: Position) -> None:
         first = b"-" if start.number < 0 else b"%d-%d" % (start.mark, start.number)
         keys = (self._keys.meta(topic), self._keys.log(topic))
-        self._link_for(topic).send("HISTORY", topic, "EVAL", READ_HISTORY, 2, *keys, first, PAGE)
+        self._bulk_for(topic).send("HISTORY", topic, "EVAL", READ_HISTORY, 2, *keys, first, PAGE_BYTES)
 
     def _look_up(self, purpose: str, topic: str) -> Awaited:
         """Ask where the topic is now."""
@@ -90,30 +112,43 @@ class RedisReader:
         return self._link_for(topic).send(purpose, topic, *command)
 
     def poll(self) -> Sequence[Event]:
-        for link in self._links.values():
-            link.write()
-            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.waits_to_write else 0)
-            if self._selector.get_key(link.socket).events != mask:
-                self._selector.modify(link.socket, mask, link)
         events: list[Event] = []
-        for key, _ in self._selector.select(self._patience()):
+        for link in self._links.values():
+            self._write(link)
+        for node, link in list(self._bulk.items()):
+            with self._one_more_try(node, link, events):
+                self._write(link)
+        for key, _ in self._selector.select(0 if events else self._patience()):
             if key.data is None:
                 self._drain_wakes()
             else:
                 self._read(key.data, events)
-        self._look_after()
+        self._look_after(events)
         return events
+
+    def _write(self, link: Link) -> None:
+        link.write()
+        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.waits_to_write else 0)
+        if self._selector.get_key(link.socket).events != mask:
+            self._selector.modify(link.socket, mask, link)
 
     def _patience(self) -> float:
         """Return the seconds until something is due."""
-        due = min((link.until_probe() for link in self._links.values()), default=COMPARE_EVERY)
+        links = (*self._links.values(), *self._bulk.values())
+        due = min((link.until_probe() for link in links), default=COMPARE_EVERY)
         return min(due, max(0.0, self._compare_at - time.monotonic())) if self._logged else due
 
-    def _look_after(self) -> None:
+    def _look_after(self, events: list[Event]) -> None:
         """Probe what has been silent, and compare now and then where the topics are."""
         for link in self._links.values():
             if link.until_probe() == 0:
                 link.probe()
+        for node, link in list(self._bulk.items()):
+            if link.until_probe() == 0:
+                with self._one_more_try(node, link, events):
+                    if not link.awaited:
+                        raise ConnectionLost("it is not needed any more")
+                    link.probe()
         if self._logged and time.monotonic() >= self._compare_at:
             self._compare_at = time.monotonic() + COMPARE_EVERY
             for topic in self._topics.values():
@@ -121,6 +156,28 @@ class RedisReader:
                 # What is read does not expire: the epoch of a quiet topic would be lost with it.
                 expiry = ("EXPIRE", self._keys.meta(topic), self._keys.seconds)
                 self._link_for(topic).send("EXPIRE", topic, *expiry)
+
+    @contextmanager
+    def _one_more_try(self, node: Hashable, link: Link, events: list[Event]) -> Iterator[None]:
+        """Ask once more, through another connection, for what the one for large answers did not bring.
+
+        A connection is lost for the answer that was to come next. If that happens twice for the same one,
+        its topic cannot be read, and the others go on.
+        """
+        try:
+            yield
+        except ConnectionLost as error:
+            self._selector.unregister(link.socket)
+            link.close()
+            del self._bulk[node]
+            unanswered = [awaited for awaited in link.awaited if awaited.purpose != "PING"]
+            for awaited in unanswered[:1]:
+                awaited.losses += 1
+                if awaited.losses > 1:
+                    unanswered.remove(awaited)
+                    self._refuse(awaited.topic, f"reading it lost the connection twice: {error}", events)
+            for awaited in unanswered:
+                self._bulk_for(awaited.topic).send_again(awaited)
 
     def _drain_wakes(self) -> None:
         try:
@@ -130,6 +187,14 @@ class RedisReader:
             pass
 
     def _read(self, link: Link, events: list[Event]) -> None:
+        node = next((node for node, bulk in self._bulk.items() if bulk is link), None)
+        if node is not None:
+            with self._one_more_try(node, link, events):
+                self._read_all(link, events)
+        elif link in self._links.values():  # else it was lost a moment ago
+            self._read_all(link, events)
+
+    def _read_all(self, link: Link, events: list[Event]) -> None:
         for answer in link.read():
             if isinstance(answer, hiredis.PushNotification):
                 self._pushed(link, answer, events)
@@ -158,35 +223,44 @@ class RedisReader:
         return Message(payload, topic=topic, id=b"-".join((epoch, number, mark)).decode())
 
     def _answered(self, awaited: Awaited, answer: Any, events: list[Event]) -> None:
-        topic = awaited.topic
+        topic, purpose = awaited.topic, awaited.purpose
         if isinstance(answer, RefusedReply):
-            # A cluster has changed, or the server will not answer at all: begin anew.
-            if awaited.purpose != "SUBSCRIBE" or str(answer).startswith(("MOVED", "CLUSTERDOWN")):
-                raise ConnectionLost(f"the server refused to answer: {answer}")
-            self._attaching.pop(topic, None)
-            events.append(Refused(topic, str(answer)))
-        elif awaited.purpose == "ATTACH" and self._attaching.get(topic) is awaited:
+            self._refused(awaited, str(answer), events)
+        elif purpose == "ATTACH" and self._attaching.get(topic) is awaited:
             events.append(Attached(topic, position_of(answer)))
-        elif awaited.purpose == "COMPARE" and topic in self._attaching:
+        elif purpose == "COMPARE" and topic in self._attaching:
             events.append(Seen(topic, position_of(answer)))
-        elif awaited.purpose == "HISTORY":
+        elif purpose == "HISTORY":
             events.append(_history(topic, *answer))
-        elif awaited.purpose == "STATE":
-            head, rows, members = answer
-            gathered = _Gathered(position_of(head) if self._logged else None, rows)
-            # In a cluster the members of a group are on other nodes.
-            for member in members if self._servers.one_slot else ():
-                self._ask_state(topic, member.decode(), gathered)
-            self._complete(topic, gathered, events)
-        elif isinstance(awaited.purpose, _Gathered):
-            awaited.purpose.missing -= 1
-            awaited.purpose.rows += answer[1]
-            self._complete(topic, awaited.purpose, events)
+        elif isinstance(purpose, _StateOf):
+            self._take_state(topic, purpose, answer, events)
 
-    def _complete(self, topic: str, gathered: "_Gathered", events: list[Event]) -> None:
-        """Hand on a state if all of it has come."""
-        if gathered.missing == 0:
-            events.append(States(topic, states_of(gathered.rows), gathered.position))
+    def _refused(self, awaited: Awaited, error: str, events: list[Event]) -> None:
+        """Tell a fault of the server from one of a topic."""
+        if awaited.purpose == "PING" or error.startswith(_SERVER_FAULTS):
+            raise ConnectionLost(f"the server refused to answer: {error}")
+        if awaited.purpose != "EXPIRE":  # who may only read leaves it to those who publish
+            self._refuse(awaited.topic, error, events)
+
+    def _refuse(self, topic: str, error: str, events: list[Event]) -> None:
+        """Read a topic no longer."""
+        if self._keys.channel(topic) in self._topics:
+            self.detach(topic)
+            events.append(Refused(topic, error))
+
+    def _take_state(self, topic: str, page: "_StateOf", answer: Any, events: list[Event]) -> None:
+        """Gather a page of the state, and hand it on if all of it has come."""
+        head, rows, names, more = answer
+        if not page.rows_of:
+            page.position = position_of(head) if self._logged else None
+            page.more = more.decode() if more else None
+            for name in names:  # in a cluster the members of a group are on other nodes
+                self._ask_state(topic, name.decode(), None, page)
+        page.rows_of.append(rows)
+        page.missing -= 1
+        if page.missing == 0:
+            found = states_of([row for rows in page.rows_of for row in rows])
+            events.append(States(topic, found, page.position, page.after, page.more))
 
     def wake(self) -> None:
         try:
@@ -198,19 +272,28 @@ class RedisReader:
 
     def close(self) -> None:
         self._selector.close()
-        for link in self._links.values():
+        for link in (*self._links.values(), *self._bulk.values()):
             link.close()
         self._woken.close()
         self._wake.close()
 
 
-class _Gathered:
-    """The states of a group, as far as they have come."""
+class _StateOf:
+    """A page of the state of a topic, as far as it has come."""
 
-    def __init__(self, position: Position | None, rows: list[Any]) -> None:
-        self.position = position
-        self.rows = rows
+    def __init__(self, after: str | None) -> None:
+        self.after = after
+        self.more: str | None = None
+        self.position: Position | None = None
+        self.rows_of: list[list[Any]] = []
         self.missing = 0
+
+
+def states_call(keys: Keys, topic: str, after: str | None, one_slot: bool) -> list[bytes]:
+    """Return the key and the arguments that READ_STATES takes."""
+    named = MEMBERS_AT_ONCE if one_slot else 0
+    words = (after or "").encode(), b"%d" % PAGE_BYTES, b"%d" % named
+    return [keys.meta(topic), keys.prefix, topic.encode(), *words]
 
 
 def messages_of(topic: str, epoch: bytes | None, entries: Sequence[Any]) -> list[Message]:
@@ -229,8 +312,8 @@ def messages_of(topic: str, epoch: bytes | None, entries: Sequence[Any]) -> list
 
 
 def _history(
-    topic: str, head: Sequence[bytes | None], entries: Sequence[Any], first: Sequence[Any]
+    topic: str, head: Sequence[bytes | None], entries: Sequence[Any], first: Sequence[Any], last: int
 ) -> History:
     end = position_of(head)
     oldest = int(first[0][0].split(b"-")[1]) if first else end.number + 1
-    return History(topic, messages_of(topic, head[0], entries), end, len(entries) < PAGE, oldest)
+    return History(topic, messages_of(topic, head[0], entries), end, bool(last), oldest)

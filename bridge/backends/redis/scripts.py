@@ -179,11 +179,25 @@ for _, m in ipairs(count({{KEYS[1], KEYS[3], KEYS[4], KEYS[5]}}, {{unpack(ARGV, 
 end
 """
 
-# KEYS meta, log. ARGV first id, messages at most.
+# KEYS meta, log. ARGV first id, bytes. Answers where the topic is, a page of messages, the first that is
+# kept, and whether the page is the last one. A page has two messages at least.
 READ_HISTORY = """
-return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'),
-        redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2]),
-        redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)}
+local page, size, start, count, last = {}, 0, ARGV[1], 2, false
+repeat
+  local entries = redis.call('XRANGE', KEYS[2], start, '+', 'COUNT', count)
+  last = #entries < count
+  for _, entry in ipairs(entries) do
+    page[#page + 1] = entry
+    size = size + #entry[2][2] + 64
+  end
+  if not last then
+    local mark, number = string.match(page[#page][1], '(%d+)-(%d+)')
+    start = mark .. '-' .. string.format('%.0f', number + 1)
+    count = math.min(400, math.floor((ARGV[2] - size) / (size / #page)))
+  end
+until last or count < 1
+return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'), page,
+        redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1), last and 1 or 0}
 """
 
 # KEYS meta, log. ARGV messages at most.
@@ -191,21 +205,43 @@ READ_LAST = """
 return {redis.call('HGET', KEYS[1], 'epoch'), redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[1])}
 """
 
-# KEYS meta. ARGV prefix, topic, 1 to read the members too. Answers where the topic is, states, members.
+# KEYS meta. ARGV prefix, topic, the member that the page before this one ended with or nothing, bytes, and
+# how many members to name where they are in other slots, 0 to read them here. Answers where the topic is,
+# states, the names of members to read elsewhere, and the member that the page ends with if there are more.
 READ_STATES = """
-local prefix, topic = ARGV[1] .. '{t:', ARGV[2]
+local prefix, topic, after, room, named = ARGV[1] .. '{t:', ARGV[2], ARGV[3], ARGV[4] + 0, ARGV[5] + 0
 local found = {}
-local function add(name)
-  local fields = redis.call('HGETALL', prefix .. name .. '}:meta')
-  if redis.call('HEXISTS', prefix .. name .. '}:meta', 'rank') == 1 then
-    found[#found + 1] = {name, fields, redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1),
-                         redis.call('HVALS', prefix .. name .. '}:lines')}
-  end
+local function bytes_in(list)
+  local bytes = 0
+  for _, text in ipairs(list) do bytes = bytes + #text + 64 end
+  return bytes
 end
-local members = redis.call('ZREVRANGE', prefix .. topic .. '}:members', 0, -1)
-add(topic)
-for _, name in ipairs(ARGV[3] == '1' and members or {}) do add(name) end
-return {redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark'), found, members}
+local function add(name)
+  if redis.call('HEXISTS', prefix .. name .. '}:meta', 'rank') == 0 then return end
+  local fields = redis.call('HGETALL', prefix .. name .. '}:meta')
+  local entries = redis.call('LRANGE', prefix .. name .. '}:entries', 0, -1)
+  local lines = redis.call('HVALS', prefix .. name .. '}:lines')
+  found[#found + 1] = {name, fields, entries, lines}
+  room = room - bytes_in(fields) - bytes_in(entries) - bytes_in(lines)
+end
+local members = prefix .. topic .. '}:members'
+local head = redis.call('HMGET', KEYS[1], 'epoch', 'number', 'mark')
+local first = 0
+if after == '' then
+  add(topic)
+else
+  -- Without its name, it was the oldest member and has been let go of, with all that were older.
+  first = (redis.call('ZREVRANK', members, after) or redis.call('ZCARD', members)) + 1
+end
+local names, last = redis.call('ZREVRANGE', members, first, first + (named > 0 and named or 200) - 1), false
+for _, name in ipairs(named > 0 and {} or names) do
+  if room <= 0 and last then break end
+  add(name)
+  first, last = first + 1, name
+end
+if named > 0 then first, last = first + #names, names[#names] end
+if first >= redis.call('ZCARD', members) then last = false end
+return {head, found, named > 0 and names or {}, last}
 """
 
 # KEYS durable, meta. ARGV name, seconds. Makes a new reader's place where the topic is now.

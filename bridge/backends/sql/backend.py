@@ -17,9 +17,9 @@ from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.channel import Message
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.fork import reset_in_child
-from bridge.ports import Letter
+from bridge.ports import Letter, States
 from bridge.position import Position
-from bridge.state import Change, Retention, TopicState
+from bridge.state import Change, Retention
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -200,11 +200,11 @@ class SqlBackend:
         connection.execute(delete(DURABLE).where(DURABLE.c.topic == head.id, DURABLE.c.key == key))
         connection.execute(insert(DURABLE), {"topic": head.id, "key": key, "name": name, **to._asdict()})
 
-    def states(self, topic: str) -> list[TopicState]:
+    def states(self, topic: str, after: str | None = None) -> States:
         with self._database.errors(ConnectionLost, "did not answer"):
             self._database.prepare()
             with self._database.reading() as connection:
-                return reading.states(connection, key_of(self._namespace, topic))[1]
+                return reading.states(connection, topic, key_of(self._namespace, topic), after)
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._database.errors(ConnectionLost, "did not answer"):

@@ -19,7 +19,7 @@ from bridge.backends.sql.retention import milliseconds
 from bridge.backends.sql.tables import TOPICS, key_of
 from bridge.channel import Message
 from bridge.errors import ConnectionLost
-from bridge.ports import Attached, Event, History, Seen, States
+from bridge.ports import Attached, Event, History, Seen
 from bridge.position import ORIGIN, Position
 from bridge.state import Retention
 
@@ -45,7 +45,7 @@ class SqlReader:
         self._at: dict[str, Position] = {}  # by key: up to where all has been handed on
         self._changed: set[str] = set()
         self._handed: deque[Written] = deque()  # Filled by other threads.
-        self._asked: deque[tuple[str, str, Position]] = deque()
+        self._asked: deque[tuple[str, str, Position, str | None]] = deque()
         self._compare_at = time.monotonic() + COMPARE_EVERY
         self._look_at = 0.0
         self._woken, self._wake = socket.socketpair()
@@ -67,14 +67,14 @@ class SqlReader:
         self._at.pop(key, None)
         self._changed.discard(key)
 
-    def request_state(self, topic: str) -> None:
-        self._ask("state", topic)
+    def request_state(self, topic: str, after: str | None) -> None:
+        self._ask("state", topic, after=after)
 
     def request_history(self, topic: str, start: Position) -> None:
         self._ask("history", topic, start)
 
-    def _ask(self, what: str, topic: str, start: Position = ORIGIN) -> None:
-        self._asked.append((what, key_of(self._namespace, topic), start))
+    def _ask(self, what: str, topic: str, start: Position = ORIGIN, after: str | None = None) -> None:
+        self._asked.append((what, key_of(self._namespace, topic), start, after))
 
     def _hand(self, written: Sequence[Written]) -> None:
         """Take what was written in this process. Any thread may call it."""
@@ -146,7 +146,7 @@ class SqlReader:
             self._at[key] = to
             events.append(Seen(topic, to))
             return
-        messages = reading.messages(self._connection, topic, head, at.number + 1)
+        messages = reading.page(self._connection, topic, head, at.number + 1)
         last = messages[-1].position if messages else None
         if last is None:
             # All of them were let go, or the topic was, since the head was read.
@@ -172,12 +172,13 @@ class SqlReader:
         """Answer what was asked, in order; those who attach together with one look."""
         asked = [ask for ask in self._asked if ask[1] in self._topics]
         self._asked.clear()
-        heads = self._heads({key for what, key, _ in asked if what != "state"})
-        for what, key, start in asked:
+        heads = self._heads({key for what, key, _, _ in asked if what != "state"})
+        for what, key, start, after in asked:
             topic = self._topics[key]
             if what == "state":
-                position, states = reading.states(self._connection, key)
-                events.append(States(topic, states, position))
+                page = reading.states(self._connection, topic, key, after)
+                position = page.position or ORIGIN
+                events.append(page)
             else:
                 head = heads.get(key, NOWHERE)
                 position = head.position
@@ -193,7 +194,7 @@ class SqlReader:
         return reading.heads(self._connection, list(keys)) if keys else {}
 
     def _history(self, topic: str, head: Head, start: Position) -> History:
-        messages = reading.messages(self._connection, topic, head, start.number)
+        messages = reading.page(self._connection, topic, head, start.number)
         last = messages[-1].position if messages else head.position
         return History(topic, messages, head.position, last == head.position, head.oldest)
 

@@ -8,11 +8,18 @@ from sqlalchemy import Connection, Row, bindparam, func, literal, select, union_
 
 from bridge.backends.sql.tables import ENTRIES, FIELDS, LINES, MEMBERS, MESSAGES, TOPICS
 from bridge.channel import Message
+from bridge.ports import PAGE_BYTES, States
 from bridge.position import ORIGIN, Position
 from bridge.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
 
 PAGE = 500
-"""Messages read in one go."""
+"""Messages read in one go, within `PAGE_BYTES`."""
+
+UNMEASURED = 4
+"""Messages that are read without a look at their sizes first."""
+
+MEMBERS_AT_ONCE = 100
+"""Members of a group whose states are read in one go, within `PAGE_BYTES`."""
 
 MANY = 500
 """Names in one statement."""
@@ -37,6 +44,21 @@ _MESSAGES = (
     .limit(bindparam("b_limit"))
 )
 
+_SIZES = (
+    select(func.length(MESSAGES.c.payload))
+    .where(
+        MESSAGES.c.topic == bindparam("b_topic"),
+        MESSAGES.c.number >= bindparam("b_first"),
+        MESSAGES.c.number <= bindparam("b_last"),
+    )
+    .order_by(MESSAGES.c.number)
+    .limit(PAGE)
+)
+_ENTRY_SIZES = (
+    select(ENTRIES.c.topic, func.sum(func.length(ENTRIES.c.payload)))
+    .where(ENTRIES.c.topic.in_(bindparam("b_topics", expanding=True)))
+    .group_by(ENTRIES.c.topic)
+)
 _FIELD = (
     select(FIELDS.c.value)
     .join(TOPICS, TOPICS.c.id == FIELDS.c.topic)
@@ -71,7 +93,22 @@ def heads(connection: Connection, keys: Sequence[str]) -> dict[str, Head]:
     return found
 
 
-def messages(connection: Connection, topic: str, head: Head, first: int, limit: int = PAGE) -> list[Message]:
+def page(connection: Connection, topic: str, head: Head, first: int) -> list[Message]:
+    """Return a page of messages from `first` on, with two at least if there are so many: see `messages`."""
+    first = max(first, head.oldest)
+    if head.position.number - first < UNMEASURED:
+        return messages(connection, topic, head, first, UNMEASURED)
+    bounds = {"b_topic": head.id, "b_first": first, "b_last": head.position.number}
+    count = size = 0
+    for (length,) in connection.execute(_SIZES, bounds):
+        size += length + 64
+        if size > PAGE_BYTES and count > 1:
+            break
+        count += 1
+    return messages(connection, topic, head, first, max(count, 2))
+
+
+def messages(connection: Connection, topic: str, head: Head, first: int, limit: int) -> list[Message]:
     """Return messages from `first` on, up to the head: they were there when it was read.
 
     Those that were let go meanwhile are missing at the beginning, where readers look for it.
@@ -89,22 +126,44 @@ def field(connection: Connection, key: str, name: str) -> bytes | None:
     return connection.scalar(_FIELD, {"b_key": key, "b_name": name})
 
 
-def states(connection: Connection, key: str) -> tuple[Position, list[TopicState]]:
-    """Return where a topic is and its state; where it is a group also those of its members, newest first.
+def states(connection: Connection, name: str, key: str, after: str | None) -> States:
+    """Return a page of the state of a topic: its own, and where it is a group those of members, newest first.
 
     One statement reads all but the entries, so it is one point in the order of messages. Entries are only
     ever added: those up to the number read then are those of that point.
     """
-    rows = connection.execute(_STATES, {"b_key": key}).all()
+    before, shown_before = (2**62, 0) if after is None else map(int, after.split("-"))
+    limit = min(MEMBERS_AT_ONCE, MAX_MEMBERS - shown_before)
+    rows = connection.execute(_STATES, {"b_key": key, "b_before": before, "b_limit": limit}).all()
     position = next((position_of(row) for row in rows if row.place is None), ORIGIN)
     order = sorted({row.id: row for row in rows}.values(), key=lambda row: -(row.place or 2**62))
+    if after is not None:
+        order = [row for row in order if row.place is not None]
     found = {row.id: TopicState(row.name) for row in order if row.rank >= 0}
-    counts = {row.id: row.entries for row in order}
     for row in sorted(rows, key=lambda row: row.age or 0):
         if row.id in found:
             _add(found[row.id], row)
-    _add_entries(connection, found, counts)
-    return position, list(found.values())
+    shown = order[: _fitting(connection, order, found)]
+    _add_entries(connection, found, {row.id: row.entries for row in shown})
+    page = [found[row.id] for row in shown if row.id in found]
+    members = shown_before + sum(row.place is not None for row in shown)
+    last = members >= MAX_MEMBERS or (len(shown) == len(order) and members - shown_before < limit)
+    more = None if last else f"{shown[-1].place or 2**62}-{members}"
+    return States(name, page, position, after, more)
+
+
+def _fitting(connection: Connection, order: Sequence[Row[Any]], found: Mapping[int, TopicState]) -> int:
+    """Return how many of the first rows make a page."""
+    with_entries = [row.id for row in order if row.entries]
+    entries: dict[int, int] = {}
+    if with_entries:
+        entries.update(map(tuple, connection.execute(_ENTRY_SIZES, {"b_topics": with_entries})))
+    size = 0
+    for count, row in enumerate(order, 1):
+        size += (found[row.id].size if row.id in found else 0) + int(entries.get(row.id, 0))
+        if size >= PAGE_BYTES:
+            return count
+    return len(order)
 
 
 def _add(state: TopicState, row: Row[Any]) -> None:
@@ -116,7 +175,7 @@ def _add(state: TopicState, row: Row[Any]) -> None:
 
 
 def _add_entries(connection: Connection, found: Mapping[int, TopicState], counts: Mapping[int, int]) -> None:
-    topics = [topic for topic in found if counts[topic]]
+    topics = [topic for topic in found if counts.get(topic)]
     for start in range(0, len(topics), MANY):
         some = {"b_topics": topics[start : start + MANY]}
         for topic, number, payload in connection.execute(_ENTRIES, some):
@@ -135,9 +194,9 @@ _group = TOPICS.alias()
 _listed = (
     select(MEMBERS.c.id, MEMBERS.c.topic)
     .join(_group, _group.c.id == MEMBERS.c.of_group)
-    .where(_group.c.key == bindparam("b_key"))
+    .where(_group.c.key == bindparam("b_key"), MEMBERS.c.id < bindparam("b_before"))
     .order_by(MEMBERS.c.id.desc())
-    .limit(MAX_MEMBERS)
+    .limit(bindparam("b_limit"))
     .subquery()
 )
 _no_age = literal(None, LINES.c.age.type).label("age")
