@@ -169,7 +169,8 @@ class Viewer:
 
     def waits_for(self, text: object) -> bool:
         """Whether a piece of `text` waits to be sent to it."""
-        return any(entry[3] is not None and entry[3][0] is text for entry in self.pending or ())
+        # A copy in one step: the thread of a server may take from it meanwhile.
+        return any(piece is not None and piece[0] is text for *_, piece in list(self.pending or ()))
 
     def _put(self, data: bytes, progress: str | None, live: bool, piece: Any = None) -> None:
         if self.pending is None:
