@@ -40,6 +40,12 @@ ADOPTED_AT_ONCE = 50
 LARGE_TEXTS = 64 * 1024 * 1024
 """Bytes of large texts, of states above all, that may wait for viewers; the newest may be larger alone."""
 
+WINDOWS = 64 * 1024 * 1024
+"""Bytes of history and state that may be on their way to all viewers together, ..."""
+
+WINDOW, SMALLEST_WINDOW = 256 * 1024, 16 * 1024
+"""... and to one of them, however few or many there are."""
+
 STOP_WITHIN = 1.0
 """Seconds that ending every stream may take when the process ends."""
 
@@ -89,6 +95,12 @@ class Loop:
                 viewer.socket.close()
 
     # Any thread.
+
+    @property
+    def window(self) -> int:
+        """Bytes of history and state that may be on their way to one viewer."""
+        share = max(SMALLEST_WINDOW, WINDOWS // max(1, len(self.viewers)))
+        return min(WINDOW, share, self.backlog // 2)
 
     def do(self, work: Callable[..., None], *arguments: Any) -> None:
         """Have the loop's thread do `work`."""
@@ -304,7 +316,7 @@ class Loop:
 
     def tell_of_room(self, viewer: Viewer) -> None:
         """Let the hub go on with a viewer that was full of history, if there is room again."""
-        if viewer.full and viewer.owed + viewer.size <= viewer.window // 2:
+        if viewer.full and viewer.owed + viewer.size <= self.window // 2:
             viewer.full = False
             self._channel.has_room(viewer)
 

@@ -11,9 +11,6 @@ from bridge.handover import LAST_CHUNK, Taken, chunk
 from bridge.ports import Item, size_of
 from bridge.script import Script, opens_with_state
 
-WINDOW = 256 * 1024
-"""Bytes of history and state that may be on their way to one viewer, unless its backlog is smaller."""
-
 AT_ONCE = 256 * 1024
 """Bytes that are sent to one viewer before it is the turn of the next."""
 
@@ -22,6 +19,11 @@ class Server(Protocol):
     """Who serves viewers: the loop."""
 
     backlog: int
+
+    @property
+    def window(self) -> int:
+        """Bytes of history and state that may be on their way to one viewer."""
+        ...
 
     def post(self, viewers: "Sequence[Viewer]", items: Sequence[Item]) -> None:
         """Have `items` sent to `viewers`."""
@@ -91,18 +93,13 @@ class Viewer:
 
     def _grant(self, items: Sequence[Item]) -> int:
         """Grant as many of `items` as begin within the window."""
-        room = self.window - self.owed - self.size
+        room = self.loop.window - self.owed - self.size
         count = granted = 0
         while count < len(items) and granted < room:
             granted += size_of(items[count])
             count += 1
         self.granted += granted
         return count
-
-    @property
-    def window(self) -> int:
-        """Bytes that may be on their way to it."""
-        return min(WINDOW, self.loop.backlog // 2)
 
     @property
     def owed(self) -> int:

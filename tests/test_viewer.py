@@ -30,6 +30,10 @@ class Loop:
             self.viewer.size = 0
         return BACKLOG
 
+    @property
+    def window(self) -> int:
+        return self.backlog // 2
+
     def post(self, viewers: Sequence[Viewer], items: Sequence[Any]) -> None: ...
 
     def do(self, work: Callable[..., None], *arguments: Any) -> None: ...

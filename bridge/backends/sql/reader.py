@@ -23,6 +23,9 @@ from bridge.ports import Attached, Event, History, Seen
 from bridge.position import ORIGIN, Position
 from bridge.state import Retention
 
+ANSWERED_AT_ONCE = 50
+"""Requests that are answered before the answers are handed on; some have a page each."""
+
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is, woken or not."""
 
@@ -169,9 +172,9 @@ class SqlReader:
                     connection.execute(_TOUCH, some)
 
     def _answer(self, events: list[Event]) -> None:
-        """Answer what was asked, in order; those who attach together with one look."""
-        asked = [ask for ask in self._asked if ask[1] in self._topics]
-        self._asked.clear()
+        """Answer a part of what was asked, in order; those who attach together with one look."""
+        some = [self._asked.popleft() for _ in range(min(len(self._asked), ANSWERED_AT_ONCE))]
+        asked = [ask for ask in some if ask[1] in self._topics]
         heads = self._heads({key for what, key, _, _ in asked if what != "state"})
         for what, key, start, after in asked:
             topic = self._topics[key]
