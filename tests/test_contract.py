@@ -352,8 +352,8 @@ class Watcher:
     def establish(self, topic: str) -> None:
         """What it is given says by itself where it begins."""
 
-    def room(self, wanted: int) -> int:
-        return wanted
+    def room(self, items: Sequence[object]) -> int:
+        return len(items)
 
     def fail(self, reason: bridge.SubscriptionClosed) -> None:
         """An entry that is none."""
