@@ -8,7 +8,8 @@ wait for the backend, a publish above all, does so in a few threads a channel.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -32,7 +33,7 @@ class AsyncSubscription:
         """Open it within the running event loop; it is not established yet."""
         self._channel = channel
         self._loop = asyncio.get_running_loop()
-        self._bell = _bell_of(self._loop)
+        self._bell = bell_of(self._loop)
         self._waiter: asyncio.Future[None] | None = None
         self._queue: QueuedSubscription = channel.open(topic, start, self._woken)
 
@@ -108,16 +109,25 @@ class AsyncSubscription:
         self._queue.close()
 
 
-@asynccontextmanager
-async def subscribe(
+def subscribe(
     subscriber: Subscriber, *, after: str | None = None, durable: str | None = None
-) -> AsyncIterator[AsyncSubscription]:
-    """Open a subscription that gets every message published after the context was entered.
+) -> AbstractAsyncContextManager[AsyncSubscription]:
+    """Return a context with a subscription that gets every message published after the context was entered.
 
-    `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. Leaving the context
-    closes the subscription. Cancelled while it opens, it leaves nothing open.
+    `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. A bad argument is
+    refused by this call: `ValueError` for what is no id, `ConfigurationError` where nothing is kept. All
+    else, `PositionLost` and `ConnectionLost` among it, is raised when the context is entered or later.
+    Leaving the context closes the subscription. Cancelled while it opens, it leaves nothing open.
     """
-    channel, topic = channel_of(subscriber), subscriber.topic
+    channel = channel_of(subscriber)
+    channel.check_start(after, durable)
+    return _subscribed(channel, subscriber.topic, after, durable)
+
+
+@asynccontextmanager
+async def _subscribed(
+    channel: Channel, topic: str, after: str | None, durable: str | None
+) -> AsyncIterator[AsyncSubscription]:
     if durable is None:
         start = channel.start(topic, after, None)
     else:
@@ -144,10 +154,15 @@ async def publish(producer: Producer, payload: bytes) -> str | None:
     return await publish_to(channel_of(producer), producer.topic, payload)
 
 
-def publish_to(channel: Channel, topic: str, payload: bytes, **how: Any) -> "asyncio.Future[str | None]":
-    """Begin to publish to the topic of that name, `how` being that of `Channel.publish`."""
+def publish_to(
+    channel: Channel, topic: str, payload: bytes, hold: "Future[None] | None" = None, **how: Any
+) -> "asyncio.Future[str | None]":
+    """Begin to publish to the topic of that name, `how` being that of `Channel.publish`.
+
+    The message, and what is published to the topic after it, leaves when `hold` is done.
+    """
     work = partial(channel.publish, topic, channel.check_payload(payload), **how)
-    return asyncio.wrap_future(threads_of(channel).in_order(topic, work, channel.timeout))
+    return asyncio.wrap_future(threads_of(channel).in_order(topic, work, channel.timeout, hold))
 
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
@@ -160,7 +175,7 @@ async def _in_thread(channel: Channel, work: Callable[..., T], *arguments: objec
     return await asyncio.wrap_future(threads_of(channel).submit(work, *arguments))
 
 
-class _Bell:
+class Bell:
     """Brings what is new into one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -185,12 +200,12 @@ class _Bell:
             self._wakes.popleft()()
 
 
-_bells: "WeakValueDictionary[asyncio.AbstractEventLoop, _Bell]" = WeakValueDictionary()
+_bells: "WeakValueDictionary[asyncio.AbstractEventLoop, Bell]" = WeakValueDictionary()
 
 
-def _bell_of(loop: asyncio.AbstractEventLoop) -> _Bell:
+def bell_of(loop: asyncio.AbstractEventLoop) -> Bell:
     """Return the bell of `loop`, which is there while a subscription holds it; in the loop's own thread."""
     bell = _bells.get(loop)
     if bell is None:
-        bell = _bells[loop] = _Bell(loop)
+        bell = _bells[loop] = Bell(loop)
     return bell

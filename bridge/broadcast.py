@@ -138,20 +138,28 @@ class Channel:
             raise self.unreachable(topic)
         return subscription
 
-    def start(self, topic: str, after: str | None, durable: str | None) -> Start:
-        """Return where a subscription begins; only a durable reader's place is asked of the backend."""
+    def check_start(self, after: str | None, durable: str | None) -> Position | None:
+        """Return the position that `after` names, without a call to the backend.
+
+        Raises `ValueError` for what is no id or no name, and `ConfigurationError` where nothing is kept.
+        """
         start = None if after is None else parse(after)
-        acknowledge = None
+        if durable is not None:
+            check_name(durable, "the name of a durable reader")
         if after is not None or durable is not None:
             self._need_replay("subscribe(after=...)" if durable is None else "a durable reader")
-        if durable is not None:
-            name = check_name(durable, "the name of a durable reader")
-            if start is not None:
-                self._backend.acknowledge(topic, name, start, back=True)
-            else:
-                start = self._backend.acknowledged(topic, name)
-            acknowledge = partial(self._backend.acknowledge, topic, name, back=False)
-        return start, acknowledge
+        return start
+
+    def start(self, topic: str, after: str | None, durable: str | None) -> Start:
+        """Return where a subscription begins; only a durable reader's place is asked of the backend."""
+        start = self.check_start(after, durable)
+        if durable is None:
+            return start, None
+        if start is not None:
+            self._backend.acknowledge(topic, durable, start, back=True)
+        else:
+            start = self._backend.acknowledged(topic, durable)
+        return start, partial(self._backend.acknowledge, topic, durable, back=False)
 
     def open(self, topic: str, start: Start, woken: Callable[[], bool] | None = None) -> QueuedSubscription:
         """Open a subscription without waiting until it is established."""

@@ -33,12 +33,15 @@ class Threads:
         """Have `work` done."""
         return self._pool.submit(work, *arguments)
 
-    def in_order(self, topic: str, work: Callable[[], T], within: float) -> "Future[T]":
-        """Have `work` done after all that came before it for the same topic.
+    def in_order(
+        self, topic: str, work: Callable[[], T], within: float, hold: "Future[None] | None" = None
+    ) -> "Future[T]":
+        """Have `work` done after all that came before it for the same topic, and not before `hold` is done.
 
-        If its turn does not come within so many seconds, it is not done, for a `PublishError`.
+        If its turn does not come within so many seconds, it is not done, for a `PublishError`. While it is
+        held it takes no thread.
         """
-        call = _Call(work, time.monotonic() + within)
+        call = _Call(work, time.monotonic() + within, hold)
         with self._lock:
             lane = self._lanes.get(topic)
             if lane is not None:
@@ -55,7 +58,12 @@ class Threads:
                 if not lane:
                     del self._lanes[topic]
                     return
-                call = lane.popleft()
+                hold = lane[0].hold
+                call = lane.popleft() if hold is None or hold.done() else None
+            if call is None:
+                assert hold is not None
+                hold.add_done_callback(lambda _: self._pool.submit(self._run, topic))
+                return
             call.run()
         self._pool.submit(self._run, topic)
 
@@ -63,8 +71,9 @@ class Threads:
 class _Call:
     """A call that waits for its turn."""
 
-    def __init__(self, work: Callable[[], Any], deadline: float) -> None:
+    def __init__(self, work: Callable[[], Any], deadline: float, hold: "Future[None] | None") -> None:
         self.future: Future[Any] = Future()
+        self.hold = hold
         self._work = work
         self._deadline = deadline
 

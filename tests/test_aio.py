@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import uvloop
 
 import bridge
 from bridge import aio
-from tests.conftest import REPLAYING, Connect
+from bridge.broadcast import channel_of
+from tests.conftest import LIVE_ONLY, REPLAYING, Connect
 from tests.servers import Valkey, eventually
 
 SECONDS = 30
@@ -111,6 +113,58 @@ def test_a_bad_argument_is_refused_before_anything_is_sent(channel: bridge.Broad
                 await aio.publish(channel, b"one")  # type: ignore[arg-type]
             await aio.publish(topic, b"end")
             assert await messages.receive(timeout=5) == b"end"
+
+    run(work())
+
+
+def test_a_bad_place_is_refused_by_the_call_itself(channel: bridge.BroadcastChannel) -> None:
+    """What is no id, no name or no view is refused before the context is entered, even without a loop."""
+    topic = channel.topic("orders")
+    for after in ("abc", "", "1-2", "beginning ", b"beginning", 7):
+        with pytest.raises(ValueError, match="cursor"):
+            aio.subscribe(topic, after=after)  # type: ignore[arg-type]
+    for durable in ("", "x" * 256, "a\nb", 7):
+        with pytest.raises(ValueError, match="durable"):
+            aio.subscribe(topic, durable=durable)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="topic"):
+        aio.subscribe(channel)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", LIVE_ONLY, indirect=True)
+def test_a_place_where_nothing_is_kept_is_refused_by_the_call_itself(
+    channel: bridge.BroadcastChannel,
+) -> None:
+    """Where no messages are kept, a cursor or a durable reader is a ConfigurationError at the call."""
+    for options in ({"after": bridge.BEGINNING}, {"durable": "reader"}):
+        with pytest.raises(bridge.ConfigurationError, match="keeps messages"):
+            aio.subscribe(channel.topic("orders"), **options)
+
+
+@pytest.mark.parametrize("url", ["memory"], indirect=True)
+def test_held_messages_hold_up_no_other_topic(channel: bridge.BroadcastChannel) -> None:
+    """With 20 topics held, another's message goes at once; let go, they arrive in the order of the calls."""
+
+    async def work() -> None:
+        inner = channel_of(channel.topic("orders"))
+        hold: Future[None] = Future()
+        async with (
+            aio.subscribe(channel.topic("held 7")) as held,
+            aio.subscribe(channel.topic("free")) as free,
+        ):
+            names = [f"held {number}" for number in range(20)]
+            early = [aio.publish_to(inner, "held 7", b"0")]
+            calls = [aio.publish_to(inner, name, b"1", hold) for name in names]
+            calls.append(aio.publish_to(inner, "held 7", b"2"))
+            gone = aio.publish_to(inner, "held 7", b"3", hold)
+            gone.cancel()
+            await asyncio.wait_for(aio.publish(channel.topic("free"), b"free"), 5)
+            assert await free.receive(timeout=5) == b"free"
+            await asyncio.gather(*early)
+            assert not any(call.done() for call in calls)
+            hold.set_result(None)
+            await asyncio.gather(*calls)
+            await aio.publish(channel.topic("held 7"), b"4")
+            assert await received(held, 4) == [0, 1, 2, 4]
 
     run(work())
 
