@@ -1,21 +1,25 @@
 """`bridge.litestar`: a Litestar channels backend on every backend of the bridge."""
 
 import asyncio
+import itertools
 import logging
+import queue
 import re
 import signal
 import statistics
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar, post
 from litestar.channels import ChannelsPlugin
+from litestar.testing import TestClient
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
@@ -232,13 +236,183 @@ def test_it_starts_and_stops_again_in_any_loop(channel: bridge.BroadcastChannel)
             with pytest.raises(StopAsyncIteration):
                 await asyncio.wait_for(anext(stream), 10)
             with pytest.raises(RuntimeError, match="on_startup"):
-                await backend.subscribe(["news"])
-            with pytest.raises(RuntimeError, match="on_startup"):
                 backend.stream_events()
 
     for stop in (True, False, True):
         run(serve(stop))
     assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+
+
+def test_a_subscription_made_before_the_start_is_kept(channel: bridge.BroadcastChannel) -> None:
+    """What is published to it before and after the start arrives; a second start changes nothing."""
+
+    async def work() -> None:
+        backend = BridgeChannelsBackend(channel)
+        await backend.unsubscribe(["never"])
+        await backend.subscribe(["early", "gone"])
+        await backend.subscribe(["early"])
+        await backend.publish(b"before", ["early", "gone"])
+        await backend.unsubscribe(["gone"])
+        await backend.on_startup()
+        events = Events(backend)
+        await backend.publish(b"after", ["early", "gone"])
+        assert [await events.next() for _ in range(2)] == [("early", b"before"), ("early", b"after")]
+        await backend.subscribe(["late"])
+        await backend.on_startup()
+        await backend.publish(b"end", ["late"])
+        assert await events.next() == ("late", b"end")
+        await backend.on_shutdown()
+        await backend.subscribe(["next"])
+        await backend.publish(b"of the next run", ["next", "early"])
+        async with asyncio.timeout(10):
+            await backend.on_startup()
+            assert await Events(backend).next() == ("next", b"of the next run")
+        await backend.on_shutdown()
+        assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+
+    run(work())
+
+
+def test_a_subscription_may_be_made_in_another_event_loop(channel: bridge.BroadcastChannel) -> None:
+    """Channels subscribed to in a loop that has ended, and in another thread's, reach the stream."""
+    backend = BridgeChannelsBackend(channel)
+    run(backend.subscribe(["early"]))
+    run(backend.publish(b"one", ["early"]))
+
+    async def work() -> None:
+        await backend.on_startup()
+        events = Events(backend)
+        assert await events.next() == ("early", b"one")
+        await asyncio.to_thread(run, backend.subscribe(["aside", "early"]))
+        await asyncio.to_thread(run, backend.publish(b"two", ["aside"]))
+        assert await events.next() == ("aside", b"two")
+        await backend.on_shutdown()
+
+    run(work())
+
+
+@pytest.mark.parametrize("url", ["memory", "redis"], indirect=True)
+def test_an_application_subscribes_in_its_own_lifespan(channel: bridge.BroadcastChannel) -> None:
+    """An application that subscribes before the plugin has started starts, and hears what is published."""
+    heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    plugin = ChannelsPlugin(BridgeChannelsBackend(channel), channels=["news"])
+
+    async def hear(event: bytes) -> None:
+        heard.put(event)
+
+    @asynccontextmanager
+    async def listening(app: Litestar) -> AsyncIterator[None]:
+        async with plugin.start_subscription("news") as subscriber, subscriber.run_in_background(hear):
+            yield
+
+    @post("/")
+    async def publish() -> None:
+        await plugin.wait_published(b"one", "news")
+
+    for _ in range(2):
+        with TestClient(Litestar([publish], lifespan=[listening], plugins=[plugin])) as client:
+            assert client.post("/").status_code == 201
+            assert heard.get(timeout=10) == b"one"
+
+
+def test_a_message_published_while_a_subscribe_is_under_way_arrives(channel: bridge.BroadcastChannel) -> None:
+    """Of 50 subscribes, each with two messages published before it has returned, none misses one."""
+
+    async def work() -> None:
+        async with started(channel) as (backend, events):
+            for number in range(50):
+                name = f"channel {number}"
+                subscribing = asyncio.create_task(backend.subscribe([name]))
+                await asyncio.sleep(0)
+                await asyncio.gather(*(backend.publish(data, [name]) for data in (b"one", b"two")))
+                await subscribing
+                assert [await events.next(), await events.next()] == [(name, b"one"), (name, b"two")]
+
+    run(work())
+
+
+@pytest.mark.parametrize("url", ["memory", "redis"], indirect=True)
+def test_websockets_get_what_is_published_when_they_are_accepted(channel: bridge.BroadcastChannel) -> None:
+    """Each of 100 WebSockets gets the message that is published at the moment it is accepted."""
+    plugin = ChannelsPlugin(
+        BridgeChannelsBackend(channel), arbitrary_channels_allowed=True, create_ws_route_handlers=True
+    )
+    app = Litestar(plugins=[plugin])
+
+    async def accepted(name: str) -> str:
+        received: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        events = iter([{"type": "websocket.connect"}])
+
+        async def receive() -> Any:
+            for event in events:
+                return event
+            await asyncio.wait({received}, timeout=10)
+            return {"type": "websocket.disconnect", "code": 1000}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.accept":
+                plugin.publish(name, name)
+            else:
+                received.set_result(message["text"])
+
+        scope: Any = {"type": "websocket", "path": f"/{name}", "raw_path": f"/{name}".encode()}
+        await app({**scope, "query_string": b"", "headers": [], "extensions": {}}, receive, send)
+        return received.result() if received.done() else "nothing"
+
+    async def work() -> None:
+        async with plugin:
+            names = [f"socket-{number}" for number in range(100)]
+            assert await asyncio.gather(*map(accepted, names)) == names
+
+    run(work())
+
+
+def test_a_publish_waits_for_a_subscribe_no_longer_than_the_timeout(own_valkey: Valkey) -> None:
+    """While the server hangs and who subscribed has left, a publish fails in time, and works after it."""
+
+    async def work() -> None:
+        with bridge.connect(own_valkey.url("redis+pubsub"), timeout=0.5) as channel:
+            async with started(channel) as (backend, events):
+                own_valkey.signal(signal.SIGSTOP)
+                subscribing = asyncio.create_task(backend.subscribe(["news"]))
+                await until(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+                subscribing.cancel()
+                with pytest.raises(bridge.PublishError):
+                    await asyncio.wait_for(backend.publish(b"lost", ["news"]), 10)
+                own_valkey.signal(signal.SIGCONT)
+                await until_subscribed(backend)
+                await backend.publish(b"one", ["news"])
+                assert await events.next() == ("news", b"one")
+
+    run(work())
+
+
+async def until_subscribed(backend: BridgeChannelsBackend) -> None:
+    """Subscribe to `news` as soon as the server answers."""
+    for _ in range(20):
+        with suppress(bridge.ConnectionLost):
+            await backend.subscribe(["news"])
+            return
+
+
+def test_unsubscribing_logs_nothing(
+    channel: bridge.BroadcastChannel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Channels that are unsubscribed while the stream is read end without a word."""
+
+    async def work() -> None:
+        async with started(channel, poll_interval=0.01) as (backend, events):
+            for name in ("a", "b", "c"):
+                await backend.subscribe([name])
+                await backend.publish(b"one", [name])
+                assert await events.next() == (name, b"one")
+                await backend.unsubscribe([name])
+            await backend.subscribe(["end"])
+            await backend.publish(b"end", ["end"])
+            assert await events.next() == ("end", b"end")
+
+    run(work())
+    assert [record for record in caplog.records if record.name == "bridge.litestar"] == []
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
@@ -381,12 +555,6 @@ def test_a_channel_subscribed_to_in_an_outage_is_read_after_it() -> None:
                 await backend.publish(b"one", ["news"])
                 assert await events.next() == ("news", b"one")
 
-    async def until_subscribed(backend: BridgeChannelsBackend) -> None:
-        for _ in range(20):
-            with suppress(bridge.ConnectionLost):
-                await backend.subscribe(["news"])
-                return
-
     with Valkey.durable() as valkey:
         run(work(valkey))
 
@@ -463,6 +631,7 @@ def test_prefixes_keep_applications_apart(channel: bridge.BroadcastChannel) -> N
 
 PAGE = (Path(__file__).parent.parent / "docs" / "litestar.md").read_text()
 NEWS, COROUTINES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+(ORDERS,) = re.findall(r"^```py\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def test_the_coroutine_example_works() -> None:
@@ -485,6 +654,60 @@ def test_the_litestar_example_works(own_valkey: Valkey, tmp_path: Path) -> None:
         late = [stack.enter_context(websocket(port)) for port in ports]
         for socket in (*early, *late):
             assert [socket.recv(timeout=10) for _ in range(2)] == ['{"goal":"0"}', '{"goal":"1"}']
+
+
+def test_the_route_with_last_event_id_works(own_valkey: Valkey, tmp_path: Path) -> None:
+    """A malformed id begins anew, a good one resumes, one that is not kept gives `reset` without an id."""
+    (tmp_path / "orders.py").write_text(ORDERS.replace("localhost:6379", f"127.0.0.1:{own_valkey.port}"))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/orders/events"
+    command = [sys.executable, "-m", "uvicorn", "orders:app", "--port", str(port)]
+    with (
+        bridge.connect(own_valkey.url("redis")) as channel,
+        running(command, cwd=tmp_path),
+        httpx.Client(trust_env=False, timeout=10) as client,
+    ):
+        one = channel.topic("orders").publish(b"one")
+        two = channel.topic("orders").publish(b"two")
+        eventually(lambda: answers(client, url), 30, "the application did not start")
+        with publishing(channel.topic("orders"), b"three"):
+            for anew in ("abc", "", "1-2", None):
+                assert first_event(client, url, anew)[1:] == ["data: three"]
+            assert first_event(client, url, one) == [f"id: {two}", "data: two"]
+            lost = "0123456789abcdef-7-1"
+            assert first_event(client, url, lost) == ["id: ", "event: reset", "data: "]
+
+
+def answers(client: httpx.Client, url: str) -> bool:
+    with suppress(httpx.ConnectError):
+        return client.head(url).status_code > 0
+    return False
+
+
+def first_event(client: httpx.Client, url: str, cursor: str | None) -> list[str]:
+    """The lines of the first event that a browser with this cursor gets."""
+    headers = {} if cursor is None else {"Last-Event-ID": cursor}
+    with client.stream("GET", url, headers=headers) as response:
+        assert response.status_code == 200
+        return list(itertools.takewhile(bool, response.iter_lines()))
+
+
+@contextmanager
+def publishing(topic: bridge.Topic, payload: bytes) -> Iterator[None]:
+    """Publish again and again meanwhile."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.wait(0.05):
+            topic.publish(payload)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def websocket(port: int) -> ClientConnection:

@@ -3,48 +3,26 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 from litestar.channels.backends.base import ChannelsBackend
 
 from bridge import aio
 from bridge.broadcast import Channel, channel_of
 from bridge.channel import BroadcastChannel, Gap
-from bridge.errors import BridgeError, ConfigurationError, PositionLost, SubscriptionClosed
+from bridge.errors import BridgeError, ConfigurationError, PositionLost
 from bridge.litestar.names import topic_name
 from bridge.litestar.publisher import Publisher
+from bridge.litestar.reading import Feed, Reading
 
 logger = logging.getLogger("bridge.litestar")
 
 EVERYTHING = 2**31 - 1
 """A limit beyond any retention."""
 
-WAITING = 1000
-"""Messages that may wait for `stream_events`; more wait in the queues of their subscriptions."""
-
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
-
-
-@dataclass(eq=False, slots=True)
-class _Reading:
-    """A Litestar channel that is subscribed to."""
-
-    name: str
-    established: "asyncio.Future[None]"
-    task: "asyncio.Task[None] | None" = None
-    after: str | None = None
-    """The message that was read last."""
-    failing: type[Exception] | None = None
-    """What has been logged since it was established last."""
-
-    def refuse(self, error: Exception) -> None:
-        """Tell those who wait for it to be established; later ones wait anew."""
-        if not self.established.done():
-            self.established.set_exception(error)
-            self.established.exception()  # it may be that nobody waits
-            self.established = asyncio.get_running_loop().create_future()
 
 
 class BridgeChannelsBackend(ChannelsBackend):
@@ -90,87 +68,109 @@ class BridgeChannelsBackend(ChannelsBackend):
             )
         self._history = EVERYTHING if history is None else history
         self._poll_interval = poll_interval
-        self._readings: dict[str, _Reading] = {}
-        self._events: asyncio.Queue[tuple[_Reading, bytes] | None] | None = None
-        self._publisher = Publisher(self._channel, self._prefix, poll_interval)
+        self._readings: dict[str, Reading] = {}
+        self._feed: Feed | None = None
+        self._publisher = Publisher(self._channel, self._prefix, poll_interval, self._hold)
         self._outage_told = 0
         self._no_history_told = False
 
     async def on_startup(self) -> None:
-        """Begin, or begin again, in the running event loop."""
-        await self.on_shutdown()
-        self._events = asyncio.Queue(WAITING)
+        """Begin to stream in the running event loop. What is subscribed to already stays so."""
+        self._drop_what_an_ended_loop_left()
+        previous = self._feed
+        if previous is not None and previous.loop is asyncio.get_running_loop():
+            return
+        self._feed = Feed(self._take)
+        if previous is not None:
+            previous.end()
+        for reading in list(self._readings.values()):
+            reading.resume()
 
     async def on_shutdown(self) -> None:
         """End every subscription, and `stream_events`. May be called again."""
-        events, self._events = self._events, None
+        feed, self._feed = self._feed, None
         await self.unsubscribe(list(self._readings))
-        if events is not None:
-            while events.full():
-                events.get_nowait()
-            with suppress(RuntimeError):  # the loop it was for has ended
-                events.put_nowait(None)
+        if feed is not None:
+            feed.end()
+
+    def _drop_what_an_ended_loop_left(self) -> None:
+        """Forget the subscriptions of a run of the application that ended without a shutdown."""
+        if self._feed is not None and self._feed.loop.is_closed():
+            self._feed = None
+            self._unsubscribe(list(self._readings))
 
     # Reading.
 
     async def subscribe(self, channels: Iterable[str]) -> None:
         """Subscribe; when this returns, no message published to the channels from then on is missed.
 
-        Raises `ConnectionLost` if that takes longer than the bridge channel's `timeout`. As Litestar counts
-        the channels as subscribed all the same, they are: they are read once the backend is back.
+        May be called before the start, too, and from any event loop; `stream_events` then begins with what
+        was published since. Raises `ConnectionLost` if it takes longer than the bridge channel's `timeout`.
+        As Litestar counts the channels as subscribed all the same, they are: they are read once the backend
+        is back.
         """
-        if self._events is None:
-            raise RuntimeError("the backend is not started: call on_startup, as ChannelsPlugin does")
-        wanted = [self._readings.get(name) or self._read(name) for name in dict.fromkeys(channels)]
-        await asyncio.gather(*(asyncio.shield(reading.established) for reading in wanted))
+        self._drop_what_an_ended_loop_left()
+        wanted = [self._read(name) for name in dict.fromkeys(channels)]
+        await asyncio.gather(*(reading.wait_established() for reading in wanted))
 
-    def _read(self, name: str) -> _Reading:
-        loop = asyncio.get_running_loop()
-        reading = self._readings[name] = _Reading(name, loop.create_future())
-        reading.task = loop.create_task(self._keep_reading(reading), name=f"bridge channel {name[:100]!r}")
+    def _read(self, name: str) -> Reading:
+        reading = self._readings.get(name)
+        if reading is None:
+            made = Reading(self._channel, name, topic_name(self._prefix, name), self._announce)
+            reading = self._readings.setdefault(name, made)  # another thread may have been faster
+            if reading is made:
+                reading.open()
+        elif reading.refused:
+            reading.expect()
+            reading.resume()
         return reading
+
+    def _announce(self, reading: Reading) -> bool:
+        """There is something new of `reading`; return whether somebody may still read it."""
+        feed = self._feed
+        return feed is None or feed.announce(reading)
 
     async def unsubscribe(self, channels: Iterable[str]) -> None:
         """Unsubscribe; when this is called, nothing of the channels is delivered any more."""
-        readings = [self._readings.pop(name) for name in dict.fromkeys(channels) if name in self._readings]
-        loop = asyncio.get_running_loop()
-        ended = []
-        for reading in readings:
-            if reading.task is not None and reading.task.get_loop() is loop:
-                reading.refuse(SubscriptionClosed(f"the channel {reading.name!r} was unsubscribed meanwhile"))
-                reading.task.cancel()
-                ended.append(reading.task)
-        await asyncio.gather(*ended, return_exceptions=True)
+        self._unsubscribe(channels)
 
-    async def _keep_reading(self, reading: _Reading) -> None:
-        """Read a channel until it is unsubscribed, whatever happens to it meanwhile."""
-        while True:
-            try:
-                await self._read_on(reading)
-            except Exception as error:
+    def _unsubscribe(self, channels: Iterable[str]) -> None:
+        for name in channels:
+            reading = self._readings.pop(name, None)
+            if reading is not None:
+                reading.close()
+
+    def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Yield the channel and the data of each message, until the shutdown; an outage only delays it."""
+        if self._feed is None:
+            raise RuntimeError("the backend is not started: call on_startup, as ChannelsPlugin does")
+        return self._stream(self._feed)
+
+    async def _stream(self, feed: Feed) -> AsyncGenerator[tuple[str, bytes], None]:
+        while (event := await feed.next()) is not None:
+            reading, data = event
+            if self._readings.get(reading.name) is reading:
+                yield reading.name, data
+
+    def _take(self, reading: Reading) -> bytes | None:
+        """Return the next message of `reading`, if there is one."""
+        if self._readings.get(reading.name) is not reading:
+            return None
+        try:
+            while isinstance(message := reading.receive(), Gap):
+                self._note_gap()
+        except Exception as error:
+            if not self._channel.closed:
                 self._note_failure(reading, error)
-            if self._channel.closed:
-                return
-            await asyncio.sleep(self._poll_interval)
+                asyncio.get_running_loop().call_later(self._poll_interval, self._read_again, reading)
+            return None
+        return None if message is None else bytes(message)
 
-    async def _read_on(self, reading: _Reading) -> None:
-        topic = self._channel.topic(topic_name(self._prefix, reading.name))
-        async with aio.subscribe(topic, after=reading.after) as messages:
-            reading.failing = None
-            if not reading.established.done():
-                reading.established.set_result(None)
-            async for message in messages:
-                if isinstance(message, Gap):
-                    self._note_gap()
-                    continue
-                await self._put(reading, message)
-                reading.after = message.id
+    def _read_again(self, reading: Reading) -> None:
+        if self._readings.get(reading.name) is reading:
+            reading.resume()
 
-    async def _put(self, reading: _Reading, data: bytes) -> None:
-        if self._events is not None:
-            await self._events.put((reading, bytes(data)))
-
-    def _note_failure(self, reading: _Reading, error: Exception) -> None:
+    def _note_failure(self, reading: Reading, error: Exception) -> None:
         """Log once why a channel cannot be read, and decide where to go on."""
         if isinstance(error, PositionLost):
             reading.after = None
@@ -188,20 +188,6 @@ class BridgeChannelsBackend(ChannelsBackend):
         if outage != self._outage_told:
             self._outage_told = outage
             logger.warning("after an outage messages may be missing, as the backend keeps none")
-
-    def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
-        """Yield the channel and the data of each message, until the shutdown; an outage only delays it."""
-        if self._events is None:
-            raise RuntimeError("the backend is not started: call on_startup, as ChannelsPlugin does")
-        return self._stream(self._events)
-
-    async def _stream(
-        self, events: "asyncio.Queue[tuple[_Reading, bytes] | None]"
-    ) -> AsyncGenerator[tuple[str, bytes], None]:
-        while (event := await events.get()) is not None:
-            reading, data = event
-            if self._readings.get(reading.name) is reading:
-                yield reading.name, data
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
         """Return the last messages of a channel, the oldest first, whether anybody reads it or not.
@@ -225,9 +211,22 @@ class BridgeChannelsBackend(ChannelsBackend):
     async def publish(self, data: bytes, channels: Iterable[str]) -> None:
         """Publish `data` to every channel.
 
+        A channel to which `subscribe` is under way gets it when that has come to an end, so that who has
+        asked for the channel does not miss it; for the bridge channel's `timeout` at most.
+
         While the backend is down it is tried again until the bridge channel's `timeout` is over, if the
         backend replays: it knows a message that it has already. Raises `PublishError`, and `ValueError` for
         data that will not do. Called by the plugin's own worker, which an error would end for good, it logs
         instead: what could not be published once an outage, what never can each time.
         """
         await self._publisher.publish(data, list(dict.fromkeys(channels)))
+
+    @contextmanager
+    def _hold(self, name: str) -> Iterator["Future[None] | None"]:
+        """Yield what a message to a Litestar channel waits for: that the channel is established."""
+        reading = self._readings.get(name)
+        if reading is None or reading.established.done():
+            yield None
+            return
+        with reading.bounded() as established:
+            yield established

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 
 from litestar.channels import ChannelsPlugin
 
@@ -15,13 +17,18 @@ from bridge.litestar.names import topic_name
 logger = logging.getLogger("bridge.litestar")
 
 
+Hold = Callable[[str], AbstractContextManager["Future[None] | None"]]
+"""Gives what a message to the Litestar channel of that name has to wait for."""
+
+
 class Publisher:
     """Publishes to the Litestar channels of one prefix, across short outages."""
 
-    def __init__(self, channel: Channel, prefix: str, poll_interval: float) -> None:
+    def __init__(self, channel: Channel, prefix: str, poll_interval: float, hold: Hold) -> None:
         self._channel = channel
         self._prefix = prefix
         self._poll_interval = poll_interval
+        self._hold = hold
         self._refused_since: float | None = None
         self._refusal_told = False
 
@@ -42,7 +49,8 @@ class Publisher:
         topic, token, again = topic_name(self._prefix, name), draw_token(), False
         while True:
             try:
-                await aio.publish_to(self._channel, topic, data, token=token, again=again)
+                with self._hold(name) as hold:
+                    await aio.publish_to(self._channel, topic, data, hold, token=token, again=again)
                 return
             except PublishError:
                 if self._refused_since is None:
