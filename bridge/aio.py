@@ -128,6 +128,7 @@ def subscribe(
 async def _subscribed(
     channel: Channel, topic: str, after: str | None, durable: str | None
 ) -> AsyncIterator[AsyncSubscription]:
+    channel.enter_loop()
     if durable is None:
         start = channel.start(topic, after, None)
     else:
@@ -161,6 +162,7 @@ def publish_to(
 
     The message, and what is published to the topic after it, leaves when `hold` is done.
     """
+    channel.enter_loop()
     work = partial(channel.publish, topic, channel.check_payload(payload), **how)
     return asyncio.wrap_future(threads_of(channel).in_order(topic, work, channel.timeout, hold))
 

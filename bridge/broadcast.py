@@ -73,6 +73,9 @@ class Channel:
     ) -> None:
         self.close()
 
+    def enter_loop(self) -> None:
+        """A coroutine is about to use the channel; called in its event loop, which most backends ignore."""
+
     def check_payload(self, payload: bytes) -> bytes:
         """Return `payload` as bytes; raise `ValueError` if it is none or larger than `max_payload`."""
         if not isinstance(payload, bytes | bytearray | memoryview):

@@ -6,33 +6,23 @@ consumer: two instances of an application would each get a share of the messages
 All topics of a namespace share one SQLSpec channel, one connection that listens and one consumer a process.
 """
 
-import asyncio
-import base64
-import hashlib
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
 
-from sqlspec.extensions.events import AsyncEventChannel, EventMessage, SyncEventChannel
+from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
 
 from bridge.broadcast import Channel, check_name
 from bridge.channel import Message
 from bridge.connect import check_above_zero
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError
+from bridge.event_channel import EventChannel, Events, Found
 from bridge.ports import Attached, Event, Letter, States
 from bridge.position import Position
 from bridge.state import Change, Retention
 
 LARGEST_PAYLOAD = 4096
 """Bytes. A notification of PostgreSQL has at most 8,000, and SQLSpec's JSON takes its share of them."""
-
-STOPS_WITHIN = 0.5
-"""Seconds after which a consumer that waits looks whether it is still wanted."""
-
-_LOSSES = (".events.listener.reconnect", ".events.listener.queue.dropped")
-
-EventChannel = SyncEventChannel | AsyncEventChannel
 
 
 def connect(
@@ -46,9 +36,10 @@ def connect(
     """Return a broadcast channel that SQLSpec's `event_channel` carries: live only, at most once.
 
     Options are those of `bridge.connect`, but `max_payload` is at most 4,096 bytes. An `AsyncEventChannel`
-    belongs to an event loop: call this within it, and use `bridge.aio` there. The event channel stays its
-    owner's: closing what is returned does not shut it down. Raises `ConfigurationError` for options that
-    will not do, and for an event channel whose mode does not broadcast.
+    works in the event loop that uses it first, through `bridge.aio`, and after that has ended in the next
+    one; this may be called before there is any. The event channel stays its owner's: closing what is
+    returned does not shut it down. Raises `ConfigurationError` for options that will not do, and for an
+    event channel whose mode does not broadcast.
     """
     if not isinstance(event_channel, SyncEventChannel | AsyncEventChannel):
         raise ConfigurationError(f"SQLSpec's event channel is needed, not {type(event_channel).__name__}")
@@ -63,11 +54,11 @@ def connect(
     if max_payload > LARGEST_PAYLOAD:
         raise ConfigurationError(f"max_payload can be at most {LARGEST_PAYLOAD} here, not {max_payload}")
     try:
-        events = _Events(event_channel, check_name(namespace, "a namespace"), timeout)
+        events = Events(event_channel, check_name(namespace, "a namespace"), timeout)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     backend = EventBackend(events)
-    return Channel(
+    return EventBroadcastChannel(
         backend,
         max_payload=max_payload,
         queue_size=queue_size,
@@ -76,99 +67,21 @@ def connect(
     )
 
 
-class _Events:
-    """One SQLSpec channel, which threads may use: the asynchronous kind through its event loop."""
+class EventBroadcastChannel(Channel):
+    """A broadcast channel that learns from coroutines which event loop there is."""
 
-    def __init__(self, events: EventChannel, namespace: str, timeout: float) -> None:
-        self._events = events
-        # SQLSpec's names are identifiers, and PostgreSQL's end after 63 bytes.
-        self._name = f"bridge_{hashlib.sha256(namespace.encode()).hexdigest()[:32]}"
-        self.timeout = timeout
-        self._loop: asyncio.AbstractEventLoop | None = None
-        if isinstance(events, AsyncEventChannel):
-            try:
-                self._loop = asyncio.get_running_loop()
-            except RuntimeError:
-                raise ConfigurationError(
-                    "an AsyncEventChannel belongs to an event loop: connect within it"
-                ) from None
+    _backend: "EventBackend"
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        body = {"topic": topic, "data": base64.b64encode(payload).decode()}
-        if isinstance(self._events, SyncEventChannel):
-            self._events.publish(self._name, body)
-        else:
-            self._wait_for(self._events.publish(self._name, body))
-
-    def _wait_for(self, work: Coroutine[Any, Any, object]) -> None:
-        assert self._loop is not None
-        try:
-            running: object = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self._loop:
-            work.close()
-            raise PublishError("publish would wait for the event loop it runs in: await bridge.aio.publish()")
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(self.timeout)
-
-    def consume(self, found: "SimpleQueue[_Found]", stopped: threading.Event) -> None:
-        """Begin to put what comes into `found`, `_READY` as soon as nothing is missed any more."""
-        if self._loop is None:
-            target = threading.Thread(target=self._consume, args=(found, stopped), daemon=True)
-            target.name = "bridge-sqlspec"
-            target.start()
-        else:
-            asyncio.run_coroutine_threadsafe(self._consume_async(found, stopped), self._loop)
-
-    # SQLSpec's own iterators and listeners cannot be left while they wait, or hide a lost connection: hence
-    # its backend. It keeps a queue for each consumer from the first dequeue on.
-
-    def _consume(self, found: "SimpleQueue[_Found]", stopped: threading.Event) -> None:
-        try:
-            backend: Any = self._events._backend
-            event = backend.dequeue(self._name, 0.001)
-            losses = self._losses()
-            found.put(_READY)
-            while not stopped.is_set():
-                self._take(event, losses, found)
-                event = backend.dequeue(self._name, STOPS_WITHIN)
-        except Exception as error:
-            found.put(error)
-
-    async def _consume_async(self, found: "SimpleQueue[_Found]", stopped: threading.Event) -> None:
-        try:
-            backend: Any = self._events._backend
-            event = await backend.dequeue(self._name, 0.001)
-            losses = self._losses()
-            found.put(_READY)
-            while not stopped.is_set():
-                self._take(event, losses, found)
-                event = await backend.dequeue(self._name, STOPS_WITHIN)
-        except Exception as error:
-            found.put(error)
-
-    def _losses(self) -> float:
-        """How often SQLSpec has lost its connection or left something out, which it says nowhere else."""
-        counted = self._events.metrics_snapshot()
-        return sum(value for name, value in counted.items() if name.endswith(_LOSSES))
-
-    def _take(self, event: EventMessage | None, losses: float, found: "SimpleQueue[_Found]") -> None:
-        if self._losses() != losses:
-            raise ConnectionLost("SQLSpec lost its connection or left events out")
-        if event is not None and "topic" in event.payload:
-            found.put(Message(base64.b64decode(event.payload["data"]), topic=event.payload["topic"]))
-
-
-_READY = object()
-_Found = Event | Exception | object
+    def enter_loop(self) -> None:
+        self._backend.enter_loop()
 
 
 class EventReader:
     """Reads one SQLSpec channel, and leaves out the topics that nobody asked for."""
 
-    def __init__(self, events: _Events) -> None:
+    def __init__(self, events: Events) -> None:
         self._topics: set[str] = set()
-        self._found: SimpleQueue[_Found] = SimpleQueue()
+        self._found: SimpleQueue[Found] = SimpleQueue()
         self._stopped = threading.Event()
         events.consume(self._found, self._stopped)
         try:
@@ -218,8 +131,12 @@ class EventBackend:
 
     replays = False
 
-    def __init__(self, events: _Events) -> None:
+    def __init__(self, events: Events) -> None:
         self._events = events
+
+    def enter_loop(self) -> None:
+        """The running event loop uses it."""
+        self._events.enter_loop()
 
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.channels import ChannelsPlugin
+from litestar.testing import TestClient
 from sqlspec.adapters.asyncpg import AsyncpgConfig
 from sqlspec.adapters.psycopg import PsycopgSyncConfig
 from sqlspec.adapters.sqlite import SqliteConfig
@@ -17,6 +20,7 @@ from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
 import bridge
 import bridge.sqlspec
 from bridge import aio
+from bridge.litestar import BridgeChannelsBackend
 from tests.servers import Postgres, eventually
 
 SECONDS = 60
@@ -181,10 +185,94 @@ def test_a_bad_option_is_refused(events: SyncEventChannel, options: dict[str, An
         bridge.sqlspec.connect(events, **options)
 
 
-def test_what_is_no_fitting_event_channel_is_refused(postgres: Postgres) -> None:
-    """A URL is not an event channel, and an asynchronous one needs its event loop."""
+def test_what_is_no_event_channel_is_refused() -> None:
+    """A URL is not an event channel."""
     with pytest.raises(bridge.ConfigurationError, match="str"):
         bridge.sqlspec.connect("postgresql://localhost")  # type: ignore[arg-type]
-    events = AsyncEventChannel(AsyncpgConfig(connection_config={"dsn": postgres.url()}))
-    with pytest.raises(bridge.ConfigurationError, match="event loop"):
-        bridge.sqlspec.connect(events)
+
+
+@pytest.fixture
+def async_events(postgres: Postgres) -> AsyncEventChannel:
+    """An asynchronous event channel as a module has it: made outside of any event loop, never closed."""
+    return AsyncEventChannel(AsyncpgConfig(connection_config={"dsn": postgres.url()}))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("owner_closes", [True, False])
+def test_one_event_loop_after_another_may_use_an_asynchronous_event_channel(
+    async_events: AsyncEventChannel, owner_closes: bool
+) -> None:
+    """Connected outside of any loop it serves four in turn, whether or not each closes the pool."""
+    channel = bridge.sqlspec.connect(async_events, timeout=10)
+    topic = channel.topic("orders")
+
+    async def work(number: int) -> None:
+        if number == 3:  # the loop publishes only
+            await aio.publish(topic, b"alone")
+            return
+        async with aio.subscribe(topic) as messages:
+            for count in range(10):
+                await aio.publish(topic, b"%d %d" % (number, count))
+            assert [await messages.receive(timeout=10) for _ in range(10)] == [
+                b"%d %d" % (number, count) for count in range(10)
+            ]
+            await asyncio.to_thread(topic.publish, b"of a thread")
+            assert await messages.receive(timeout=10) == b"of a thread"
+        if owner_closes:
+            await async_events.shutdown()
+            await async_events._config.close_pool()
+
+    for number in (1, 2, 3, 4):
+        run(work(number))
+    channel.close()
+
+
+def test_a_subscription_goes_on_in_the_loop_that_is_left(async_events: AsyncEventChannel) -> None:
+    """When the loop that used it first ends, one that used it too takes over; its reader gets a Gap."""
+    channel = bridge.sqlspec.connect(async_events, timeout=10)
+    topic = channel.topic("orders")
+    ends = threading.Event()
+
+    async def first(started: threading.Event) -> None:
+        async with aio.subscribe(topic):
+            started.set()
+            await asyncio.to_thread(ends.wait, SECONDS)
+
+    async def work() -> None:
+        started = threading.Event()
+        other = threading.Thread(target=run, args=[first(started)])
+        other.start()
+        await asyncio.to_thread(started.wait, SECONDS)
+        async with aio.subscribe(topic) as messages:
+            await aio.publish(topic, b"one")
+            assert await messages.receive(timeout=10) == b"one"
+            ends.set()
+            await asyncio.to_thread(other.join)
+            assert isinstance(await messages.receive(timeout=30), bridge.Gap)
+            await aio.publish(topic, b"two")
+            assert await messages.receive(timeout=10) == b"two"
+
+    run(work())
+    channel.close()
+
+
+def test_litestar_serves_one_test_client_after_another(async_events: AsyncEventChannel) -> None:
+    """An application whose event channel is made at module level serves three TestClients in turn."""
+    backend = BridgeChannelsBackend(bridge.sqlspec.connect(async_events, timeout=10))
+    plugin = ChannelsPlugin(backend, channels=["news"], create_ws_route_handlers=True)
+    app = Litestar(plugins=[plugin])
+    for number in range(3):
+        with TestClient(app) as client, client.websocket_connect("/news") as socket:
+            client.blocking_portal.call(plugin.wait_published, f"{number}", "news")
+            assert socket.receive_text(timeout=10) == f"{number}"
+
+
+def test_without_an_event_loop_an_asynchronous_event_channel_says_so(
+    async_events: AsyncEventChannel,
+) -> None:
+    """Used by a thread before any event loop has used it, it says what to do."""
+    with bridge.sqlspec.connect(async_events, timeout=0.5) as channel:
+        with pytest.raises(bridge.PublishError, match=r"no event loop.*bridge\.aio"):
+            channel.topic("orders").publish(b"one")
+        with pytest.raises(bridge.ConnectionLost, match=r"no event loop.*bridge\.aio"):
+            channel.topic("orders").subscribe()

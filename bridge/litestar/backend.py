@@ -77,6 +77,7 @@ class BridgeChannelsBackend(ChannelsBackend):
     async def on_startup(self) -> None:
         """Begin to stream in the running event loop. What is subscribed to already stays so."""
         self._drop_what_an_ended_loop_left()
+        self._channel.enter_loop()
         previous = self._feed
         if previous is not None and previous.loop is asyncio.get_running_loop():
             return
@@ -110,6 +111,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         is back.
         """
         self._drop_what_an_ended_loop_left()
+        self._channel.enter_loop()
         wanted = [self._read(name) for name in dict.fromkeys(channels)]
         await asyncio.gather(*(reading.wait_established() for reading in wanted))
 

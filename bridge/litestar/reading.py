@@ -17,7 +17,7 @@ from bridge.channel import Message
 from bridge.errors import SubscriptionClosed
 from bridge.subscription import QueuedSubscription
 
-WAITING = 1000
+WAITING = 100
 """Messages that may wait for `stream_events`; more wait in the queues of their subscriptions."""
 
 MESSAGES_AT_ONCE = 100
