@@ -121,7 +121,7 @@ class BridgeChannelsBackend(ChannelsBackend):
             made = Reading(self._channel, name, topic_name(self._prefix, name), self._announce)
             reading = self._readings.setdefault(name, made)  # another thread may have been faster
             if reading is made:
-                reading.open()
+                reading.resume()
         elif reading.refused:
             reading.expect()
             reading.resume()

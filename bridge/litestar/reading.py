@@ -5,6 +5,7 @@ from another loop. Its messages wait in its own queue until the loop of the appl
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -34,12 +35,13 @@ class Reading:
         self.after: str | None = None
         """The message that was read last."""
         self.failing: type[Exception] | None = None
-        """What has been logged since it was established last."""
+        """What has been logged since then of why it is not read."""
         self._channel = channel
         self._topic = topic
         self._announce = announce
         self._subscription: QueuedSubscription | None = None
         self._closed = False
+        self._opening = threading.Lock()  # so that only one subscription is opened at a time
         self.expect()
 
     def expect(self) -> None:
@@ -54,8 +56,14 @@ class Reading:
         """Whether those who waited for it to be established were told that it is not."""
         return self.established.done() and self.established.exception() is not None
 
-    def open(self) -> None:
-        """Subscribe, or subscribe again after the message that was read last."""
+    def resume(self) -> None:
+        """Subscribe, after the message that was read last, unless there is a subscription that goes on."""
+        with self._opening:
+            if self._subscription is None or _has_ended(self._subscription):
+                self._open()
+        self._woken()  # it may have been woken before it was here
+
+    def _open(self) -> None:
         previous, self._subscription = self._subscription, None
         if previous is not None:
             previous.close()
@@ -67,22 +75,6 @@ class Reading:
             return
         if self._closed:
             self._subscription.close()
-        self._woken()  # it may have been woken before it was here
-
-    def resume(self) -> None:
-        """Subscribe again, unless there is a subscription that goes on."""
-        if self._subscription is None or self._has_ended(self._subscription):
-            self.open()
-        else:
-            self._woken()
-
-    def _has_ended(self, subscription: QueuedSubscription) -> bool:
-        """Whether it was closed, or was never established and will not be."""
-        try:
-            subscription.wait_established(0)
-        except SubscriptionClosed:
-            return True
-        return subscription.closed
 
     def receive(self) -> Message | None:
         """Return the next message, if there is one. Raises once why the channel is read no more."""
@@ -92,11 +84,13 @@ class Reading:
         try:
             message = subscription.receive(timeout=0)
         except Exception:
-            self._subscription = None
+            if self._subscription is subscription:
+                self._subscription = None
             subscription.close()
             raise
-        if message is not None and message.id is not None:
-            self.after = message.id
+        if message is not None:
+            self.failing = None
+            self.after = message.id or self.after
         return message
 
     def _woken(self) -> bool:
@@ -105,20 +99,17 @@ class Reading:
         return self._announce(self)
 
     def _look_whether_established(self) -> None:
-        subscription = self._subscription
-        if subscription is None or self.established.done():
+        established, subscription = self.established, self._subscription
+        if subscription is None or established.done():
             return
-        try:
-            established = subscription.wait_established(0)
-            if subscription.closed:
-                raise SubscriptionClosed("the subscription is closed")
-        except SubscriptionClosed as error:
-            self.refuse(error)
-            return
-        if established:
-            self.failing = None
-            with suppress(InvalidStateError):  # another thread was faster
-                self.established.set_result(None)
+        with suppress(InvalidStateError):  # another thread was faster
+            try:
+                if subscription.wait_established(0):
+                    established.set_result(None)
+                elif subscription.closed:
+                    established.set_exception(SubscriptionClosed("the subscription is closed"))
+            except SubscriptionClosed as error:
+                established.set_exception(error)
 
     def refuse(self, error: Exception) -> None:
         """Tell those who wait for it to be established that it is not."""
@@ -150,6 +141,15 @@ class Reading:
         self.refuse(SubscriptionClosed(f"the channel {self.name!r} was unsubscribed meanwhile"))
         if self._subscription is not None:
             self._subscription.close()
+
+
+def _has_ended(subscription: QueuedSubscription) -> bool:
+    """Whether it was closed, or was never established and will not be."""
+    try:
+        subscription.wait_established(0)
+    except SubscriptionClosed:
+        return True
+    return subscription.closed
 
 
 class Feed:
