@@ -1,10 +1,11 @@
 """What is published, and what is pinned."""
 
+import os
 import re
 import subprocess
-import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
@@ -12,26 +13,144 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.environments import NAME, ROOT, SECONDS, build_wheel, environment
+from tests.servers import Postgres, Valkey
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+ROUND_TRIP = """
+import sys, bridge
+
+for url in sys.argv[1:]:
+    with bridge.connect(url) as channel:
+        topic = channel.topic("orders")
+        with topic.as_subscriber().subscribe() as subscription:
+            topic.as_producer().publish(b"one")
+            assert subscription.receive(timeout=10) == b"one"
+"""
+
+CELERY = """
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+import bridge
+from bridge.celery import install, track
+
+app = Celery(broker="memory://", backend="cache+memory://")
+install(app, "memory://")
+
+@app.task
+def count(pages):
+    return sum(1 for page in track(range(pages)))
+
+with start_worker(app, perform_ping_check=False, shutdown_timeout=30):
+    assert count.delay(5).get(timeout=30) == 5
+"""
+
+FLASK = """
+from flask import Flask
+from bridge.flask import Bridge
+
+app = Flask("web")
+app.config.update(BRIDGE_URL="memory://", BRIDGE_PUBLIC=True)
+streams = Bridge(app)
+app.get("/events")(lambda: streams.stream("orders"))
+response = app.test_client().get("/events")
+assert response.mimetype == "text/event-stream"
+assert next(response.iter_encoded()).startswith(b"retry:")
+response.close()
+"""
+
+LITESTAR = """
+import asyncio, bridge
+from bridge.litestar import BridgeChannelsBackend
+from litestar.channels import ChannelsPlugin
+
+async def main():
+    backend = BridgeChannelsBackend(bridge.connect("memory://"))
+    await backend.on_startup()
+    await backend.subscribe(["news"])
+    await backend.publish(b"one", ["news"])
+    assert await anext(backend.stream_events()) == ("news", b"one")
+    await backend.on_shutdown()
+
+asyncio.run(main())
+"""
+
+SQLSPEC = """
+from bridge import ConfigurationError
+from bridge.sqlspec import connect
+
+try:
+    connect(None)
+except ConfigurationError as error:
+    assert "SQLSpec's event channel is needed" in str(error)
+"""
+
+SMOKE = {
+    "": (ROUND_TRIP, "memory://"),
+    "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
+    "celery": (CELERY,),
+    "flask": (FLASK,),
+    "litestar": (LITESTAR,),
+    "sql": (ROUND_TRIP, "{sqlite}"),
+    "postgresql": (ROUND_TRIP, "{postgresql}", "{sqlite}"),
+    "sqlspec": (SQLSPEC,),
+}
+"""What each extra is for: a script that needs it and nothing else, and its arguments."""
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = (
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(folder),
-        str(ROOT),
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def wheel(wheel_file: Path) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(wheel_file) as wheel:
+        yield wheel
+
+
+@pytest.fixture
+def urls(valkey: Valkey, postgres: Postgres, tmp_path: Path) -> dict[str, str]:
+    return {
+        "redis": valkey.url("redis"),
+        "redis_pubsub": valkey.url("redis+pubsub"),
+        "sqlite": f"sqlite:///{tmp_path}/bridge.db",
+        "postgresql": postgres.url(),
+    }
+
+
+def test_every_extra_is_installed_below() -> None:
+    """Each extra has a script below; `all` is installed with all of them."""
+    assert set(SMOKE) - {""} == set(PROJECT["optional-dependencies"]) - {"all"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("extra", SMOKE)
+def test_an_extra_alone_brings_all_it_needs(
+    extra: str, wheel_file: Path, urls: dict[str, str], tmp_path: Path
+) -> None:
+    """In an environment with that extra alone, in the newest versions, what it is for works."""
+    with environment(wheel_file, f"{NAME}[{extra}]" if extra else NAME) as python:
+        run(python, *SMOKE[extra], urls=urls, folder=tmp_path)
+
+
+@pytest.mark.timeout(300)
+def test_all_extras_go_together(wheel_file: Path, urls: dict[str, str], tmp_path: Path) -> None:
+    """In one environment with every extra, in the newest versions, what each is for works."""
+    extras = ",".join(PROJECT["optional-dependencies"])
+    with environment(wheel_file, f"{NAME}[{extras}]") as python:
+        for script in SMOKE.values():
+            run(python, *script, urls=urls, folder=tmp_path)
+
+
+def run(python: Path, script: str, *arguments: str, urls: dict[str, str], folder: Path) -> None:
+    command = [python, "-c", script, *(argument.format(**urls) for argument in arguments)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
     )
-    subprocess.run([sys.executable, "-m", *command], check=True, timeout=100)
-    (path,) = folder.iterdir()
-    return zipfile.ZipFile(path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_wheel_holds_all_of_bridge_and_nothing_else(wheel: zipfile.ZipFile) -> None:

@@ -1,20 +1,19 @@
 """What the README says is so: its commands run, its code works, its links lead somewhere."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import httpx_sse
 import pytest
 
+from tests.environments import NAME, ROOT, build_wheel, environment
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SECONDS = 30
+INSTALLED = re.findall(r"^pip install '(.*)'", README, re.MULTILINE)
 
 
 def blocks(language: str) -> list[str]:
@@ -30,18 +29,6 @@ def test_every_command_is_run_by_ci() -> None:
     ]
 
 
-def test_the_package_installs_under_its_name_with_its_extras(tmp_path: Path) -> None:
-    """The name and the extras that the README has people install are those of the wheel."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True)
-    (requirement,) = re.findall(r"^pip install '(.*)'", README, re.MULTILINE)
-    # All it needs is installed already; with --dry-run an unknown extra is a warning, so any output fails.
-    find = ["--no-index", "--find-links", str(tmp_path), "--dry-run", "--no-deps", "--force-reinstall"]
-    done = subprocess.run([*pip, "install", *find, requirement], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-
-
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README))
 def test_links_lead_somewhere(link: str) -> None:
     """Every file that the README links to or shows is there."""
@@ -54,26 +41,41 @@ def test_the_channel_example_works() -> None:
     exec(compile(example, "README.md", "exec"), {})
 
 
-def test_the_celery_and_flask_examples_work(own_valkey: Valkey, tmp_path: Path) -> None:
-    """The two modules, a worker and Flask's own server: a started job streams its progress to its end."""
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("requirement", [*INSTALLED, f"{NAME}[all]"])
+def test_the_celery_and_flask_examples_work(requirement: str, own_valkey: Valkey, tmp_path: Path) -> None:
+    """In a clean environment with what the README installs, a job of its code streams to its end."""
+    write_examples(tmp_path, own_valkey.port)
+    with environment(build_wheel(tmp_path / "wheel"), requirement) as python:
+        names = stream_of_a_job(str(python), tmp_path)
+    assert names[0] == "snapshot"
+    assert names[-1] == "end"
+    assert set(names) <= {"snapshot", "progress", "log", "state", "end"}
+
+
+def write_examples(folder: Path, redis_port: int) -> None:
+    """Write the README's modules into `folder`."""
     for block in blocks("python"):
         found = re.match(r"# (\w+\.py)\n", block)
         if found:
-            own = block.replace("localhost:6379", f"127.0.0.1:{own_valkey.port}")
-            (tmp_path / found[1]).write_text(own)
+            (folder / found[1]).write_text(block.replace("localhost:6379", f"127.0.0.1:{redis_port}"))
+
+
+def stream_of_a_job(python: str, folder: Path) -> list[str]:
+    """Run the README's worker and server with `python`, start a job, and return its events' names."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    worker = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", "1"]
-    server = [sys.executable, "-m", "flask", "--app", "web", "run", "--port", str(port)]
-    with running(worker, cwd=tmp_path), running(server, cwd=tmp_path):
-        client = httpx.Client(base_url=address, timeout=SECONDS, trust_env=False)
+    worker = [python, "-m", "celery", "-A", "tasks", "worker", "-c", "1"]
+    server = [python, "-m", "flask", "--app", "web", "run", "--port", str(port)]
+    alone = {"PYTHONPATH": ""}
+    with (
+        running(worker, cwd=folder, env=alone),
+        running(server, cwd=folder, env=alone),
+        httpx.Client(base_url=address, timeout=SECONDS, trust_env=False) as client,
+    ):
         task = eventually(lambda: post(client), SECONDS)
         with client.stream("GET", f"/jobs/{task}/events") as response:
-            names = [event.event for event in httpx_sse.EventSource(response).iter_sse()]
-        assert names[0] == "snapshot"
-        assert names[-1] == "end"
-        assert set(names) <= {"snapshot", "progress", "log", "state", "end"}
-        client.close()
+            return [event.event for event in httpx_sse.EventSource(response).iter_sse()]
 
 
 def post(client: httpx.Client) -> str | None:
