@@ -105,17 +105,36 @@ def say(text: str) -> None:
 
 
 def describe(kind: str, data: dict[str, Any]) -> str:
-    if kind == "snapshot":
-        return f"{data.get('state')}  {describe('progress', data.get('progress') or {})}"
-    if kind == "progress":
-        percent = "" if data.get("percent") is None else f"{data['percent']:3.0f} %"
-        total = f" of {data['total']}" if data.get("total") else ""
-        return "  ".join(filter(None, (percent, f"{data.get('current') or ''}{total}", data.get("message"))))
-    if kind == "log":
-        return f"{data.get('level')}: {data.get('message')}"
-    if kind in ("state", "end"):
-        return f"{data.get('state')}  {data.get('worker') or ''}"
-    return json.dumps(data, ensure_ascii=False)
+    """Return what an event says, in words. Every type can be described, also one that only the task knows."""
+    match kind:
+        case "snapshot":
+            return joined(describe("state", data), describe("progress", data.get("progress") or {}))
+        case "progress":
+            percent = "" if data.get("percent") is None else f"{data['percent']:3.0f} %"
+            total = f" of {data['total']}" if data.get("total") else ""
+            return joined(percent, f"{data.get('current') or ''}{total}", data.get("message"))
+        case "step":
+            return f"{' / '.join(data.get('path') or [data.get('name', '')])} {data.get('status')}"
+        case "log":
+            return f"{data.get('level')}: {data.get('message')}"
+        case "state" | "end":
+            attempt = data.get("attempt", 1)
+            error = data.get("error") or {}
+            cause = f"{error.get('type')}: {error.get('message')}" if error else data.get("reason")
+            return joined(data.get("state"), attempt > 1 and f"attempt {attempt}", data.get("worker"), cause)
+    said = {name: value for name, value in data.items() if name not in ("v", "type", "task", "at")}
+    return in_words(said.get("data", said))
+
+
+def joined(*words: object) -> str:
+    return "  ".join(str(word) for word in words if word)
+
+
+def in_words(value: object) -> str:
+    """Return text as it is, the fields of an object by name, and anything else as JSON."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {in_words(each)}" for name, each in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def follow(client: httpx.Client) -> bool:

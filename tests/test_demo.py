@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from api.demo import free_port
+from api.demo import describe, free_port
 from api.processes import ROOT
 
 Demo = subprocess.Popen[str]
@@ -63,7 +64,33 @@ def test_once_shows_the_task_to_its_end_and_succeeds(port: int) -> None:
     assert lines[-1].startswith("import_csv succeeded: ")
     assert "rows 3376, loaded 3376, bad 0" in lines[-1]
     assert any(line.startswith("progress") for line in lines)
+    assert "step       load started" in lines
+    assert "{" not in output
     assert not started_by(process, port)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        ("step", {"name": "load", "status": "succeeded"}, "load succeeded"),
+        ("step", {"name": "a", "status": "failed", "path": ["load", "a"]}, "load / a failed"),
+        ("token", {"data": {"text": "once", "index": 3}}, "text: once, index: 3"),
+        ("note", {"data": "half of it is done"}, "half of it is done"),
+        ("ratios", {"data": [1, None, {"a": "ä"}]}, '[1, null, {"a": "ä"}]'),
+        ("nested", {"data": {"a": {"b": 1}, "c": []}}, "a: b: 1, c: []"),
+        ("nothing", {"data": None}, "null"),
+        ("cancel_requested", {"terminate": True}, "terminate: true"),
+        ("reset", {}, ""),
+        ("state", {"state": "STARTED", "attempt": 2, "worker": "w@h"}, "STARTED  attempt 2  w@h"),
+        ("state", {"state": "RETRY", "error": {"type": "E", "message": "m"}}, "RETRY  E: m"),
+        ("state", {"state": "REVOKED", "reason": "expired"}, "REVOKED  expired"),
+        ("snapshot", {"state": "PENDING", "progress": None}, "PENDING"),
+        ("progress", {"current": 1, "total": 4, "percent": 25.0, "message": "m"}, " 25 %  1 of 4  m"),
+    ],
+)
+def test_every_event_is_described_in_words(kind: str, fields: dict[str, Any], words: str) -> None:
+    """An event of any type is one readable line, without the fields that every event has."""
+    assert describe(kind, {"v": 1, "type": kind, "task": "t", "at": 1.5, **fields}) == words
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql"])
