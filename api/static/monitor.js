@@ -1,11 +1,11 @@
-// The page: one stream of all tasks, drawn at most once a frame.
+// The page: one stream of all tasks.
 
 import { fold, follow, isFinished } from "/bridge/bridge.js";
 import { setUpForms } from "./forms.js";
 import { plural } from "./format.js";
+import { TaskList } from "./list.js";
 import { Row, stateWord } from "./row.js";
 
-const MOST_ROWS = 200;
 const STATUS_WORDS = {
   connecting: "Connecting",
   open: "Live",
@@ -14,70 +14,41 @@ const STATUS_WORDS = {
   closed: "Closed",
 };
 
-const list = document.querySelector("#tasks");
 const announcer = document.querySelector("#announcer");
-const rows = new Map();
-const tasks = new Map();
-const dirty = new Set();
-let frame = 0;
-let skew = 0;
+const list = new TaskList(document.querySelector("#tasks"), {
+  makeRow: (id) => new Row(id, cancel),
+  // Nothing more is heard of a task that has ended, so its state need not be kept.
+  onDrop: (id, task) => isFinished(task) && stream.tasks.delete(id),
+  onDraw: drawn,
+});
+let announced = "";
+// Seconds this clock is ahead of the workers', so that running times do not jump. An event that was long on its way,
+// after an outage say, seems to show more; the smallest figure is the best.
+let skew = Infinity;
 
 function changed(task, event, id) {
-  if (task === null) tasks.delete(id);
+  if (task === null) return list.forget(id);
   // A part is listed under its whole: a thousand of them would push everything else off the page.
-  else if (event.whole ?? task.whole) return remove(id);
-  else tasks.set(id, task);
-  if (event.type === "snapshot") rows.get(id)?.restart();
-  // Seconds this clock is ahead of the worker's, so that running times do not jump.
-  else if (event.at) skew = Date.now() / 1000 - event.at;
+  if (event.whole ?? task.whole) {
+    list.remove(id);
+    if (isFinished(task)) stream.tasks.delete(id);
+    return;
+  }
+  if (event.type === "snapshot") list.restart(id);
+  else if (event.at) skew = Math.min(skew, Date.now() / 1000 - event.at);
   if (event.type === "state") announce(task);
-  touch(id);
+  list.put(id, task, task.queued_at ?? task.at ?? now());
 }
 
-function touch(id) {
-  dirty.add(id);
-  frame ||= requestAnimationFrame(draw);
-}
-
-function draw() {
-  frame = 0;
-  for (const id of dirty) {
-    const task = tasks.get(id);
-    if (task) drawOne(id, task);
-    else remove(id);
-  }
-  dirty.clear();
-  for (const id of [...rows.keys()].slice(0, -MOST_ROWS)) remove(id);
+function drawn() {
+  list.forEachRow((row, task) => row.tick(task, now()));
   count();
-}
-
-function drawOne(id, task) {
-  let row = rows.get(id);
-  if (!row) {
-    row = new Row(id, cancel);
-    place(row, task);
-    rows.set(id, row);
-  }
-  row.show(task);
-  row.tick(task, now());
-}
-
-// Newest first; the order is settled when a task is first seen.
-function place(row, task) {
-  row.since = task.queued_at ?? task.at ?? now();
-  row.element.dataset.since = row.since;
-  const older = [...list.children].find((element) => Number(element.dataset.since) < row.since);
-  list.insertBefore(row.element, older ?? null);
-}
-
-function remove(id) {
-  rows.get(id)?.element.remove();
-  rows.delete(id);
-  tasks.delete(id);
+  if (announced) announcer.textContent = announced;
+  announced = "";
 }
 
 function count() {
-  const all = [...tasks.values()];
+  const all = list.tasks;
   const failed = all.filter((task) => task.state === "FAILURE").length;
   const active = all.filter((task) => !isFinished(task)).length;
   const parts = [active && `${active} active`, failed && `${failed} failed`, all.length && plural(all.length, "task")];
@@ -85,24 +56,20 @@ function count() {
   document.querySelector("#empty").hidden = all.length > 0;
 }
 
-const now = () => Date.now() / 1000 - skew;
+const now = () => Date.now() / 1000 - (Number.isFinite(skew) ? skew : 0);
 
 function tick() {
-  for (const [id, row] of rows) {
-    const task = tasks.get(id);
-    if (task && !isFinished(task)) row.tick(task, now());
-  }
+  list.forEachRow((row, task) => isFinished(task) || row.tick(task, now()));
 }
 
 // Screen readers hear how tasks begin and end, not every step on the way.
 function announce(task) {
-  if (task.state === "STARTED" || isFinished(task)) announcer.textContent = `${task.name ?? "Task"} ${stateWord(task)}`;
+  if (task.state === "STARTED" || isFinished(task)) announced = `${task.name ?? "Task"} ${stateWord(task)}`;
 }
 
 function started({ id, name }) {
-  if (tasks.has(id)) return;
-  tasks.set(id, { ...fold(null, { type: "state", task: id, state: "PENDING", at: now() }), name });
-  touch(id);
+  if (list.has(id)) return;
+  list.put(id, { ...fold(null, { type: "state", task: id, state: "PENDING", at: now() }), name }, now());
 }
 
 // What was asked for shows when the bridge tells it to everyone, so that all pages agree.
@@ -117,7 +84,7 @@ async function cancel(row) {
     row.complain(error.message);
   }
   row.cancel.disabled = false;
-  touch(row.id);
+  list.redraw(row.id);
 }
 
 function status(state, detail) {
@@ -129,5 +96,5 @@ function status(state, detail) {
 }
 
 setUpForms(started);
-follow("/events", { types: ["token"], onChange: changed, onStatus: status });
+const stream = follow("/events", { types: ["token"], onChange: changed, onStatus: status });
 setInterval(tick, 200);

@@ -5,11 +5,17 @@ import { number } from "./format.js";
 
 const WORDS = { running: "running", failed: "failed", revoked: "cancelled", waiting: "waiting" };
 
-export const tallied = (parts) =>
+const counts = (parts) =>
   Object.entries(WORDS)
     .filter(([name]) => parts[name])
-    .map(([name, word]) => `${number(parts[name])} ${word}`)
-    .join(" · ");
+    .map(([name, word]) => `${number(parts[name])} ${word}`);
+
+const sum = (parts) => Object.values(parts).reduce((total, count) => total + count, 0);
+
+export const tallied = (parts) => counts(parts).join(" · ");
+
+export const outcome = (parts) =>
+  [`${number(parts.succeeded ?? 0)} of ${number(sum(parts))} succeeded`, ...counts(parts)].join(", ");
 
 export class Parts {
   constructor(stateWord) {
@@ -22,7 +28,7 @@ export class Parts {
 
   show(task) {
     this.task = task;
-    const total = Object.values(task.parts ?? {}).reduce((sum, count) => sum + count, 0);
+    const total = sum(task.parts ?? {});
     const listed = task.children?.length ?? 0;
     this.element.hidden = !listed;
     setText(this.summary, listed < total ? `Parts (${number(listed)} of ${number(total)})` : `Parts (${number(total)})`);

@@ -3,7 +3,7 @@
 import { isFinished } from "/bridge/bridge.js";
 import { el, setText } from "./dom.js";
 import { clock, duration, number } from "./format.js";
-import { Parts, tallied } from "./parts.js";
+import { outcome, Parts, tallied } from "./parts.js";
 import { renderResult } from "./results.js";
 
 const WORDS = {
@@ -28,7 +28,23 @@ const REASONS = {
 
 const SHOWN_STEPS = 12;
 
-export const stateWord = (task) => WORDS[task.state] ?? String(task.state).toLowerCase();
+const LONGEST_CAUSE = 300;
+
+// A worker may have the next attempt already, and keep it until it is time.
+const waitsForRetry = ({ state, retry_at }) =>
+  state === "RETRY" || (retry_at !== undefined && (state === "RECEIVED" || state === "PENDING"));
+
+const shownState = (task) => (waitsForRetry(task) ? "RETRY" : task.state);
+
+export const stateWord = (task) => WORDS[shownState(task)] ?? String(task.state).toLowerCase();
+
+function retryWords({ state, attempt = 1, retry_at, error, reason }, now) {
+  const left = Math.ceil(retry_at - now);
+  const when = left > 0 ? `Retrying in ${duration(left)}` : "Retrying";
+  const cause = error ? `${error.type ?? "Error"}: ${error.message ?? ""}` : String(reason ?? "");
+  const shown = cause.length > LONGEST_CAUSE ? `${cause.slice(0, LONGEST_CAUSE)}…` : cause;
+  return [`${when}, attempt ${state === "RETRY" ? attempt + 1 : attempt}`, shown].filter(Boolean).join(": ");
+}
 
 export class Row {
   constructor(id, cancel) {
@@ -82,8 +98,8 @@ export class Row {
     // What was started together has no button: which tasks to revoke is known to none but who started it.
     const isWhole = Boolean(task.parts);
     setText(this.name, isWhole ? `${task.canvas ?? "canvas"} of ${task.name ?? "tasks"}` : (task.name ?? "task"));
-    setText(this.chip, task.attempt > 1 ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
-    this.element.dataset.state = task.state;
+    setText(this.chip, task.attempt > 1 && !waitsForRetry(task) ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
+    this.element.dataset.state = shownState(task);
     this.foot.ariaLabel = `Task ${this.id} as JSON`;
     this.cancel.hidden = finished || isWhole;
     this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
@@ -97,10 +113,11 @@ export class Row {
   }
 
   tick(task, now) {
-    const from = task.started_at ?? task.queued_at;
+    const from = task.first_started_at ?? task.started_at ?? task.queued_at;
     // A running time is shown in tenths of a second, a final one as it was.
     const until = task.ended_at ?? Math.max(from, Math.round(now * 10) / 10);
     setText(this.time, from === undefined ? "" : duration(until - from));
+    if (this.countsDown) this.say(retryWords(task, now));
   }
 
   // A second press, once the first was heard, stops by force: the task may be one that does not listen.
@@ -110,10 +127,11 @@ export class Row {
     this.force = asked && !task.terminate;
     setText(this.cancel, asked ? "Stop by force" : "Cancel");
     if (asked) this.cancel.disabled = task.terminate === true;
+    this.countsDown = waitsForRetry(task) && !asked && !this.complaint;
     if (task.state === "STALLED") this.say("Its worker is not heard of any more.");
     else if (task.terminate && asked) this.say("Asked to stop by force.");
     else if (asked) this.say("Asked to cancel. It ends where it next looks, or before it begins.");
-    else if (!this.complaint || finished) this.note.hidden = true;
+    else if (!this.countsDown && (!this.complaint || finished)) this.note.hidden = true;
   }
 
   complain(text) {
@@ -132,11 +150,14 @@ export class Row {
     this.bar.ariaLabel = `Progress of ${task.name ?? "task"}`;
     if (percent === undefined) this.bar.removeAttribute("aria-valuenow");
     else this.bar.ariaValueNow = String(Math.round(percent));
-    this.bar.ariaValueText = [stateWord(task), progress.message].filter(Boolean).join(", ");
+    // Of a whole that failed no percentage: it is of the work, and a part that failed has done some of it.
+    const failed = task.parts && finished && task.state !== "SUCCESS";
+    const words = failed ? outcome(task.parts) : task.parts ? tallied(task.parts) : (progress.message ?? "");
+    this.bar.ariaValueText = [stateWord(task), words].filter(Boolean).join(", ");
     this.bar.classList.toggle("indeterminate", percent === undefined && task.state === "STARTED");
     this.fill.style.setProperty("transform", `scaleX(${Math.min(100, Math.max(0, percent ?? 0)) / 100})`);
-    setText(this.message, task.parts ? tallied(task.parts) : (progress.message ?? ""));
-    setText(this.numbers, figures(progress, percent, finished));
+    setText(this.message, words);
+    setText(this.numbers, failed ? "" : figures(progress, percent, finished));
   }
 
   #showSteps(task) {
