@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app
 from kombu.exceptions import OperationalError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
 from bridge import BridgeError
 
@@ -39,6 +39,8 @@ def _http(error: HTTPException) -> Response | HTTPException:
     detail = error.description
     if isinstance(error, RequestEntityTooLarge):
         detail = f"The request is too large; a file may have {current_app.config['MAX_UPLOAD_BYTES']} bytes."
+    if isinstance(error, SecurityError):
+        detail = "This application has no such host name. TRUSTED_HOSTS in its environment says which it has."
     response = problem(error.code, detail, **members)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):

@@ -28,11 +28,23 @@ blueprint = Blueprint("tasks", __name__)
 
 @blueprint.before_request
 def refuse_other_sites() -> None:
-    """A page of another site must not start tasks with a form (CSRF); programs send no such header."""
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
-        site = request.headers.get("Sec-Fetch-Site")
-        if site not in (None, "same-origin", "none"):
-            raise Problem(403, "Requests from other sites are refused.")
+    """A page of another site must not start tasks with a form (CSRF); programs send no such headers."""
+    if request.method not in ("GET", "HEAD", "OPTIONS") and not _of_this_site():
+        raise Problem(
+            403,
+            "Requests from other sites are refused. If this is a page of this site, the proxy in between has "
+            "to pass on the Host header of the browser.",
+        )
+
+
+def _of_this_site() -> bool:
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    # Over plain HTTP browsers say no more than this, except to the machine they run on. The scheme is left
+    # out: it is another one behind a proxy that encrypts.
+    origin = request.headers.get("Origin")
+    return origin is None or origin.partition("://")[2].lower() == request.headers.get("Host", "").lower()
 
 
 @blueprint.post("/tasks/<name>")

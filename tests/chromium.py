@@ -22,13 +22,13 @@ ARGUMENTS = (
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*arguments: str) -> Iterator[Browser]:
     """A Chromium or Chrome; the test is skipped where there is none."""
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         found = [*filter(None, map(shutil.which, (*BROWSERS, MAC))), *([own] if Path(own).exists() else [])]
         if not found:
             pytest.skip("no Chromium or Chrome here; on Debian: apt-get install chromium")
-        browser = playwright.chromium.launch(executable_path=found[0], args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=found[0], args=[*ARGUMENTS, *arguments])
         yield browser
         browser.close()
