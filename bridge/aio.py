@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from bridge.broadcast import Channel, Start, channel_of
 from bridge.channel import Message, Producer, Subscriber
 from bridge.errors import SubscriptionClosed
+from bridge.server import forget, while_ending
 from bridge.subscription import QueuedSubscription
 from bridge.threads import threads_of
 
@@ -117,7 +118,9 @@ def subscribe(
     `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. A bad argument is
     refused by this call: `ValueError` for what is no id, `ConfigurationError` where nothing is kept. All
     else, `PositionLost` and `ConnectionLost` among it, is raised when the context is entered or later.
-    Leaving the context closes the subscription. Cancelled while it opens, it leaves nothing open.
+    Leaving the context closes the subscription. Cancelled while it opens, it leaves nothing open. It is
+    closed too when the uvicorn or gunicorn that runs the process was told to end: that server waits for the
+    responses that read the subscription.
     """
     channel = channel_of(subscriber)
     channel.check_start(after, durable)
@@ -134,6 +137,7 @@ async def _subscribed(
     else:
         start = await _in_thread(channel, channel.start, topic, after, durable)
     messages = AsyncSubscription(channel, topic, start)
+    while_ending(messages.close)
     try:
         try:
             async with asyncio.timeout(channel.timeout):
@@ -142,6 +146,7 @@ async def _subscribed(
             raise channel.unreachable(topic) from None
         yield messages
     finally:
+        forget(messages.close)
         messages.close()
 
 

@@ -26,6 +26,7 @@ from bridge.ports import Item, size_of
 from bridge.rendering import LargeText, Renderer, Text, make_text
 from bridge.script import Script, Start
 from bridge.seats import Seats
+from bridge.server import while_ending
 from bridge.stalls import Stalls
 from bridge.viewer import Viewer
 
@@ -155,10 +156,15 @@ class Loop:
         self.viewers.discard(viewer)
         self.do(self.drop, viewer)
 
+    def end(self) -> None:
+        """End every stream, and let the browsers come back at different times."""
+        self.do(self._end_all)
+
     def stop(self) -> None:
-        """End every stream, with what is on its way, and let the browsers come back at different times."""
+        """End every stream, with what is on its way, and then the thread."""
         if self._thread is not None:
-            self.do(self._end_all)
+            self.end()
+            self.do(self._send_the_rest)
             self._stopped.wait(STOP_WITHIN)
 
     def _start(self) -> None:
@@ -173,6 +179,8 @@ class Loop:
                     target=self._run, args=(woken,), name="bridge-viewers", daemon=True
                 )
                 self._thread.start()
+                # gunicorn leaves an aborted worker no time for `atexit`, and uvicorn waits for open streams.
+                while_ending(self.end)
 
     # Everything below runs in the loop's thread.
 
@@ -398,13 +406,13 @@ class Loop:
 
     def _end_all(self) -> None:
         for viewer in list(self.viewers):
-            if viewer.socket is None:
-                viewer.put(b"", None, over=True)
-            elif not viewer.over:
-                retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
-                text = make_text(retry + sse.HEARTBEAT, over=True)
-                self._write(viewer, text)
-        # What could not be sent at once has the rest of the time.
+            if viewer.over:
+                continue
+            come_back = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
+            self._write(viewer, make_text(come_back + sse.HEARTBEAT, over=True))
+
+    def _send_the_rest(self) -> None:
+        """Give what could not be sent at once the rest of the time, and stop."""
         deadline = time.monotonic() + STOP_WITHIN / 2
         while time.monotonic() < deadline and any(v.pending and v.socket for v in self.viewers):
             for key, mask in self._selector.select(0.05):

@@ -4,7 +4,8 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Never
@@ -12,6 +13,8 @@ from typing import Any, Never
 import httpx
 from flask import Flask, Response, request
 
+from bridge import connect
+from bridge.aio import subscribe
 from bridge.flask import Bridge
 from tests.processes import running
 from tests.servers import eventually, free_port
@@ -46,6 +49,14 @@ def create_app() -> Flask:
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if MACOS else 1024),
         }
 
+    @app.get("/busy")
+    def busy() -> str:
+        """Hold the process for so many seconds, greenlets too."""
+        until = time.monotonic() + float(request.args["seconds"])
+        while time.monotonic() < until:
+            pass
+        return ""
+
     @app.get("/fault")
     def fault() -> Never:
         raise RuntimeError("a fault")
@@ -63,15 +74,51 @@ def track_errors() -> None:
     sentry_sdk.init("http://nobody@localhost/1", before_send=report, auto_session_tracking=False)
 
 
-def command(server: str, port: int) -> list[str]:
+def create_asgi_app() -> Any:
+    """The same app for an ASGI server."""
+    from a2wsgi import WSGIMiddleware
+
+    return WSGIMiddleware(create_app())
+
+
+def create_coroutines() -> Any:
+    """An app of coroutines that streams a topic through `bridge.aio`."""
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+
+    app = FastAPI()
+    channel: Any = connect(os.environ["SERVING_BRIDGE_URL"], namespace=os.environ["SERVING_BRIDGE_NAMESPACE"])
+
+    @app.get("/stream")
+    async def stream(topic: str) -> StreamingResponse:
+        async def told() -> AsyncIterator[bytes]:
+            async with subscribe(channel.topic(topic).as_subscriber()) as messages:
+                yield b"retry: 2000\n"
+                async for message in messages:
+                    yield b"data: %b\n\n" % message
+
+        return StreamingResponse(told(), media_type="text/event-stream")
+
+    @app.get("/stats")
+    async def stats() -> dict[str, int]:
+        counted: dict[str, int] = channel.stats()
+        return counted
+
+    return app
+
+
+def command(server: str, port: int, *options: str) -> list[str]:
     """Return the command line that serves `create_app` with `server` on `port`."""
     python = [sys.executable, "-m"]
     factory = "tests.serving:create_app()"
     match server.split():
         case ["gunicorn", worker]:
             threads = ["--threads", "8"] if worker == "gthread" else []
-            options = ["-k", worker, *threads, "-b", f"127.0.0.1:{port}", "--graceful-timeout", "1"]
-            return [*python, "gunicorn", "--no-control-socket", *options, factory]
+            listen = ["-k", worker, *threads, "-b", f"127.0.0.1:{port}", "--graceful-timeout", "1"]
+            return [*python, "gunicorn", "--no-control-socket", *listen, *options, factory]
+        case ["uvicorn", served]:
+            listen = ["--factory", f"tests.serving:{served}", "--port", str(port)]
+            return [*python, "uvicorn", *listen, *options]
         case ["pywsgi"]:
             return [*python, "tests.serving", str(port)]
         case _:
@@ -86,12 +133,12 @@ def serving(server: str, **settings: str) -> Iterator[str]:
 
 
 @contextmanager
-def logged(server: str, **settings: str) -> Iterator[tuple[str, Path]]:
+def logged(server: str, *options: str, **settings: str) -> Iterator[tuple[str, Path]]:
     """Do what `serving` does; yield the address, and the file with all that the server writes."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     env = {f"SERVING_{name}": value for name, value in settings.items()}
-    with running(command(server, port), env=env) as log:
+    with running(command(server, port, *options), env=env) as log:
         eventually(lambda: answers(address), within=30, why=f"{server} did not start")
         yield address, log
 
