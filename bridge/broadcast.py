@@ -230,6 +230,11 @@ class Channel:
             raise ConfigurationError("only a database has tables, such as postgresql:// or sqlite:///")
         return self._backend.migrate()
 
+    @property
+    def outage(self) -> Exception | None:
+        """Why those who read wait for the backend, `None` if as far as is known they do not."""
+        return self._hub.outage
+
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""
         self._backend.ping()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
+from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable, TooManyRequests
 
 from bridge import events
 from bridge.broadcast import Channel
@@ -15,7 +15,7 @@ from bridge.connect import connect
 from bridge.errors import ConfigurationError
 from bridge.script import start_at
 from bridge.seats import Full, Seats, descriptors_for_viewers
-from bridge.viewers import Viewers
+from bridge.viewers import COME_BACK_AFTER, Viewers
 
 logger = logging.getLogger("bridge.flask")
 
@@ -46,11 +46,12 @@ _NUMBERS: dict[str, tuple[str, float | None]] = {
 }
 _OWN_KEYS = ("URL", "PUBLIC", *_NUMBERS)
 
-COME_BACK_AFTER = (5, 15)
-"""Seconds, drawn between these, after which a viewer who was refused for want of room may ask again."""
-
 Authorize = Callable[[str], Any]
 _F = TypeVar("_F", bound=Authorize)
+
+
+class BadTopic(NotFound, ValueError):
+    """A topic's name is none: in most apps a part of the URL, so that nothing is found there (404)."""
 
 
 @dataclass(slots=True)
@@ -96,7 +97,13 @@ class Bridge:
         channel = connect(given["URL"], **options)
         app.extensions["bridge"] = _State(
             channel,
-            Viewers(channel, heartbeat=numbers["HEARTBEAT"], backlog=numbers["VIEWER_BACKLOG"], seats=seats),
+            Viewers(
+                channel,
+                given["URL"],
+                heartbeat=numbers["HEARTBEAT"],
+                backlog=numbers["VIEWER_BACKLOG"],
+                seats=seats,
+            ),
             given.get("PUBLIC") is True,
             numbers["MAX_TOPICS"],
         )
@@ -117,10 +124,10 @@ class Bridge:
         what is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
 
         The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon
-        which browsers stop. Raises `Forbidden` (403) unless reading is allowed, `ValueError` for a bad topic
-        name or none, and with a `Retry-After`: `TooManyRequests` (429) for more topics than
-        `BRIDGE_MAX_TOPICS` or more streams of one client address than `BRIDGE_MAX_VIEWERS_PER_ADDRESS`,
-        `ServiceUnavailable` (503) if the process has `BRIDGE_MAX_VIEWERS`.
+        which browsers stop. Raises `BadTopic` (404) for a bad topic name, `Forbidden` (403) unless reading is
+        allowed, `ValueError` for no topic, and with a `Retry-After`: `TooManyRequests` (429) for more topics
+        than `BRIDGE_MAX_TOPICS` or more streams of one client address than `BRIDGE_MAX_VIEWERS_PER_ADDRESS`,
+        `ServiceUnavailable` (503) if the process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.
         """
         if not topics:
             raise ValueError("stream() takes at least one topic")
@@ -139,7 +146,7 @@ class Bridge:
             return Response((), headers=HEADERS, direct_passthrough=True)
         body = state.viewers.stream(request.environ, topics, start, request.remote_addr or "")
         if isinstance(body, Full):
-            refusal = ServiceUnavailable if body is Full.PROCESS else TooManyRequests
+            refusal = TooManyRequests if body is Full.ADDRESS else ServiceUnavailable
             raise refusal(f"{body.value}; try again later", retry_after=_come_back())
         return Response(body, headers=HEADERS, direct_passthrough=True)
 
@@ -154,7 +161,8 @@ class Bridge:
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it.
 
-        Raises `ConnectionLost`, and `Forbidden` (403) unless reading the task's topic is allowed.
+        Raises `ConnectionLost`, `BadTopic` (404) for a bad id, and `Forbidden` (403) unless reading the
+        task's topic is allowed.
         """
         topic = events.task_topic(task_id)
         states = self._readable(topic).states(topic)
@@ -184,7 +192,12 @@ class Bridge:
     def _readable(self, topic: str) -> Channel:
         """Return the channel if `topic` is a name and may be read in this request, else raise."""
         state = self._state()
-        state.channel.topic(topic)
+        try:
+            state.channel.topic(topic)
+        except ValueError as error:
+            if isinstance(topic, str):
+                raise BadTopic(str(error)) from None
+            raise
         if self._may_read is not None:
             if not self._may_read(topic):
                 raise Forbidden("you may not read this topic")

@@ -7,6 +7,7 @@ anything else. Then the connection is put back, with what the server wrote meanw
 """
 
 import _socket  # the sockets beneath, which gevent's monkey-patching leaves alone
+import errno
 import os
 import sys
 from collections.abc import Generator
@@ -43,7 +44,8 @@ class Taken(NamedTuple):
 class Handover:
     """What the response to one request needs to take its connection over; all in the server's own thread.
 
-    `refusal` says why it cannot be done, and is `None` as long as it can.
+    `refusal` says why it cannot be done, and is `None` as long as it can. `exhausted` says that only a
+    descriptor is missing, so that another time it can be done.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
@@ -51,6 +53,7 @@ class Handover:
         self._read_ahead: Any = _buffer_of_pywsgi(environ) if self._server is not None else None
         self._diversion: _Diversion | None = None
         self._taken = False
+        self.exhausted = False
 
     def take(self, first: bytes) -> Generator[bytes, None, Taken | None]:
         """Yield `first`, then return the connection, or `None` to go on as before.
@@ -84,6 +87,7 @@ class Handover:
                 self._diversion = _Diversion(self._server)
             except OSError as error:  # out of descriptors, or the server has closed the connection
                 self.refusal = f"the connection cannot be duplicated: {error.strerror}"
+                self.exhausted = error.errno in (errno.EMFILE, errno.ENFILE)
         return self._diversion
 
     def close(self) -> None:
@@ -148,6 +152,17 @@ class _Diversion:
         self.far_end.close()
         with suppress(OSError):  # a client that has gone: the server's next write finds out by itself
             self.server.sendall(written)
+
+
+def close_after_response(environ: dict[str, Any]) -> None:
+    """Have the server close the connection after this response, which no WSGI application may ask it for.
+
+    A server that keeps connections finds that the client of this one has nothing more to say.
+    """
+    server, _ = _connection(environ)
+    if server is not None:
+        with suppress(OSError):  # a client that has gone
+            server.shutdown(_socket.SHUT_RD)
 
 
 def _connection(environ: dict[str, Any]) -> tuple[Any, str | None]:

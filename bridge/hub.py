@@ -96,6 +96,11 @@ class Hub:
             member.reset_after_fork()
 
     @property
+    def outage(self) -> Exception | None:
+        """Why its readers wait; `None` while they do not, and while there are none."""
+        return self.last_error if self._thread is not None else None
+
+    @property
     def subscriptions(self) -> int:
         """How many subscriptions are open."""
         with self._lock:

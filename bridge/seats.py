@@ -1,5 +1,6 @@
 """Seats: how many viewers one process and one client address may have at a time."""
 
+import os
 import threading
 from collections import Counter
 from enum import Enum
@@ -13,12 +14,34 @@ class Full(Enum):
 
     PROCESS = "this server has as many viewers as it may"
     ADDRESS = "this address has as many streams open as it may"
+    DESCRIPTORS = "this server has almost no file descriptors left"
+
+
+KEPT = 256
+"""Descriptors that viewers leave to the server's own connections; a quarter of the limit if that is less."""
 
 
 def descriptors_for_viewers() -> int | None:
     """Return how many viewers the process has descriptors for, keeping a tenth; `None` without a limit."""
     limit = getrlimit(RLIMIT_NOFILE)[0]
     return None if limit == RLIM_INFINITY else limit - limit // 10
+
+
+def descriptors_run_out() -> bool:
+    """Whether the process has few descriptors left, whatever holds the others.
+
+    A new one has the lowest number that is free. A server that cannot open one for the next connection ends,
+    and every stream with it.
+    """
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    if limit == RLIM_INFINITY:
+        return False
+    try:
+        lowest_free = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return True
+    os.close(lowest_free)
+    return lowest_free >= limit - max(limit // 10, min(KEPT, limit // 4))
 
 
 class Seats:
@@ -62,6 +85,8 @@ class Seats:
         # Behind a Unix socket nobody has an address, and all would share one limit.
         if address and most is not None and self._by_address[address] >= most:
             return Full.ADDRESS
+        if descriptors_run_out():
+            return Full.DESCRIPTORS
         return None
 
     def release(self, address: str) -> None:

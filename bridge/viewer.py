@@ -116,6 +116,11 @@ class Viewer:
     def reset_after_fork(self) -> None:
         """The stream stayed in the parent."""
 
+    @property
+    def established(self) -> bool:
+        """Whether nothing more can be missed."""
+        return not self._awaited
+
     def wait_established(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until nothing more can be missed; return whether it is so."""
         assert self._changed is not None

@@ -13,16 +13,26 @@ from typing import Any
 from bridge import sse
 from bridge.broadcast import Channel
 from bridge.errors import SubscriptionClosed
-from bridge.handover import Handover
+from bridge.handover import Handover, close_after_response
 from bridge.loop import Loop
 from bridge.script import Start, resets
 from bridge.seats import Full, Seats
+from bridge.server import uncount_request
 from bridge.viewer import Viewer
+from bridge.waiting import Waiting
 
 logger = logging.getLogger("bridge.viewers")
 
-FIRST_BYTE_WITHIN = 1.0
-"""Seconds the first byte is held back for the subscription, so that an open stream misses nothing."""
+
+COME_BACK_AFTER = (5, 15)
+"""Seconds, drawn between these, after which a viewer for whom there was no room may ask again."""
+
+
+REMEDY = {
+    Full.PROCESS: "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
+    Full.ADDRESS: "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
+    Full.DESCRIPTORS: "raise `ulimit -n`, or let the server keep fewer idle connections open",
+}
 
 
 class Stream:
@@ -59,17 +69,23 @@ class Stream:
         loop = self._viewers.loop
         if self._address is None:
             return  # closed before it began
+        uncount_request()
+        patience = self._viewers.waiting.patience()
         try:
             viewer = self._viewer = loop.open(self._topics, self._start, self._address)
         except SubscriptionClosed:
             return  # the app is shutting down
         self._address = None  # the seat goes with the viewer
-        established = viewer.wait_established(FIRST_BYTE_WITHIN)
+        established = self._viewers.waiting.established(viewer, patience)
         taken = yield from self._handover.take(_first_chunk(established))
         anew = resets(self._topics, self._start, with_ids=self._viewers.channel.replays)
         if taken is not None:
             self._viewer = None
             loop.adopt(viewer, taken, anew)
+            return
+        if self._handover.exhausted:
+            # Kept by the server it would hold a thread, under `sync` the whole worker. It comes back.
+            yield sse.retry(random.uniform(*COME_BACK_AFTER))
             return
         self._viewers.note_refusal(self._handover.refusal)
         if anew:
@@ -89,12 +105,14 @@ def _first_chunk(established: bool) -> bytes:
 class Viewers:
     """The streams that this process has open."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, seats: Seats) -> None:
+    def __init__(self, channel: Channel, url: str, *, heartbeat: float, backlog: int, seats: Seats) -> None:
         self.channel = channel
         self.heartbeat = heartbeat
         self.seats = seats
+        self.waiting = Waiting(channel, url)
         self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog, seats=seats)
         self.refusal: str | None = None
+        self._refused: set[Full] = set()
 
     def stream(
         self, environ: dict[str, Any], topics: Sequence[str], start: Start, address: str
@@ -106,8 +124,13 @@ class Viewers:
         full = self.seats.take(address)
         if full is None:
             return Stream(self, environ, topics, start, address)
-        if self.seats.refused == 1:
-            logger.warning("a stream was refused, %s; further ones are only counted", full.value)
+        if full is Full.DESCRIPTORS:
+            close_after_response(environ)  # kept, it would hold one of the few that are left
+        if full not in self._refused:
+            self._refused.add(full)
+            logger.warning(
+                "a stream was refused: %s; %s. Further ones are only counted", full.value, REMEDY[full]
+            )
         return full
 
     def note_refusal(self, refusal: str | None) -> None:

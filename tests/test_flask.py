@@ -1,5 +1,9 @@
 """The Flask extension: who may read, what a stream answers, and under which servers it works."""
 
+import os
+import re
+import resource
+import socket
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +12,7 @@ import httpx
 import httpx_sse
 import pytest
 from flask import Flask, Response, abort, request
-from werkzeug.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
+from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, TooManyRequests
 
 import bridge
 from bridge import events
@@ -129,6 +133,35 @@ def test_a_bad_topic_is_refused_before_the_stream_opens(public: tuple[Flask, Bri
             extension.stream(topic)
         with pytest.raises(ValueError, match="topic"):
             extension.stream()
+
+
+@pytest.mark.parametrize("task_id", ["%00", "a%0Ab", "%7F", "a%C2%85b", "x" * 251, "x" * 5000, "ü" * 251])
+@pytest.mark.parametrize("path", ["/jobs/{}/events", "/jobs/{}"])
+def test_an_id_that_can_be_none_is_not_found(path: str, task_id: str) -> None:
+    """A route that passes on what the URL says answers 404, to GET and HEAD, whoever may read."""
+    app, extension = make_app()
+    extension.authorize(lambda topic: True)
+
+    @app.get("/jobs/<task_id>/events")
+    def events_of_one(task_id: str) -> Response:
+        return extension.stream(bridge.task_topic(task_id))
+
+    @app.get("/jobs/<task_id>")
+    def one(task_id: str) -> dict[str, Any]:
+        return extension.task(task_id) or {}
+
+    client = app.test_client()
+    assert client.get(path.format(task_id)).status_code == 404
+    assert client.head(path.format(task_id)).status_code == 404
+    assert client.get(path.format("x" * 250)).status_code == 200
+
+
+def test_a_topic_that_is_no_text_is_a_fault_of_the_route(public: tuple[Flask, Bridge]) -> None:
+    """What no URL can say is not answered as if it had been asked for."""
+    app, extension = public
+    with app.test_request_context(), pytest.raises(ValueError, match="not int") as refused:
+        extension.stream(7)  # type: ignore[arg-type]
+    assert not isinstance(refused.value, HTTPException)
 
 
 def test_the_head_of_a_stream(public: tuple[Flask, Bridge]) -> None:
@@ -372,6 +405,29 @@ def test_a_stream_that_never_began_gives_its_place_back() -> None:
         extension.stream("a")
         with pytest.raises(ServiceUnavailable):
             extension.stream("a")
+
+
+def test_a_stream_for_which_no_descriptor_is_left_ends_and_comes_back() -> None:
+    """A stream that was let in before the limit was reached keeps no thread, but says when to ask again."""
+    app, extension = make_app(BRIDGE_PUBLIC=True)
+    server, client = socket.socketpair()
+    environ = {"gunicorn.socket": server, "SERVER_PROTOCOL": "HTTP/1.1"}
+    with server, client, app.test_request_context(environ_overrides=environ):
+        first = iter(extension.stream("a").response)
+        next(first)  # the loop and the hub have what they need
+        response = extension.stream("a")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        last = os.dup(server.fileno())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last, limits[1]))
+        try:
+            text = b"".join(response.response).decode()  # type: ignore[arg-type]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            os.close(last)
+        response.close()
+        assert 5000 <= int(re.findall(r"retry: (\d+)", text)[-1]) <= 15000
+        assert extension.stats()["viewers"] == 1
+        assert extension.why_plain() is None
 
 
 def test_an_app_without_the_extension_says_what_to_call() -> None:

@@ -612,6 +612,7 @@ def test_without_descriptors_left_the_stream_stays(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert "duplicated" in str(handover.refusal)
+    assert handover.exhausted
     again = os.dup(server.fileno())
     os.close(again)
     assert again == free
@@ -628,3 +629,4 @@ def test_a_connection_that_the_server_has_closed_is_refused(
     handover = Handover(environ(server))
     assert list(handover.take(b":\n")) == [b":\n"]
     assert "duplicated" in str(handover.refusal)
+    assert not handover.exhausted
