@@ -25,7 +25,7 @@ def shown(url: str) -> str:
     scheme, _, rest = url.partition("://")
     hosts = re.split(r"[/?#]", rest, maxsplit=1)[0]
     after = rest[len(hosts) :]
-    if scheme.startswith("sqlite"):
+    if scheme.startswith("sqlite") and "@" not in rest:
         return f"{scheme}://{rest.partition('?')[0]}"
     hosts = hosts.rpartition("@")[2]
     # A password that is not escaped may reach beyond what looks like the hosts.

@@ -334,6 +334,7 @@ def test_one_line_an_outage_says_where_streams_wait_for_what() -> None:
         ("redis://[::1]:6379", "redis://[::1]:6379"),
         ("postgresql://u:pass@host/name?sslpassword=pass", "postgresql://host"),
         ("sqlite:////var/bridge.db?mode=rw", "sqlite:////var/bridge.db"),
+        ("sqlite+pysqlcipher://:pass@/var/bridge.db", "sqlite+pysqlcipher://..."),
         ("redis://:pa/ss@host:6379/0", "redis://..."),
         ("redis://:pa?ss@host:6379/0", "redis://..."),
         ("redis://:pa#ss@host:6379/0", "redis://..."),
