@@ -31,6 +31,13 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from bridge.encoding import DEEPEST
+from bridge.encoding import LONGEST_TEXT as LONGEST_TEXT
+from bridge.encoding import cut as cut
+from bridge.encoding import encode as encode
+from bridge.encoding import in_text as in_text
+from bridge.encoding import in_words as in_words
+from bridge.encoding import well_formed as well_formed
 from bridge.state import Change, TopicState
 
 SCHEMA_VERSION = 1
@@ -48,8 +55,8 @@ RESERVED_TYPES = STREAM_TYPES | {
     "state", "progress", "step", "log", "cancel_requested", "message", "error", "open"
 }  # fmt: skip
 
-LONGEST_TEXT = 10_000
-"""Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
+_LEVELS_AROUND = 2
+"""How much deeper an event is where it is a part of a snapshot."""
 
 _TASK_PREFIX = "task:"
 
@@ -76,49 +83,27 @@ def task_of(topic: str) -> str | None:
     return topic.removeprefix(_TASK_PREFIX) if topic.startswith(_TASK_PREFIX) else None
 
 
-def cut(text: str) -> str:
-    """Return `text`, cut with a mark if it is longer than `LONGEST_TEXT` characters."""
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return f"{text[:LONGEST_TEXT]}… ({len(text) - LONGEST_TEXT} characters cut)"
-
-
-def in_words(value: object) -> str:
-    """Return what stands in for a value that JSON cannot express: its `repr`, cut; never raises."""
-    try:
-        return cut(repr(value))
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr failed: {type(error).__name__}>"
-
-
-def in_text(value: object) -> str:
-    """Return `value` as text, cut; never raises."""
-    try:
-        return cut(str(value))
-    except Exception:
-        return in_words(value)
-
-
-_JSON = json.JSONEncoder(default=in_words, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def encode(event: Mapping[str, Any]) -> bytes:
-    """Return `event` as JSON. A value that JSON cannot express becomes its `repr`, cut to `LONGEST_TEXT`."""
-    try:
-        return _JSON.encode(event).encode()
-    except (ValueError, TypeError, RecursionError):
-        # NaN, a cycle, a key that is no text, a lone surrogate: keep what is plain, tell the rest in words.
-        plain = {k: v if isinstance(v, int | bool | None) else in_words(v) for k, v in event.items()}
-        plain |= {k: event[k] for k in ("type", "task", "at", "state", "name") if k in event}
-        return json.dumps(plain).encode()
-
-
 def error(exception: BaseException, traceback: str | None = None) -> dict[str, str]:
     """Return what an event says of `exception`, with the end of its `traceback` if given. Never raises."""
     said = {"type": type(exception).__name__, "message": in_text(exception)}
     if traceback is not None:
         said["traceback"] = traceback[-LONGEST_TEXT:]
     return said
+
+
+def shortened(fields: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    """Return `fields` of an event with texts of at most `longest` characters; other values become texts."""
+    short: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "error":
+            short[name] = {part: cut(text, longest) for part, text in value.items()}
+        elif name == "steps" or value is None or isinstance(value, bool | float):
+            short[name] = value
+        elif isinstance(value, int):
+            short[name] = value if -1e100 < value < 1e100 else in_words(value)
+        else:
+            short[name] = cut(value if isinstance(value, str) else in_words(value), longest)
+    return short
 
 
 def decode(payload: bytes) -> dict[str, Any] | None:
@@ -146,9 +131,10 @@ def _is_event(event: dict[str, Any]) -> bool:
 
 
 def check_type(kind: object) -> str:
-    """Return `kind` if a task may publish events of that type, else raise `ValueError`."""
+    """Return `kind`, well formed, if a task may publish events of that type, else raise `ValueError`."""
     if not isinstance(kind, str) or not 1 <= len(kind) <= 100:
-        raise ValueError(f"an event type must be a str of 1 to 100 characters, not {kind!r}")
+        raise ValueError(f"an event type must be a str of 1 to 100 characters, not {in_words(kind)}")
+    kind = well_formed(kind)
     if not kind.isprintable():
         raise ValueError(f"an event type must not hold a line break or another control character: {kind!r}")
     if kind in RESERVED_TYPES:
@@ -176,7 +162,7 @@ def make(
         event |= {"attempt": attempt} if attempt else {}
         event |= {"resumed": True} if resumed else {}
     event |= {name: value for name, value in fields.items() if value is not None}
-    payload = encode(event)
+    payload = encode(event, DEEPEST - _LEVELS_AROUND)
     state = fields["state"] if kind == "state" else "STARTED"
     own_rank = _RANKS["STARTED"] if resumed else _RANKS.get(state, 0)
     rank = _END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank

@@ -85,6 +85,14 @@ class Outbox:
         """What waits is the parent's to send."""
         self._reset()
 
+    def takes(self, payload: bytes) -> bool:
+        """Whether `payload` is not too large."""
+        try:
+            self._channel.check_payload(payload)
+        except ValueError:
+            return False
+        return True
+
     def put(self, topic: str, payload: bytes, change: Change | None, token: bytes | None = None) -> None:
         """Queue a message. Never waits; raises `ValueError` for a payload that is too large.
 
@@ -146,8 +154,9 @@ class Outbox:
     def _wake(self) -> None:
         """Requires holding `_changed`."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="bridge-outbox", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="bridge-outbox", daemon=True)
+            thread.start()  # if it cannot, the next message tries again
+            self._thread = thread
         if self._idle:
             self._changed.notify_all()
 

@@ -19,6 +19,7 @@ from bridge import events
 from bridge.celery import install, log, progress, publish, step, track
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
+from tests.test_events import AWKWARD, Awkward
 
 SECONDS = 30
 POOLS = ("prefork", "threads", "gevent", "solo")
@@ -249,7 +250,7 @@ def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
     assert steps[-2]["name"] == "number 299"
 
 
-class Awkward:
+class Lengthless:
     """An iterable that does not know its length and says so the hard way."""
 
     def __len__(self) -> int:
@@ -259,7 +260,7 @@ class Awkward:
         return iter([1, 2, 3])
 
 
-@pytest.mark.parametrize("items", [Awkward(), range(10**30), (n for n in range(3)), {"a": 1}, "abc"])
+@pytest.mark.parametrize("items", [Lengthless(), range(10**30), (n for n in range(3)), {"a": 1}, "abc"])
 def test_anything_can_be_tracked(eager: tuple[Celery, Any], items: Any) -> None:
     """A length that cannot be had is an unknown total; the items come as they are."""
     app, channel = eager
@@ -441,6 +442,115 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
     assert len(whole["result"]) < 11_000
 
 
+@pytest.mark.parametrize("name", AWKWARD)
+def test_no_value_makes_a_helper_fail_its_task(eager: tuple[Celery, Any], name: str) -> None:
+    """Whatever a task publishes or logs, it goes on, and viewers get an event for it."""
+    app, channel = eager
+    value = AWKWARD[name]
+
+    @app.task(name=f"work 16 {name}")
+    def work() -> None:
+        publish("value", value)
+        publish("values", {"in": [value], "plain": 1})
+        log(value)
+        progress(1, total=2, message=value)
+        next(iter(track([1], message=value)))
+
+    whole = snapshot(channel, work.delay().id)
+    assert whole["state"] == "SUCCESS"
+    assert [event["type"] for event in whole["events"]] == ["value", "values", "log"]
+    assert whole["events"][1]["data"]["plain"] == 1
+    assert isinstance(whole["progress"]["message"], str)
+
+
+def test_lone_surrogates_are_replaced(eager: tuple[Celery, Any]) -> None:
+    """Such as a file name has that is no UTF-8: in the name of a step, a message, a type, a key."""
+    app, channel = eager
+
+    @app.task(name="work 17 \udcff")
+    def work() -> None:
+        with step("caf\udce9.csv"):
+            log("\ud800")
+            publish("type\ud800", {"\ud800": "\udfff"})
+
+    whole = snapshot(channel, work.delay().id)
+    assert whole["name"] == "work 17 \ufffd"
+    assert whole["steps"] == [{"name": "caf\ufffd.csv", "status": "succeeded"}]
+    assert [(event["type"], event.get("message", event.get("data"))) for event in whole["events"][1:3]] == [
+        ("log", "\ufffd"),
+        ("type\ufffd", {"\ufffd": "\ufffd"}),
+    ]
+
+
+def test_a_process_that_can_start_no_thread_runs_its_tasks(
+    eager: tuple[Celery, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be published, for whatever reason, is logged once in a task; the task goes on."""
+    app, _ = eager
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    @app.task(name="work 18")
+    def work() -> str:
+        for number in range(10):
+            publish("number", number)
+            log("hello")
+            progress(number)
+        with step("parse"):
+            return "done"
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with caplog.at_level(logging.ERROR, "bridge.celery"):
+        assert work.delay().get() == "done"
+    assert len([record for record in caplog.records if record.name == "bridge.celery"]) == 1
+
+
+@pytest.mark.parametrize("max_payload", [1_000_000, 20_000, 3_000, 1_000])
+def test_an_event_above_max_payload_is_cut(max_payload: int) -> None:
+    """However small the payload may be, no event is missing and no call raises; what is cut says so."""
+    app = Celery("small", set_as_current=False)
+    app.conf.task_always_eager = True
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url, max_payload=max_payload, tracebacks=True)
+    channel: Any = bridge.connect(url, max_payload=max_payload)
+
+    @app.task(name=f"work 19 {max_payload}", shared=False)
+    def work() -> None:
+        publish("list", ["x"] * 2_000_000)
+        publish("text", "\x01" * 2_000_000)
+        log("y" * 2_000_000)
+        raise ValueError("z" * 2_000_000)
+
+    whole = snapshot(channel, work.delay().id)
+    assert [event["type"] for event in whole["events"]] == ["list", "text", "log"]
+    assert all("characters cut)" in event.get("data", event.get("message")) for event in whole["events"])
+    assert whole["error"]["type"] == "ValueError"
+    assert "characters cut)" in whole["error"]["message"]
+    channel.close()
+    app.close()
+
+
+def test_an_event_that_is_too_large_even_when_cut_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in a process, with its type, its task and what to do; the task goes on."""
+    monkeypatch.setattr("bridge.celery.outboxes._too_large", threading.Event())
+    app = Celery("tiny", set_as_current=False)
+    app.conf.task_always_eager = True
+    install(app, f"memory://{uuid.uuid4().hex}", max_payload=50)
+
+    @app.task(name="work 20", shared=False)
+    def work() -> str:
+        log("hello")
+        return "done"
+
+    assert [work.delay().get() for _ in range(3)] == ["done"] * 3
+    (record,) = [record for record in caplog.records if record.name == "bridge.celery"]
+    assert "max_payload" in record.getMessage()
+    app.close()
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -455,6 +565,10 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
         (lambda: step(""), "name"),
         (lambda: step("a\nb"), "name"),
         (lambda: step("a", weight=-1), "weight"),
+        (lambda: step(Awkward()), "name"),  # type: ignore[arg-type]
+        (lambda: publish(Awkward()), "event type"),  # type: ignore[arg-type]
+        (lambda: progress(Awkward()), "current"),  # type: ignore[arg-type]
+        (lambda: log("x", level=Awkward()), "level"),  # type: ignore[arg-type]
         (lambda: step("a", weight=float("nan")), "weight"),
         (lambda: log("x", level="loud"), "level"),
     ],

@@ -88,12 +88,15 @@ class step:  # noqa: N801
     """
 
     def __init__(self, name: str, weight: float = 1) -> None:
+        name = events.well_formed(name) if isinstance(name, str) else name
         if not isinstance(name, str) or not 1 <= len(name) <= 100 or not name.isprintable():
-            raise ValueError(f"step: the name must be a str of 1 to 100 printable characters, not {name!r}")
+            raise ValueError(
+                f"step: the name must be a str of 1 to 100 printable characters, not {events.in_words(name)}"
+            )
         self._name = name
         self._weight = _number("step: weight", weight)
         if self._weight < 0:
-            raise ValueError(f"step: weight must not be negative, not {weight!r}")
+            raise ValueError(f"step: weight must not be negative, not {self._weight!r}")
         part = innermost()
         self._announced = None if part is None else Step(part, name, self._weight)
         self._open: list[Step | None] = []
@@ -133,7 +136,9 @@ def log(message: str, level: str = "info") -> None:
     Raises `ValueError` unless `level` is one of debug, info, warning, error and critical.
     """
     if level not in events.LEVELS:
-        raise ValueError(f"log: level must be one of {', '.join(events.LEVELS)}, not {level!r}")
+        raise ValueError(
+            f"log: level must be one of {', '.join(events.LEVELS)}, not {events.in_words(level)}"
+        )
     _say("log", level=level, message=events.in_text(message))
 
 
@@ -141,9 +146,9 @@ def publish(type: str, data: Any = None) -> None:  # noqa: A002
     """Publish an event of your own: a type and JSON data. Outside a task it does nothing.
 
     Nothing is throttled, but of more events than can be sent the older ones are left out, and a line in the
-    log of the task says how many and where. Raises `ValueError` for a type that is empty, too long, reserved
-    or holds a line break, and for data larger than the channel's `max_payload`. What JSON cannot express is
-    sent as its `repr`.
+    log of the task says how many and where. Raises `ValueError` for a type that is empty, longer than 100
+    characters, reserved or not printable. What JSON cannot express, and data for which the channel's
+    `max_payload` is too small, is sent as its `repr`, cut with a mark after 10,000 characters.
     """
     _say(events.check_type(type), data=data)
 
@@ -182,7 +187,7 @@ def _number(what: str, value: object) -> float:
             number = operator.index(value)
         elif hasattr(value, "__float__"):
             number = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: S110  # its own methods may raise anything
         pass
     if not -_MOST < number < _MOST:
         raise ValueError(f"{what} must be a finite number, not {events.in_words(value)}")

@@ -23,7 +23,7 @@ from celery.exceptions import Ignore, NotRegistered, Reject
 from bridge import events
 from bridge.celery import parts
 from bridge.celery.cancel import Cancelled
-from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sender_of
+from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sender_of, tell
 
 _IN_A_ROW = 0.05
 """Seconds between two tasks that are queued in a row."""
@@ -61,13 +61,7 @@ def _say(
     attempt = None if retries is None else retries + 1
     known = state in ("PENDING", "STARTED")
     fields |= parts.relations(source) if known else {"whole": parts.whole_of(source)}
-    try:
-        made = events.make("state", task_id, attempt=attempt, state=state, **fields)
-        found.outbox.put(events.task_topic(task_id), *made)
-    except ValueError:  # larger than max_payload
-        fields["result"] = events.in_words(fields.get("result"))
-        made = events.make("state", task_id, attempt=attempt, state=state, **fields)
-        found.outbox.put(events.task_topic(task_id), *made)
+    tell(found.outbox, "state", task_id, attempt, state=state, **fields)
     parts.follow(found.outbox, source, state, fields.get("name"))
 
 

@@ -1,7 +1,9 @@
 """Which outbox the events of a Celery app leave through, and what else `install` settles."""
 
 import atexit
+import logging
 import os
+import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from bridge.broadcast import Channel, draw_token
 from bridge.connect import connect
 from bridge.errors import ConfigurationError
 from bridge.outbox import Outbox
+
+logger = logging.getLogger("bridge.celery")
 
 FLUSH_WITHIN = 1.0
 """Seconds a task's end, or the one who queues a task, waits at most for its events to leave."""
@@ -108,7 +112,25 @@ def flush_all() -> None:
         found.outbox.flush(FLUSH_WITHIN)
 
 
-def post(outbox: Outbox, kind: str, task_id: str, retries: int | None, **fields: Any) -> None:
-    """Have `outbox` publish an event of a task that has been retried so many times."""
-    payload, change = events.make(kind, task_id, attempt=(retries or 0) + 1, **fields)
-    outbox.put(events.task_topic(task_id), payload, change)
+def tell(outbox: Outbox, kind: str, task_id: str, attempt: int | None, **fields: Any) -> None:
+    """Have `outbox` publish an event of a task; the longer texts of one above `max_payload` are cut."""
+    for longest in (None, *_SHORTER):
+        told = fields if longest is None else events.shortened(fields, longest)
+        payload, change = events.make(kind, task_id, attempt=attempt, **told)
+        if outbox.takes(payload):
+            outbox.put(events.task_topic(task_id), payload, change)
+            return
+    if not _too_large.is_set():
+        _too_large.set()
+        logger.warning(
+            "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
+            "Choose a larger max_payload; further events that are too large are not logged",
+            kind, task_id, len(payload),
+        )  # fmt: skip
+
+
+_SHORTER = (events.LONGEST_TEXT, 1_000, 100)
+"""Characters that a text of an event keeps, one after the other, until the event is small enough."""
+
+_too_large = threading.Event()
+"""Whether this process has logged that an event is too large."""

@@ -1,20 +1,45 @@
 """Which task runs here: its meter, and where its events go."""
 
+import functools
+import logging
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ParamSpec, cast
 
 from celery import signals
 
 from bridge import events
 from bridge.celery import parts
-from bridge.celery.outboxes import outbox_of, post
+from bridge.celery.outboxes import outbox_of, tell
 from bridge.outbox import Outbox
 from bridge.progress import Meter, Part, Step, here
 from bridge.state import Change
 
+logger = logging.getLogger("bridge.celery")
+
+P = ParamSpec("P")
+
 MOST_STEPS = 100
 """Steps of which a snapshot knows; of more, the oldest that have ended give way."""
+
+
+def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
+    """Have what goes wrong in `method` logged, once in a run; what a task says must not end it."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            run = cast(Run, args[0])
+            if not run.failed:
+                run.failed = True
+                with suppress(Exception):  # at the very limit of recursion logging fails too
+                    logger.exception("an event of task %s could not be published", run.id)
+
+    return guarded
 
 
 class Run(Meter):
@@ -22,7 +47,8 @@ class Run(Meter):
 
     def __init__(self, name: str, request: Any, outbox: Outbox | None) -> None:
         super().__init__(self._ask)
-        self._id: str = request.id
+        self.id: str = request.id
+        self.failed = False
         self._retries: int | None = request.retries
         self._name = name
         self._request = request
@@ -34,11 +60,13 @@ class Run(Meter):
         self.outer = _run.get()
         self.outside = here.get()
 
+    @_never_raises
     def say(self, kind: str, **fields: Any) -> None:
         """Publish an event of this task."""
         if self._outbox is not None and not self.over:
-            post(self._outbox, kind, self._id, self._retries, whole=self._whole, **fields)
+            tell(self._outbox, kind, self.id, (self._retries or 0) + 1, whole=self._whole, **fields)
 
+    @_never_raises
     def say_step(self, step: Step, status: str) -> None:
         """Publish that `step` is now `status`, with what the others are."""
         path = step.path
@@ -61,11 +89,12 @@ class Run(Meter):
         if self._outbox is not None:
             parts.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
         fields["whole"] = self._whole
-        return events.make("progress", self._id, attempt=(self._retries or 0) + 1, **fields)
+        return events.make("progress", self.id, attempt=(self._retries or 0) + 1, **fields)
 
+    @_never_raises
     def _ask(self) -> None:
         if self._outbox is not None:
-            self._outbox.watch(events.task_topic(self._id), self)
+            self._outbox.watch(events.task_topic(self.id), self)
 
 
 def _step(path: list[str], status: str) -> dict[str, Any]:
