@@ -2,7 +2,9 @@
 
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from celery import Celery
 
 import bridge
 from bridge import events
-from bridge.celery import Cancelled, cancel, check_cancelled, install
+from bridge.celery import Cancelled, cancel, check_cancelled, install, outboxes
 from bridge.celery.cancel import requested
 from tests.servers import Valkey, eventually
 
@@ -93,6 +95,56 @@ def test_with_the_bridge_down_nobody_has_asked() -> None:
     assert work.delay().get() < 2
     server.stop()
     app.close()
+
+
+@pytest.fixture
+def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apps that other tests have installed are not there."""
+    monkeypatch.setattr(outboxes, "_installed", weakref.WeakKeyDictionary())
+
+
+def revoked_by(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tasks that are revoked through the broker of `app`."""
+    revoked: list[str] = []
+    monkeypatch.setattr(app.control, "revoke", lambda task_id, **_: revoked.append(task_id))
+    return revoked
+
+
+def elsewhere(task_id: str) -> bool:
+    """Cancel a task in a thread, in which, as in a greenlet, no app is current."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(cancel, task_id).result()
+
+
+def test_the_only_installed_app_is_asked_where_none_is_current(
+    no_others: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a greenlet of a web server the revoke goes through its broker, not that of Celery's default app."""
+    app = Celery("only", broker="memory://")
+    install(app, f"memory://{uuid.uuid4().hex}")
+    revoked = revoked_by(app, monkeypatch)
+    assert elsewhere("t")
+    assert revoked == ["t"]
+    app.close()
+
+
+def test_of_several_apps_the_task_s_own_has_to_be_named(
+    no_others: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none is current the error says what to do; the current one and the one named are asked."""
+    apps = [Celery(name, broker="memory://") for name in ("one", "two")]
+    for app in apps:
+        install(app, f"memory://{uuid.uuid4().hex}")
+    one, two = (revoked_by(app, monkeypatch) for app in apps)
+    with pytest.raises(bridge.ConfigurationError, match="app=app"):
+        elsewhere("t")
+    assert cancel("current")
+    assert cancel("named", app=apps[0])
+    with pytest.raises(bridge.ConfigurationError, match="'bare'"):
+        cancel("t", app=Celery("bare", set_as_current=False))
+    assert (one, two) == (["named"], ["current"])
+    for app in apps:
+        app.close()
 
 
 def test_outside_a_task_and_without_the_bridge() -> None:

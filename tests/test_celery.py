@@ -5,18 +5,21 @@ import logging
 import sys
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, group
+from celery._state import _tls
+from celery.signals import after_task_publish, before_task_publish
 from kombu.exceptions import OperationalError
 
 import bridge
 from bridge import events
-from bridge.celery import install, log, progress, publish, step, track
+from bridge.celery import install, log, outboxes, progress, publish, step, track
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 from tests.test_events import AWKWARD, Awkward
@@ -337,6 +340,102 @@ def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
     assert [len(channel.states(topic)) for channel in channels] == [0, 1]
     for thing in (*channels, *apps):
         thing.close()
+
+
+@pytest.fixture
+def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, Any, dict[str, set[str]]]]:
+    """An app with the bridge, one without, the channel, and what headers of the bridge each task gets."""
+    monkeypatch.setattr(outboxes, "_installed", weakref.WeakKeyDictionary())
+    url = f"memory://{uuid.uuid4().hex}"
+    noted: dict[str, set[str]] = {}
+    bridged, bare = (
+        Celery(name, broker=f"memory://{uuid.uuid4().hex}", set_as_current=False)
+        for name in ("bridged", "bare")
+    )
+    install(bridged, url)
+
+    def note(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        noted[sender] = {name for name in headers if name.startswith("bridge")}
+
+    after_task_publish.connect(note)
+    channel = bridge.connect(url)
+    yield bridged, bare, channel, noted
+    after_task_publish.disconnect(note)
+    for thing in (channel, bridged, bare):
+        thing.close()
+
+
+def told_of(channel: Any) -> set[str]:
+    """The tasks that the feed knows."""
+    return {events.task_of(state.topic) or "" for state in channel.states(bridge.FEED)}
+
+
+@pytest.mark.parametrize("current", ["bridged", "bare", None])
+def test_tasks_of_an_app_without_the_bridge_are_no_concern_of_it(
+    two_apps: tuple[Celery, Celery, Any, dict[str, set[str]]], current: str | None
+) -> None:
+    """Whichever app is current, its messages have no header of ours and it is not in the other's feed."""
+    bridged, bare, channel, headers = two_apps
+    before = _tls.current_app
+    for app in (bridged, bare):
+        if app.main == current:
+            app.set_current()
+
+    @bare.task(name="bare task", shared=False)
+    def work() -> None:
+        """It is only queued."""
+
+    try:
+        sent = [bare.send_task("bare"), work.delay(), work.apply_async(countdown=5), group([work.s()] * 2)()]
+        assert len(sent) == 4
+        bridged.send_task("bridged", task_id="known")
+        eventually(lambda: "known" in told_of(channel))
+    finally:
+        _tls.current_app = before
+    assert told_of(channel) == {"known"}
+    assert headers.pop("bridged") == {"bridge_queued_at"}
+    assert not any(headers.values())
+
+
+def test_a_task_that_is_sent_while_another_app_sends_one(
+    two_apps: tuple[Celery, Celery, Any, dict[str, set[str]]],
+) -> None:
+    """A handler of Celery's signals that sends a task of another app does not mix them up."""
+    bridged, bare, channel, headers = two_apps
+
+    def send_more(sender: str, **_: Any) -> None:
+        if sender == "bridged":
+            bare.send_task("bare", task_id="unknown")
+            bridged.send_task("inner", task_id="inner")
+
+    before_task_publish.connect(send_more)
+    try:
+        bridged.send_task("bridged", task_id="known")
+    finally:
+        before_task_publish.disconnect(send_more)
+    eventually(lambda: "known" in told_of(channel))
+    assert told_of(channel) == {"known", "inner"}
+    assert headers == {"bridged": {"bridge_queued_at"}, "inner": {"bridge_queued_at"}, "bare": set()}
+
+
+def test_an_installed_app_still_lets_its_send_task_be_replaced() -> None:
+    """One of a subclass, and one that is put into the class later, are called."""
+
+    class Own(Celery):
+        called = 0
+
+        def send_task(self, *args: Any, **kwargs: Any) -> Any:
+            Own.called += 1
+            return super().send_task(*args, **kwargs)
+
+    app = Own("own", broker="memory://", set_as_current=False)
+    install(app, f"memory://{uuid.uuid4().hex}")
+    install(app, f"memory://{uuid.uuid4().hex}")
+    app.send_task("anything")
+    assert Own.called == 1
+    Own.send_task = lambda *_, **__: "patched"  # type: ignore[method-assign]
+    assert app.send_task("anything") == "patched"
+    app.close()
 
 
 def test_many_tasks_in_a_row_are_told_of_in_the_background(own_valkey: Valkey) -> None:

@@ -43,13 +43,11 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     Viewers see at once that it was asked for, and by its end, REVOKED, that it is done: a task that is queued
     is not begun, and one that runs ends at its next `check_cancelled()`. With `terminate` the process that
     runs it is killed, which only the prefork pool can do (gevent's raises an error in the task). `app` is the
-    current app unless given, and must be installed. Raises `ConfigurationError`, `ConnectionLost` or
-    `PublishError` if the bridge cannot be reached, and what the broker raises.
+    app of the task; unless given, the current one if it is installed, else the only one of this process that
+    is. Raises `ConfigurationError` if there is none, `ConnectionLost` or `PublishError` if the bridge cannot
+    be reached, and what the broker raises.
     """
-    celery: Celery = app or current_app._get_current_object()  # type: ignore[attr-defined]
-    found = installed(celery) or only_installed()
-    if found is None:
-        raise ConfigurationError("cancel() needs an app with the bridge; call install(app, url) first")
+    celery, found = _app_to_ask(app)
     snapshot = _snapshot(found, task_id)
     if events.end_of(snapshot):
         return False
@@ -60,6 +58,21 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         if events.end_of(snapshot) or "cancel_requested" in snapshot:
             return True
     raise PublishError(f"the task {task_id} changed too often to note that it is to be cancelled; try again")
+
+
+def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
+    # Celery keeps the current app per thread, and a greenlet is one: elsewhere it is an app without broker.
+    asked: Celery = app or current_app._get_current_object()  # type: ignore[attr-defined]
+    found = installed(asked)
+    if found is not None:
+        return asked, found
+    only = only_installed() if app is None else None
+    if only is None:
+        raise ConfigurationError(
+            f"cancel() needs a Celery app with the bridge, which {asked.main or 'the current app'!r} is not: "
+            "call install(app, url) first, or name the app of the task with cancel(task_id, app=app)"
+        )
+    return only
 
 
 def _snapshot(found: Installed, task_id: str) -> dict[str, Any]:

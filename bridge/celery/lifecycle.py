@@ -12,18 +12,17 @@
 """
 
 import sys
-import threading
 import time
 import weakref
 from typing import Any
 
-from celery import current_app, signals
+from celery import signals
 from celery.exceptions import Ignore, NotRegistered, Reject
 
 from bridge import events
 from bridge.celery import parts
 from bridge.celery.cancel import Cancelled
-from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sender_of, tell
+from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sending, tell
 
 _IN_A_ROW = 0.05
 """Seconds between two tasks that are queued in a row."""
@@ -36,9 +35,6 @@ _PROCESS = "bridge_process"
 
 _last_queued = 0.0
 _in_a_row = 0
-_sending = threading.local()
-"""From before to after a message is sent: whose it is."""
-
 
 # The requests that this main process has, while it has them: some signals name only the id of a task.
 _requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
@@ -83,19 +79,20 @@ def _say_end(task: Any, task_id: str, state: str, **fields: Any) -> None:
 
 
 @signals.before_task_publish.connect
-def _about_to_queue(sender: str, headers: dict[str, Any], declare: list[Any] | None = None, **_: Any) -> None:
-    headers.setdefault(_QUEUED_AT, round(time.time(), 3))
-    _sending.found = sender_of(declare or (), current_app._get_current_object())  # type: ignore[attr-defined]
-    if _sending.found is not None:
+def _about_to_queue(sender: str, headers: dict[str, Any], **_: Any) -> None:
+    # Another handler of this signal may have sent a task meanwhile: only the first message is the app's own.
+    if sending.sender is not None and sending.headers is None:
+        sending.headers = headers
+        headers.setdefault(_QUEUED_AT, round(time.time(), 3))
         parts.inherit(sender, headers)
 
 
 @signals.after_task_publish.connect
 def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     global _last_queued, _in_a_row
-    found: Installed | None = getattr(_sending, "found", None)
+    found = sending.sender
     # A retry is published before the attempt that asked for it has ended; RETRY will tell.
-    if found is None or headers.get("retries"):
+    if found is None or sending.headers is not headers or headers.get("retries"):
         return
     _say(found, "PENDING", headers.get("id"), 0, headers, name=sender)
     _in_a_row = _in_a_row + 1 if time.monotonic() - _last_queued < _IN_A_ROW else 0

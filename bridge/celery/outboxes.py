@@ -1,11 +1,11 @@
 """Which outbox the events of a Celery app leave through, and what else `install` settles."""
 
 import atexit
+import functools
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,9 +74,40 @@ def install(
     outbox = Outbox(channel)
     previous = _installed.get(app)
     _installed[app] = Installed(channel, outbox, tracebacks, float(heartbeat), float(limit))
-    if previous is not None:
+    if previous is None:
+        _tell_sender(app)
+    else:
         previous.outbox.close()
     atexit.register(outbox.flush, FLUSH_WITHIN)
+
+
+class _Sending(threading.local):
+    """The message that is being sent here."""
+
+    sender: Installed | None = None
+    """What the app has that sends it, `None` if that app is without the bridge."""
+    headers: Any = None
+    """Its headers, once they are known."""
+
+
+sending = _Sending()
+
+
+def _tell_sender(app: Celery) -> None:
+    """Have `sending` know when `app` sends a task: Celery's signals name the message, but not the app."""
+    own = vars(app).get("send_task")
+
+    @functools.wraps(app.send_task)
+    def send_task(*args: Any, **kwargs: Any) -> Any:
+        before = sending.sender, sending.headers
+        sending.sender, sending.headers = _installed.get(app), None
+        try:
+            # Looked up now: whoever wraps the method of the class later is heard too.
+            return own(*args, **kwargs) if own else type(app).send_task(app, *args, **kwargs)
+        finally:
+            sending.sender, sending.headers = before
+
+    vars(app)["send_task"] = send_task
 
 
 def installed(app: Celery) -> Installed | None:
@@ -90,20 +121,10 @@ def outbox_of(app: Celery) -> Outbox | None:
     return None if found is None else found.outbox
 
 
-def sender_of(queues: Iterable[Any], current: Celery) -> Installed | None:
-    """Return what the app has that sends to `queues`: Celery tells of a message, but not whose it is.
-
-    It is the app that made these very queues; else the current one; else the only one that is installed.
-    """
-    for app, found in list(_installed.items()) if len(_installed) > 1 else ():
-        if any(app.amqp.queues.get(queue.name) is queue for queue in queues):
-            return found
-    return _installed.get(current) or only_installed()
-
-
-def only_installed() -> Installed | None:
-    """Return what the app has that is the only one of this process with the bridge."""
-    return next(iter(_installed.values())) if len(_installed) == 1 else None
+def only_installed() -> tuple[Celery, Installed] | None:
+    """Return the only app of this process with the bridge, and what it has; `None` if there are several."""
+    found = list(_installed.items())
+    return found[0] if len(found) == 1 else None
 
 
 def flush_all() -> None:
