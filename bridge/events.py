@@ -4,7 +4,7 @@ A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in sec
 
 | type       | fields |
 |------------|--------|
-| `state`    | `state`, `attempt` from 1; where known `name`, `worker`, `result`, `error`, `reason` |
+| `state`    | `state`, `attempt` from 1; if known `name`, `worker`, `result`, `error`, `reason`, `retry_at` |
 | `progress` | where known `current`, `total`, `percent`, `rate` per second, `eta` in s, `message`, `step` |
 | `step`     | `name`, `status` (started, succeeded or failed); if it is within others, `path` (their names) |
 | `log`      | `level`, `message` |
@@ -17,6 +17,10 @@ open steps, from the outside, with ` / ` between; the other fields are of the lo
 States have Celery's own names, and STALLED: the worker that has the task is not heard of any more. RECEIVED
 and STARTED name the worker's main `process` and the seconds of silence after which it is (`stalls_after`). A
 state to which a task comes back, requeued or its worker heard of again, is marked `resumed`.
+
+RETRY says why another attempt follows (`reason`, `error`) and when (`retry_at`, seconds since the epoch). The
+RECEIVED of that attempt does not end the wait: reason, error and `retry_at` hold until it is STARTED or ends.
+STARTED has `redelivered` if the broker had handed the task to a worker before.
 
 What a task belongs to, and what many tasks amount to, is written down in `bridge.wholes`.
 
@@ -31,6 +35,9 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from bridge.beats import WORKERS as WORKERS
+from bridge.beats import beat as beat
+from bridge.beats import beat_of as beat_of
 from bridge.encoding import DEEPEST
 from bridge.encoding import LONGEST_TEXT as LONGEST_TEXT
 from bridge.encoding import cut as cut
@@ -46,14 +53,15 @@ FEED = "tasks"
 """The topic that carries the events of every task."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-WORKERS = "workers"
-"""The topic of the beats by which the main processes of workers are heard of."""
 
 ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
 STREAM_TYPES = frozenset({"snapshot", "reset", "end"})
 RESERVED_TYPES = STREAM_TYPES | {
     "state", "progress", "step", "log", "cancel_requested", "message", "error", "open"
 }  # fmt: skip
+
+_FIRST_STARTED = "first_started"
+"""The field with the time at which the first attempt of a task began."""
 
 _LEVELS_AROUND = 2
 """How much deeper an event is where it is a part of a snapshot."""
@@ -67,9 +75,10 @@ _ABOUT = (
 )
 
 # The order of states within an attempt. Reports and everything the task says share the rank of STARTED, and
-# so does STALLED: what is heard of the task after it counts. An end is above every attempt.
-_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": 3}
+# so does STALLED: what is heard of the task after it counts. An end is above every attempt. RETRY has the
+# rank of RECEIVED of the next attempt: they come from two processes in any order, and both count.
 _RANKS_OF_AN_ATTEMPT = 4
+_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
 _END = 2**31 - 1
 
 
@@ -89,21 +98,6 @@ def error(exception: BaseException, traceback: str | None = None) -> dict[str, s
     if traceback is not None:
         said["traceback"] = traceback[-LONGEST_TEXT:]
     return said
-
-
-def shortened(fields: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    """Return `fields` of an event with texts of at most `longest` characters; other values become texts."""
-    short: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name == "error":
-            short[name] = {part: cut(text, longest) for part, text in value.items()}
-        elif name == "steps" or value is None or isinstance(value, bool | float):
-            short[name] = value
-        elif isinstance(value, int):
-            short[name] = value if -1e100 < value < 1e100 else in_words(value)
-        else:
-            short[name] = cut(value if isinstance(value, str) else in_words(value), longest)
-    return short
 
 
 def decode(payload: bytes) -> dict[str, Any] | None:
@@ -172,7 +166,7 @@ def make(
     is_entry = kind not in ("state", "progress", "cancel_requested")
     # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
     listed = event.get("whole") is None
-    return payload, Change(rank, rank == _END or state == "RETRY", kept, is_entry, FEED, listed)
+    return payload, Change(rank, rank == _END, kept, is_entry, FEED, listed)
 
 
 def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
@@ -184,7 +178,9 @@ def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
             return {"state": payload}
         case {"type": "state", "state": "STARTED"}:
             # Progress and steps were those of an earlier attempt.
-            return {"state": payload, "state.STARTED": payload, "progress": b"", "steps": b""}
+            kept = {"state": payload, "state.STARTED": payload, "progress": b"", "steps": b""}
+            is_first = event.get("attempt", 1) == 1 and not event.get("redelivered")
+            return kept | ({_FIRST_STARTED: b"%.3f" % event["at"]} if is_first else {})
         case {"type": "state", "state": state}:
             return {"state": payload, f"state.{state}": payload}
     return {}
@@ -203,22 +199,19 @@ def left_out(topic: str, count: int, changes: Sequence[Change]) -> tuple[bytes, 
     return payload, replace(changes[-1], fields=fields)
 
 
-def beat(process: str, worker: str | None, number: int, *, gone: bool = False) -> bytes:
-    """Return what a main process says, again and again, on the topic `WORKERS`; with `gone`, a last time."""
-    said = {"v": SCHEMA_VERSION, "type": "beat", "process": process, "worker": worker, "number": number}
-    return json.dumps({**said, "gone": gone}).encode()
+def last_state(fields: Mapping[str, bytes]) -> bytes:
+    """Return the `state` event that tells where a task is: not RETRY once its next attempt is received."""
+    last, received = fields.get("state", b""), fields.get("state.RECEIVED")
+    if received and b'"state":"RETRY"' in last:
+        retry, next_one = decode(last), decode(received)
+        if retry and next_one and next_one.get("attempt", 1) > retry.get("attempt", 1):
+            return received
+    return last
 
 
-def beat_of(payload: bytes) -> tuple[str, int, bool] | None:
-    """Return the process whose beat this is, its number, and whether it was the last, or `None`."""
-    try:
-        said = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    match said:
-        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(gone)}:
-            return process, number, gone
-    return None
+def waits_to_run(event: Mapping[str, Any]) -> bool:
+    """Whether a task in the state that `event` tells is with a worker which has not begun it."""
+    return event.get("state") == "RECEIVED" or event.get("was") == "RECEIVED"
 
 
 def says_state(payload: bytes) -> bool:
@@ -253,11 +246,12 @@ def reset(topic: str) -> dict[str, Any]:
 def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the whole state of `task`: what its events so far amount to.
 
-    `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `queued_at`, `started_at`, `ended_at`
-    and `cancel_requested` (when it was; `terminate` if by force) are there where they are known; `progress`
-    is the last progress event or `None`; `steps` holds `name`, `status` and `path` of each step as it is now;
-    `events` holds step, log and custom events in order, the newest 1,000, and `omitted` counts the older
-    ones. A task that nobody has said anything about is PENDING, as in Celery.
+    Where they are known: `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `retry_at`,
+    `queued_at`, `started_at` (of the latest attempt), `first_started_at` (of the first: from there to
+    `ended_at` is the duration of the task), `ended_at` and `cancel_requested` (when it was; `terminate` if by
+    force). `progress` is the last progress event or `None`; `steps` holds `name`, `status` and `path` of each
+    step as it is now; `events` holds step, log and custom events in order, the newest 1,000, and `omitted`
+    counts the older ones. A task that nobody has said anything about is PENDING, as in Celery.
     """
     state = state or TopicState(task)
     whole: dict[str, Any] = {
@@ -267,14 +261,21 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         "at": round(time.time(), 3),
     }
     states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
-    current = states.pop("state", {"state": "PENDING"})
+    states.pop("state", None)
+    current = decode(last_state(state.fields)) or {"state": "PENDING"}
     for event in sorted(states.values(), key=itemgetter("at")):
         whole |= {name: event[name] for name in _ABOUT if name in event}
-    told = ("state", "attempt", "result", "error", "reason")
+    retry = states.get("state.RETRY", {})
+    follows = current.get("attempt", 1) == retry.get("attempt", 0) + 1
+    if "retry_at" in retry and follows and waits_to_run(current):
+        whole |= {name: retry[name] for name in ("error", "reason", "retry_at") if name in retry}
+    told = ("state", "attempt", "result", "error", "reason", "retry_at")
     whole |= {name: current[name] for name in told if name in current}
     for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
         if source in states:
             whole[name] = states[source]["at"]
+    if "started_at" in whole:
+        whole["first_started_at"] = _decoded(state.fields.get(_FIRST_STARTED, b"")) or whole["started_at"]
     if end_of(whole):
         whole["ended_at"] = current["at"]
     asked = decode(state.fields.get("cancel_requested", b""))

@@ -65,7 +65,7 @@ class Watch:
         for item in items:
             if isinstance(item, States):
                 for state in item.states:
-                    payload = state.fields.get("state", b"")
+                    payload = events.last_state(state.fields)
                     if b'"process"' in payload:  # most have ended: not worth reading
                         self._note(payload)
                     else:
@@ -78,6 +78,8 @@ class Watch:
         if event is None:
             return
         task, process, state = event["task"], event.get("process"), event.get("state")
+        if state == "RETRY" and self._attempt(task) > event.get("attempt", 1):
+            return  # told late: a worker has the next attempt
         self._forget(task)
         if isinstance(process, str) and state in _AT_WORKERS:
             limit = event.get("stalls_after")
@@ -87,6 +89,12 @@ class Watch:
             if worker is not None:
                 self._having[task] = process
                 (worker.stalled if state == "STALLED" else worker.running)[task] = event
+
+    def _attempt(self, task: str) -> int:
+        """The attempt of a task that is with a worker, 0 if it is with none."""
+        worker = self.workers.get(self._having.get(task, ""))
+        event = worker and (worker.running.get(task) or worker.stalled.get(task))
+        return event.get("attempt", 1) if event else 0
 
     def _forget(self, task: str) -> None:
         worker = self.workers.get(self._having.pop(task, ""))

@@ -67,6 +67,7 @@ def _turn(whole: str, stage: int) -> tuple[bytes, Change]:
 
 
 def _with_tail(kind: str, whole: str, tail: bytes, **fields: Any) -> tuple[bytes, Change]:
-    payload, change = events.make(kind, whole, **fields)
-    payload = payload[:-1] + tail
-    return payload, replace(change, fields={name: payload for name, value in change.fields.items() if value})
+    short, change = events.make(kind, whole, **fields)
+    payload = short[:-1] + tail
+    kept = {name: payload if value == short else value for name, value in change.fields.items() if value}
+    return payload, replace(change, fields=kept)

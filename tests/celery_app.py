@@ -42,6 +42,13 @@ def second_time_lucky(self: "Task[..., int]") -> int:
     return self.request.retries
 
 
+@app.task(bind=True, max_retries=1)
+def later(self: "Task[..., int]", countdown: float) -> int:
+    if self.request.retries == 0:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=countdown)
+    return self.request.retries
+
+
 @app.task(bind=True)
 def measured(self: "Task[..., int]", times: int) -> int:
     """Use all there is to tell progress."""

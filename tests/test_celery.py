@@ -118,6 +118,35 @@ def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> No
     channel.close()
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_task_that_waits_for_its_next_attempt_says_why_and_until_when(
+    own_valkey: Valkey, pool: str
+) -> None:
+    """From the retry until the attempt begins, though the worker has received it long before."""
+    channel: Any = bridge.connect(own_valkey.url("redis"))
+    with worker(own_valkey.url("redis"), own_valkey.url("redis"), pool) as celery:
+        task = celery.app.send_task("tests.celery_app.later", [3.0]).id
+
+        def waits() -> dict[str, Any] | None:
+            states = channel.states(bridge.task_topic(task))
+            whole = events.snapshot(states[0], task) if states else {}
+            return whole if whole.get("attempt") == 2 and "reason" in whole else None
+
+        whole = eventually(waits, SECONDS)
+        assert whole is not None
+        assert whole["state"] == "RECEIVED"
+        assert whole["reason"] == "not yet"
+        assert whole["error"] == {"type": "ConnectionError", "message": "not yet"}
+        assert 2.5 < whole["retry_at"] - whole["started_at"] < 4
+        ended = snapshot(channel, task)
+    assert (ended["state"], ended["result"], ended["attempt"]) == ("SUCCESS", 1, 2)
+    assert not {"reason", "error", "retry_at"} & ended.keys()
+    assert ended["first_started_at"] == whole["started_at"]
+    assert ended["ended_at"] - ended["first_started_at"] >= 2.5
+    assert ended["started_at"] >= whole["retry_at"] - 0.5
+    channel.close()
+
+
 def test_a_flood_is_bounded_and_told(own_valkey: Valkey) -> None:
     """100,000 events of one task: the newest arrive, what is left out is counted, the end is there."""
     url = own_valkey.url("redis")

@@ -262,6 +262,53 @@ def test_a_retry_is_no_end_and_begins_afresh() -> None:
     assert fold(*first, events.make("state", "t1", attempt=2, state="STARTED"), late)["progress"] is None
 
 
+RETRIED = {"error": {"type": "E", "message": "m"}, "reason": "m", "retry_at": 1_800_000_000.5}
+
+
+def state(now: str, attempt: int, **fields: Any) -> tuple[bytes, Any]:
+    """An event that tells a state of the task."""
+    return events.make("state", "t1", attempt=attempt, state=now, **fields)
+
+
+def test_why_and_when_a_task_is_tried_again_is_known_until_it_is() -> None:
+    """In either order of RETRY and the RECEIVED of the next attempt, and not a moment longer."""
+    before = [state("STARTED", 1), events.make("progress", "t1", current=9)]
+    retry, received = state("RETRY", 1, **RETRIED), state("RECEIVED", 2, process="p2")
+    for waiting in ([*before, retry, received], [*before, received, retry]):
+        snapshot = fold(*waiting)
+        assert (snapshot["state"], snapshot["attempt"]) == ("RECEIVED", 2)
+        assert {name: snapshot.get(name) for name in RETRIED} == RETRIED
+        for follows in ("STARTED", "SUCCESS", "REVOKED"):
+            later = fold(*waiting, state(follows, 2))
+            assert (later["state"], later["attempt"]) == (follows, 2)
+            assert not RETRIED.keys() & later.keys()
+    assert fold(*before, retry)["state"] == "RETRY"
+    assert RETRIED.items() <= fold(*before, retry).items()
+    assert fold(*before, retry, state("STARTED", 2), retry)["state"] == "STARTED"
+
+
+def test_a_worker_that_vanishes_during_a_countdown_is_no_new_attempt() -> None:
+    """STALLED keeps why and when, where the attempt has not begun."""
+    waiting = [state("STARTED", 1), state("RETRY", 1, **RETRIED), state("RECEIVED", 2)]
+    assert RETRIED.items() <= fold(*waiting, state("STALLED", 2, was="RECEIVED")).items()
+    stalled = fold(*waiting, state("STARTED", 2), state("STALLED", 2, was="STARTED"))
+    assert not RETRIED.keys() & stalled.keys()
+
+
+def test_a_task_takes_as_long_as_all_its_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`started_at` is the start of the latest attempt, `first_started_at` that of the first."""
+    clock = iter(range(100, 200))
+    monkeypatch.setattr(events.time, "time", lambda: next(clock))
+    told = [state("STARTED", 1)]
+    assert (fold(*told)["started_at"], fold(*told)["first_started_at"]) == (100, 100)
+    told += [state("STARTED", 1, redelivered=True), state("RETRY", 1, **RETRIED), state("STARTED", 2)]
+    told += [state("STALLED", 2), events.make("state", "t1", attempt=2, state="STARTED", resumed=True)]
+    ended = fold(*told, state("SUCCESS", 2))
+    assert (ended["started_at"], ended["first_started_at"]) == (105, 100)
+    unheard_of = fold(state("STARTED", 2))  # the first attempt
+    assert unheard_of["first_started_at"] == unheard_of["started_at"]
+
+
 def test_nothing_known_is_pending() -> None:
     """A task that nobody has spoken of is PENDING, as Celery has it."""
     assert events.snapshot(None, "t1")["state"] == "PENDING"

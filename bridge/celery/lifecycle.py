@@ -18,6 +18,7 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import Ignore, NotRegistered, Reject
+from celery.utils.time import maybe_make_aware
 
 from bridge import events
 from bridge.celery import parts
@@ -112,7 +113,10 @@ def _received(sender: Any, request: Any, **_: Any) -> None:
     who = {"name": request.name, "worker": request.hostname, "process": sent[_PROCESS]}
     when = {"queued_at": sent.get(_QUEUED_AT), "stalls_after": found.stalls_after}
     _requests[request.id] = request
-    _say(found, "RECEIVED", request.id, sent.get("retries", 0), sent, **who, **when)
+    retries = sent.get("retries", 0)
+    if retries and request.eta is not None:
+        when["retry_at"] = _timestamp(request.eta, sender.app)
+    _say(found, "RECEIVED", request.id, retries, sent, **who, **when)
 
 
 @signals.task_prerun.connect
@@ -120,7 +124,8 @@ def _started(task: Any, **_: Any) -> None:
     found, process = installed(task.app), getattr(task.request, _PROCESS, None)
     if found is not None:
         watched = {"process": process, "stalls_after": found.stalls_after} if process else {}
-        _say_of(task, "STARTED", task.request, **watched)
+        again = (task.request.delivery_info or {}).get("redelivered") is True or None
+        _say_of(task, "STARTED", task.request, redelivered=again, **watched)
 
 
 @signals.task_success.connect
@@ -147,9 +152,21 @@ def _broke(sender: Any, task_id: str, exception: BaseException, **_: Any) -> Non
 
 @signals.task_retry.connect
 def _retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
-    cause = getattr(reason, "exc", None) or reason
-    said = events.error(cause) if isinstance(cause, BaseException) else None
-    _say_of(sender, "RETRY", request, error=said)
+    cause = getattr(reason, "exc", None)
+    error = events.error(cause) if isinstance(cause, BaseException) else None
+    why = getattr(reason, "message", None) or (error and (error["message"] or error["type"]))
+    when = _timestamp(getattr(reason, "when", None), sender.app)
+    _say_of(sender, "RETRY", request, error=error, reason=why and events.in_text(why), retry_at=when)
+
+
+def _timestamp(when: Any, app: Any) -> float | None:
+    """Return a countdown from now, or a time, in seconds since the epoch; `None` if it is neither."""
+    try:
+        if hasattr(when, "__float__"):
+            return round(time.time() + float(when), 3)
+        return round(float(maybe_make_aware(when, app.timezone).timestamp()), 3)
+    except Exception:
+        return None
 
 
 @signals.task_revoked.connect

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,7 +137,7 @@ def flush_all() -> None:
 def tell(outbox: Outbox, kind: str, task_id: str, attempt: int | None, **fields: Any) -> None:
     """Have `outbox` publish an event of a task; the longer texts of one above `max_payload` are cut."""
     for longest in (None, *_SHORTER):
-        told = fields if longest is None else events.shortened(fields, longest)
+        told = fields if longest is None else _shortened(fields, longest)
         payload, change = events.make(kind, task_id, attempt=attempt, **told)
         if outbox.takes(payload):
             outbox.put(events.task_topic(task_id), payload, change)
@@ -155,3 +156,18 @@ _SHORTER = (events.LONGEST_TEXT, 1_000, 100)
 
 _too_large = threading.Event()
 """Whether this process has logged that an event is too large."""
+
+
+def _shortened(fields: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    """Return `fields` of an event with texts of at most `longest` characters; other values become texts."""
+    short: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == "error":
+            short[name] = {part: events.cut(text, longest) for part, text in value.items()}
+        elif name == "steps" or value is None or isinstance(value, bool | float):
+            short[name] = value
+        elif isinstance(value, int):
+            short[name] = value if -1e100 < value < 1e100 else events.in_words(value)
+        else:
+            short[name] = events.cut(value if isinstance(value, str) else events.in_words(value), longest)
+    return short

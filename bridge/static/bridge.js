@@ -45,11 +45,25 @@ function blank(id) {
 
 function foldState(task, event) {
   const { state, at } = event;
-  const next = { ...without(task, "result", "error", "reason"), ...without(event, "type", "v", "resumed", "was") };
+  // Told late: a worker has the next attempt already, and waits until it is time.
+  if (state === "RETRY" && task.attempt > event.attempt) return { ...wait(event), ...task };
+  const waits = state === "RECEIVED" || event.was === "RECEIVED";
+  const next = {
+    ...without(task, "result", "error", "reason", "retry_at"),
+    ...(waits ? wait(task) : {}),
+    ...without(event, "type", "v", "resumed", "redelivered", "was"),
+  };
   if (state === "PENDING") next.queued_at ??= at;
-  else if (state === "STARTED" && !event.resumed) Object.assign(next, { started_at: at, progress: null, steps: [] });
+  else if (state === "STARTED" && !event.resumed)
+    Object.assign(next, { started_at: at, first_started_at: task.first_started_at ?? at, progress: null, steps: [] });
   else if (FINISHED.has(state)) next.ended_at = at;
   return next;
+}
+
+// Why a task waits for its next attempt, and until when.
+function wait(task) {
+  const names = ["error", "reason", "retry_at"].filter((name) => "retry_at" in task && name in task);
+  return Object.fromEntries(names.map((name) => [name, task[name]]));
 }
 
 // Progress of a whole, of a group say, also brings its counts, and news of one of its parts.

@@ -1,0 +1,110 @@
+"""The browser's `fold` and the server's snapshots: whoever comes late sees what others have seen."""
+
+import base64
+import json
+from collections.abc import Iterator
+from itertools import accumulate, count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from playwright.sync_api import Page
+
+from bridge import events
+from tests.chromium import chromium
+from tests.test_events import RETRIED, fold, state
+
+SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "bridge.js"
+COMPARED = (
+    *("state", "attempt", "name", "result", "error", "reason", "retry_at"),
+    *("queued_at", "started_at", "first_started_at", "ended_at"),
+)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page with nothing but the client."""
+    with chromium() as browser:
+        page = browser.new_page()
+        script = base64.b64encode(SCRIPT.read_bytes()).decode()
+        page.evaluate(f"import('data:text/javascript;base64,{script}').then(it => {{ window.bridge = it }})")
+        yield page
+
+
+def resumed(name: str, attempt: int) -> tuple[bytes, Any]:
+    return events.make("state", "t1", attempt=attempt, state=name, resumed=True)
+
+
+def stories() -> dict[str, list[tuple[bytes, Any]]]:
+    """What may happen to a task, and in which order it is told."""
+    retry = state("RETRY", 1, **RETRIED)
+    begun = [state("PENDING", 1, name="work"), state("RECEIVED", 1), state("STARTED", 1, name="work")]
+    return {
+        "plain": [*begun, state("SUCCESS", 1, result=3)],
+        "retried": [*begun, retry, state("RECEIVED", 2), state("STARTED", 2), state("FAILURE", 2, error={})],
+        "received before RETRY": [
+            *begun,
+            state("RECEIVED", 2),
+            retry,
+            state("STARTED", 2),
+            state("SUCCESS", 2),
+        ],
+        "RETRY too late": [*begun, state("RECEIVED", 2), state("STARTED", 2), retry, state("SUCCESS", 2)],
+        "stalled": [
+            *begun,
+            retry,
+            state("RECEIVED", 2),
+            state("STALLED", 2, was="RECEIVED"),
+            resumed("RECEIVED", 2),
+            state("STARTED", 2),
+            state("STALLED", 2, was="STARTED"),
+            resumed("STARTED", 2),
+            state("REVOKED", 2, reason="terminated"),
+        ],
+        "retried twice": [
+            *begun,
+            retry,
+            state("RECEIVED", 2),
+            state("STARTED", 2),
+            state("RETRY", 2, **RETRIED),
+            state("RECEIVED", 3),
+            state("STARTED", 3),
+            state("SUCCESS", 3),
+        ],
+        "redelivered": [
+            *begun,
+            state("RECEIVED", 1),
+            state("STARTED", 1, redelivered=True),
+            state("SUCCESS", 1),
+        ],
+        "requeued": [
+            *begun,
+            events.make("state", "t1", state="PENDING", resumed=True, reason="requeued"),
+            state("STARTED", 1, redelivered=True),
+            state("SUCCESS", 1),
+        ],
+    }
+
+
+with patch("bridge.events.time.time", side_effect=count(100)):
+    STORIES = stories()
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
+    """After each event, the state folded from all of them is the state that a snapshot gives."""
+    for told in accumulate(([event] for event in STORIES[story]), list.__add__):
+        rank, accepted = -1, []
+        for payload, change in told:
+            if not change.refused_by(rank):
+                rank = change.rank
+                accepted.append(json.loads(payload))
+        live, late = page.evaluate(
+            """([told, snapshot]) => [
+                told.reduce((task, event) => window.bridge.fold(task, event), null),
+                window.bridge.fold(null, snapshot),
+            ]""",
+            [accepted, json.loads(events.encode(fold(*told)))],
+        )
+        assert {name: live.get(name) for name in COMPARED} == {name: late.get(name) for name in COMPARED}
