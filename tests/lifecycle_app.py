@@ -47,6 +47,7 @@ def make_app(broker: str, bridge_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         worker_prefetch_multiplier=1,
         task_create_missing_queues=True,
+        worker_soft_shutdown_timeout=float(os.environ.get("LIFECYCLE_SOFT_SHUTDOWN", "0")),
     )
     if "://" in broker:
         app.conf.update(broker_url=broker, result_backend=broker)
@@ -66,11 +67,12 @@ def make_app(broker: str, bridge_url: str) -> Celery:
         }  # fmt: skip
     install(app, bridge_url, heartbeat=0.5, stalls_after=STALLS_AFTER, timeout=2.0)
     plain = (succeed, fail, fall_ill, ignore, reject, sleep, give_up, replaced, die, leave, number_of)
-    for task in plain:
+    for task in (*plain, break_out):
         app.task(name=task.__name__)(task)
     app.task(name="soft", soft_time_limit=0.5)(sleep)
     app.task(name="hard", time_limit=1)(sleep)
     app.task(name="hang", bind=True)(hang)
+    app.task(name="break_out_late", acks_late=True)(break_out)
     app.task(name="hang_late", bind=True, acks_late=True)(hang)
     app.task(name="retry", bind=True, max_retries=2)(retry)
     app.task(name="replace", bind=True)(replace)
@@ -148,6 +150,17 @@ def die(folder: str) -> None:
 
 def leave() -> None:
     raise SystemExit(3)
+
+
+class OwnError(BaseException):
+    """No `Exception`."""
+
+
+BREAKING_OUT = {kind.__name__: kind for kind in (KeyboardInterrupt, GeneratorExit, OwnError)}
+
+
+def break_out(kind: str) -> None:
+    raise BREAKING_OUT[kind]("out")
 
 
 def die_late(self: "Task[..., Any]", folder: str) -> str:

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from celery import Celery, group
 from celery._state import _tls
-from celery.signals import after_task_publish, before_task_publish
+from celery.app.task import Context
+from celery.signals import after_task_publish, before_task_publish, task_retry
 from kombu.exceptions import OperationalError
 
 import bridge
 from bridge import events
 from bridge.celery import install, log, outboxes, progress, publish, step, track
+from bridge.celery.outboxes import installed
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 from tests.test_events import AWKWARD, Awkward
@@ -537,6 +540,58 @@ def test_eager_tasks_speak_too(eager: tuple[Celery, Any]) -> None:
     whole = snapshot(channel, task.id)
     assert (whole["state"], whole["result"], whole["progress"]["message"]) == ("SUCCESS", "done", "half")
     assert [event["message"] for event in whole["events"]] == ["hello"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit, gevent.Timeout])
+def test_an_exception_that_ends_the_caller_ends_the_task(
+    eager: tuple[Celery, Any], kind: type[BaseException]
+) -> None:
+    """An eager task fails with it too, and it passes through."""
+    app, channel = eager
+
+    @app.task(name=f"work 21 {kind.__name__}", time_limit=60)
+    def work() -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        work.apply(task_id=kind.__name__)
+    whole = snapshot(channel, kind.__name__)
+    assert (whole["state"], whole["error"]["type"]) == ("FAILURE", kind.__name__)
+
+
+def test_a_greenlet_that_is_killed_ends_its_task(eager: tuple[Celery, Any]) -> None:
+    """By whom does not matter: it was terminated."""
+    app, channel = eager
+
+    @app.task(name="work 23")
+    def work() -> None:
+        raise gevent.GreenletExit
+
+    with pytest.raises(gevent.GreenletExit):
+        work.apply(task_id="killed")
+    whole = snapshot(channel, "killed")
+    assert (whole["state"], whole["reason"]) == ("REVOKED", "terminated")
+
+
+def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple[Celery, Any]) -> None:
+    """Celery signals a retry without a reason; the task is queued if it is acknowledged late."""
+    app, channel = eager
+
+    @app.task(name="work 22", acks_late=True)
+    def work() -> None:
+        """It is only told of."""
+
+    request = Context(id="stopped", retries=0, hostname="w1")
+    task_retry.send(sender=work, request=request, einfo=None)
+    installed(app).outbox.flush(5)  # type: ignore[union-attr]
+    (state,) = channel.states(bridge.task_topic("stopped"))
+    whole = events.snapshot(state, "stopped")
+    assert (whole["state"], whole["reason"]) == ("PENDING", "requeued")
+    channel.publish(
+        bridge.task_topic("stopped"), *events.make("state", "stopped", state="STARTED", redelivered=True)
+    )
+    (state,) = channel.states(bridge.task_topic("stopped"))
+    assert events.snapshot(state, "stopped")["state"] == "STARTED"
 
 
 def test_a_task_called_by_a_task_speaks_for_its_caller(eager: tuple[Celery, Any]) -> None:

@@ -22,7 +22,7 @@ import pytest
 import bridge
 from bridge import events
 from bridge.celery import cancel
-from tests.lifecycle_app import connections, make_app
+from tests.lifecycle_app import BREAKING_OUT, connections, make_app
 from tests.processes import ROOT
 from tests.servers import Valkey, eventually
 from tests.serving import serving
@@ -53,7 +53,10 @@ ENDINGS: dict[str, tuple[str, dict[str, str]]] = {
     "unknown to the worker": ("FAILURE", {}),
 }
 # A solo worker ends with it.
-NOT_OF_SOLO: dict[str, tuple[str, dict[str, str]]] = {"leaves the process": ("FAILURE", {})}
+NOT_OF_SOLO: dict[str, tuple[str, dict[str, str]]] = {
+    "leaves the process": ("FAILURE", {}),
+    **{f"raises {kind}": ("FAILURE", {}) for kind in BREAKING_OUT},
+}
 # Only prefork has a child to lose; elsewhere that is the whole worker, which the last two endings are about.
 OF_PREFORK: dict[str, tuple[str, dict[str, str]]] = {
     "child killed": ("FAILURE", {}),
@@ -70,7 +73,7 @@ OF_A_KILLED_WORKER: dict[str, tuple[str, dict[str, str]]] = {
 
 
 TALKED_TO = ("gives up when asked", "terminated")
-KILLING = ("terminated", "hard time limit", "leaves the process")
+KILLING = ("terminated", "hard time limit", "leaves the process", "raises KeyboardInterrupt")
 
 
 def endings_of(pool: str) -> list[str]:
@@ -230,6 +233,7 @@ class Cells:
             "requeued, then success": ("requeue", self._folder),
             "unknown to the worker": ("unknown",),
             "leaves the process": ("leave",),
+            **{f"raises {kind}": ("break_out", kind) for kind in BREAKING_OUT},
             "child killed": ("die", self._folder),
             "child killed, then rerun": ("die_late", self._folder),
             "gives up when asked": ("give_up",),
@@ -350,6 +354,31 @@ def test_twenty_tasks_of_a_killed_worker(carrier: Valkey, tmp_path: Path) -> Non
         for task, name in names.items():
             assert told.states(task)[-1] == ("SUCCESS" if name == "hang_late" else "STALLED")
             assert told.states(task).count("STALLED") == 1
+    app.close()
+
+
+@pytest.mark.parametrize("seconds", [0, 1], ids=["at once", "soft"])
+def test_a_worker_that_is_stopped_by_force_ends_what_never_runs_again(
+    carrier: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Of two tasks at SIGQUIT the one that was acknowledged has its end; the other runs again elsewhere."""
+    monkeypatch.setenv("LIFECYCLE_SOFT_SHUTDOWN", str(seconds))
+    url = carrier.url("redis")
+    app = make_app(url, url)
+    with serving("gunicorn sync", BRIDGE_URL=url, BRIDGE_PUBLIC="true") as address:
+        told = Watcher(address, ["early", "late"])
+        with Worker(url, url, tmp_path, "prefork", 2) as worker:
+            app.send_task("hang", [str(tmp_path)], task_id="early")
+            app.send_task("hang_late", [str(tmp_path)], task_id="late")
+            eventually(lambda: all(told.last(task) == "STARTED" for task in ("early", "late")), WITHIN)
+            os.kill(worker.pid, signal.SIGQUIT)
+            eventually(lambda: told.ended("early"), WITHIN)
+        with Worker(url, url, tmp_path, "prefork", 2):
+            eventually(lambda: told.ended("late"), WITHIN)
+    assert told.states("early")[-2:] == ["STARTED", "REVOKED"]
+    assert told.of("early", "state")[-1]["reason"] == "worker stopped"
+    assert len(told.of("early", "end")) == 1
+    assert told.last("late") == "SUCCESS"
     app.close()
 
 

@@ -152,11 +152,25 @@ def _broke(sender: Any, task_id: str, exception: BaseException, **_: Any) -> Non
 
 @signals.task_retry.connect
 def _retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
+    if reason is None:
+        _stop(sender, request)
+        return
     cause = getattr(reason, "exc", None)
     error = events.error(cause) if isinstance(cause, BaseException) else None
     why = getattr(reason, "message", None) or (error and (error["message"] or error["type"]))
     when = _timestamp(getattr(reason, "when", None), sender.app)
     _say_of(sender, "RETRY", request, error=error, reason=why and events.in_text(why), retry_at=when)
+
+
+def _stop(task: Any, request: Any) -> None:
+    """Tell of a task that its worker has killed, because it stops or has lost the broker.
+
+    Celery calls that a retry, but nobody queues the task again: if it was acknowledged, it never runs.
+    """
+    if task.acks_late:
+        _say_of(task, "PENDING", request, resumed=True, reason="requeued")
+    else:
+        _say_of(task, "REVOKED", request, reason="worker stopped")
 
 
 def _timestamp(when: Any, app: Any) -> float | None:
@@ -198,17 +212,46 @@ def _ran(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> N
         _reject(task, retval)
     elif isinstance(retval, Ignore):
         _ignore(task, retval)
-    elif state is None and not task.acks_late and getattr(task.request, _PROCESS, None) == found.process():
-        _leave_worker(task, sys.exc_info()[1])
+    elif state is None and (task.request.is_eager or _has(found, task.request)):
+        _break_out(task, sys.exc_info()[1])
     # Not acknowledged until it has returned: its end must be out by then. Else that leaves in the background.
     if task.acks_late or task.request.is_eager:
         found.outbox.flush(FLUSH_WITHIN)
 
 
-def _leave_worker(task: Any, exception: BaseException | None) -> None:
-    """Tell of a task that calls `sys.exit` where there is no child to lose: Celery tells nobody."""
-    if isinstance(exception, SystemExit):
-        _say_of(task, "FAILURE", task.request, error=events.error(exception))
+def _has(found: Installed, request: Any) -> bool:
+    """Whether the task runs in the very process that has received it."""
+    return getattr(request, _PROCESS, None) == found.process()
+
+
+def _break_out(task: Any, exception: BaseException | None) -> None:
+    """Tell of an exception that is no `Exception` where there is no child to lose: Celery tells nobody.
+
+    It does not even acknowledge the task, unless it has before.
+    """
+    if exception is None or isinstance(exception, Exception):
+        return
+    error = events.error(exception)
+    if isinstance(exception, _class("greenlet", "GreenletExit")):
+        _say_of(task, "REVOKED", task.request, reason="terminated")
+    elif isinstance(exception, _class("gevent.timeout", "Timeout")) and _is_limited(task):
+        return  # of this one Celery tells
+    elif task.acks_late and not task.request.is_eager:
+        reason = f"not acknowledged after {error['type']}: {error['message']}"
+        _say_of(task, "PENDING", task.request, resumed=True, reason=reason)
+    else:
+        _say_of(task, "FAILURE", task.request, error=error)
+
+
+def _class(module: str, name: str) -> Any:
+    """Return the class of that name, or what no object is an instance of if the module is not in use."""
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _is_limited(task: Any) -> bool:
+    """Whether the gevent pool ends the task after some time, which it does with a `Timeout`."""
+    limits = task.request.timelimit or (None,)
+    return not task.request.is_eager and bool(limits[0] or task.time_limit or task.app.conf.task_time_limit)
 
 
 def _reject(task: Any, exception: Any) -> None:
