@@ -22,3 +22,8 @@ def beat_of(payload: bytes) -> tuple[str, int, bool] | None:
         case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(gone)}:
             return process, number, gone
     return None
+
+
+def is_of_worker(payload: bytes) -> bool:
+    """Whether a beat is that of a worker, and not of a process that watches them."""
+    return b'"worker": null' not in payload

@@ -50,6 +50,8 @@ class Channel:
         self._hub = Hub(backend, queue_size=queue_size, retention=retention)
         self._max_payload = max_payload
         self.timeout = timeout
+        self.where = "an unnamed backend"
+        """Where it publishes, for people who read a log; no password is in it."""
         self._closed = False
 
     def topic(self, name: str) -> "NamedTopic":

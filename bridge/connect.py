@@ -1,5 +1,6 @@
 """`connect`: a URL becomes a broadcast channel, its backend and its hub behind it."""
 
+import re
 from typing import Any
 
 from bridge.backends import open_backend
@@ -47,9 +48,20 @@ def connect(
     except TypeError as error:
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
-    return Channel(
+    channel = Channel(
         backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout, retention=retention
     )
+    channel.where = f"{_redacted(url)}, namespace {namespace!r}"
+    return channel
+
+
+def _redacted(url: str) -> str:
+    """Return where `url` points, for people: without user and password, and without parameters."""
+    scheme, _, rest = url.partition("://")
+    place = re.split("[?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :]:
+        place = "…"  # a password that is badly escaped, or a parameter: nobody can tell
+    return f"{scheme}://{place.rpartition('@')[2]}"
 
 
 def check_above_zero(**numbers: object) -> None:

@@ -209,14 +209,14 @@ def last_state(fields: Mapping[str, bytes]) -> bytes:
     return last
 
 
-def waits_to_run(event: Mapping[str, Any]) -> bool:
-    """Whether a task in the state that `event` tells is with a worker which has not begun it."""
-    return event.get("state") == "RECEIVED" or event.get("was") == "RECEIVED"
-
-
 def says_state(payload: bytes) -> bool:
     """Whether `payload` looks like an event that tells a task's state: cheaper than to `decode` it."""
     return payload[:64].find(b'"type":"state"') >= 0
+
+
+def says_pending(payload: bytes) -> bool:
+    """Whether `payload`, a `state` event, looks as if its task were PENDING."""
+    return b'"state":"PENDING"' in payload
 
 
 def end_of(event: Mapping[str, Any]) -> str | None:
@@ -267,7 +267,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         whole |= {name: event[name] for name in _ABOUT if name in event}
     retry = states.get("state.RETRY", {})
     follows = current.get("attempt", 1) == retry.get("attempt", 0) + 1
-    if "retry_at" in retry and follows and waits_to_run(current):
+    if "retry_at" in retry and follows and "RECEIVED" in (current["state"], current.get("was")):
         whole |= {name: retry[name] for name in ("error", "reason", "retry_at") if name in retry}
     told = ("state", "attempt", "result", "error", "reason", "retry_at")
     whole |= {name: current[name] for name in told if name in current}

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from bridge import events
+from bridge import beats, events
 from bridge.broadcast import Channel, draw_token
 from bridge.errors import PositionLost, SubscriptionClosed
 from bridge.outbox import Outbox
 from bridge.ports import Item, States
+from bridge.silence import Silence
 
 TURN = 1.0
 """Seconds between two turns, and the most that one beat of our own moves the clock, times two."""
@@ -156,18 +157,24 @@ class Stalls:
     def reset_after_fork(self) -> None:
         self._me = draw_token().decode()
         self._watch = Watch()
+        self._silence = Silence(self._channel.where)
         self._joined = False
         self._turns = 0
         self._echo = time.monotonic()
+        self._passed = 0.0  # since the last turn, by that clock
 
     def see(self, items: Sequence[Item]) -> None:
         """Note what `items`, on their way to viewers, say of tasks."""
         self._watch.see(items)
+        self._silence.see(items)
 
     def turn(self, watched: Callable[[], Collection[str]]) -> None:
         """Beat, and tell of tasks whose worker has vanished or come back; call it every `TURN` seconds."""
-        if not self._watch.workers or self._closed:
+        if self._closed or not (self._watch.workers or self._silence.waits):
             return
+        passed, self._passed = self._passed, 0.0
+        if self._silence.waits:
+            self._silence.tick(passed, watched())
         self._turns += 1
         if not self._joined:
             self._joined = True
@@ -197,15 +204,18 @@ class Stalls:
     def _beats(self, items: Sequence[Item]) -> None:
         now = time.monotonic()
         for item in items:
-            said = None if isinstance(item, States) else events.beat_of(item)
-            if said is None:
+            if isinstance(item, States) or (said := events.beat_of(item)) is None:
                 continue
             process, number, gone = said
             if process == self._me:
-                self._watch.tick(min(now - self._echo, 2 * TURN))
+                seconds = min(now - self._echo, 2 * TURN)
+                self._watch.tick(seconds)
+                self._passed += seconds
                 self._echo = now
             else:
                 self._watch.heard(process, number, gone=gone)
+                if beats.is_of_worker(item):
+                    self._silence.heard()
 
     # What the hub asks of a member.
 

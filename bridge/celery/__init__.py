@@ -4,7 +4,7 @@ and `publish`.
 Nothing here fails or stalls a task: events leave through an outbox, and only bad arguments raise.
 """
 
-from bridge.celery import heartbeat, lifecycle  # their signal handlers serve every installed app
+from bridge.celery import heartbeat, lifecycle, startup  # their signal handlers serve every installed app
 from bridge.celery.cancel import Cancelled, cancel, check_cancelled
 from bridge.celery.canvas import whole
 from bridge.celery.helpers import log, progress, publish, step, track
@@ -20,6 +20,7 @@ __all__ = [
     "log",
     "progress",
     "publish",
+    "startup",
     "step",
     "track",
     "whole",
