@@ -84,7 +84,7 @@ _END = 2**31 - 1
 
 def task_topic(task_id: str) -> str:
     """Return the name of the topic that carries the events of the task `task_id`."""
-    return _TASK_PREFIX + task_id
+    return _TASK_PREFIX + well_formed(task_id)
 
 
 def task_of(topic: str) -> str | None:

@@ -674,7 +674,7 @@ def test_lone_surrogates_are_replaced(eager: tuple[Celery, Any]) -> None:
             log("\ud800")
             publish("type\ud800", {"\ud800": "\udfff"})
 
-    whole = snapshot(channel, work.delay().id)
+    whole = snapshot(channel, work.apply(task_id="id \udcff").id)
     assert whole["name"] == "work 17 \ufffd"
     assert whole["steps"] == [{"name": "caf\ufffd.csv", "status": "succeeded"}]
     assert [(event["type"], event.get("message", event.get("data"))) for event in whole["events"][1:3]] == [
