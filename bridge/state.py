@@ -62,6 +62,9 @@ class Change:
 class Part:
     """How far one part of a whole is. The topic of the whole keeps count, in one step with the publish.
 
+    Where the parts do not know how many they are, a `Part` without a name tells it: its value is the size.
+    Until then the whole does not end and 0 percent of it are done.
+
     What is counted never goes back: of each part the highest stage and the highest value hold, and a message
     that raises neither is not published. In the payload of such a message, in that of its turn and in the
     names of their fields these bytes, which no JSON text contains, give way to what has been counted:
@@ -72,11 +75,12 @@ class Part:
     | 2     | the percentage of the whole that is done, rounded down, with two decimals |
     | 3     | the name of the worst way in which a part ended |
     | 4 + n | how many parts are at stage n |
+    | 9     | how many parts the whole has; how many were heard of, as long as that is unknown |
     """
 
     name: str
     size: int
-    """How many parts the whole has."""
+    """How many parts the whole has, 0 if the part does not know."""
     stage: int
     value: int
     """How much of the part is done, from 0 to `WHOLE`."""
@@ -91,10 +95,10 @@ class Part:
 class Sums:
     """What has been counted of a whole in all."""
 
-    def __init__(self, done: int = 0, stages: Sequence[int] = (0, 0, 0, 0, 0)) -> None:
+    def __init__(self, done: int = 0, stages: Sequence[int] = (0, 0, 0, 0, 0), size: int = 0) -> None:
         self.done = done
         self.stages = list(stages)
-        self._size = 1
+        self._size = size
         self._turns = False
 
     def count(self, part: Part, held: tuple[int, int]) -> tuple[int, int] | None:
@@ -102,26 +106,34 @@ class Sums:
         stage, value = held
         if stage >= ENDED_WELL or (part.stage <= stage and part.value <= value):
             return None
-        self._size = part.size
+        self._size = part.size or self._size
         first = not any(self.stages[RUNNING:])
-        self.stages[stage] -= 1
-        self.done -= value
+        if part.name:
+            self.stages[stage] -= 1
+            self.done -= value
         stage, value = max(stage, part.stage), max(value, part.value)
-        self.stages[stage] += 1
-        self.done += value
-        self.stages[WAITING] = part.size - sum(self.stages[RUNNING:])
-        self._turns = first if stage == RUNNING else self.ended >= part.size
+        if part.name:
+            self.stages[stage] += 1
+            self.done += value
+        self.stages[WAITING] = self._size - self._heard_of if self._size else 0
+        self._turns = first if stage == RUNNING else 0 < self._size <= self.ended
         return stage, value
 
     @property
     def ended(self) -> int:
         return sum(self.stages[ENDED_WELL:])
 
+    @property
+    def _heard_of(self) -> int:
+        return sum(self.stages[RUNNING:])
+
     def messages(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
         """Return what is to be published now that `part` is counted."""
         worst = max(stage for stage in range(ENDED_WELL, 5) if self.stages[stage] or stage == ENDED_WELL)
-        figures = [self.ended, f"{self.done // self._size / 100:.2f}", part.endings[worst - ENDED_WELL]]
-        marks = [str(figure).encode() for figure in (*figures, *self.stages)]
+        percent = self.done // self._size / 100 if self._size else 0.0
+        figures = [self.ended, f"{percent:.2f}", part.endings[worst - ENDED_WELL]]
+        total = self._size or self._heard_of
+        marks = [str(figure).encode() for figure in (*figures, *self.stages, total)]
         messages = [(payload, change)]
         if part.turn is not None and self._turns:
             messages.insert(part.stage != RUNNING, part.turn)
@@ -142,7 +154,8 @@ class Tally:
         if counted is None:
             return []
         self._parts[part.name] = counted
-        self._show(part.name, importance_of(counted[0]), part.line)
+        if part.name:
+            self._show(part.name, importance_of(counted[0]), part.line)
         messages = self._sums.messages(payload, change, part)
         if any(told.final for _, told in messages):
             self._parts.clear()  # whatever is said from now on is refused
@@ -170,7 +183,7 @@ def importance_of(stage: int) -> int:
 
 def _pasted(payload: bytes, change: Change, marks: Sequence[bytes]) -> tuple[bytes, Change]:
     def paste(text: bytes) -> bytes:
-        return re.sub(rb"[\x01-\x08]", lambda mark: marks[mark[0][0] - 1], text)
+        return re.sub(rb"[\x01-\x09]", lambda mark: marks[mark[0][0] - 1], text)
 
     fields = {paste(name.encode()).decode(): paste(value) for name, value in change.fields.items()}
     return paste(payload), replace(change, fields=fields)

@@ -73,5 +73,10 @@ def swap_for_group(self: Any, number: int) -> Any:
 
 
 @app.task(bind=True)
+def swap_for_chord(self: Any, number: int) -> Any:
+    return self.replace(add.s(number, 1) | group(add.s(1), add.s(2)) | total.s())
+
+
+@app.task(bind=True)
 def swap_for_failure(self: Any) -> Any:
     return self.replace(add.s(1, 1) | fail.s() | add.s(1))

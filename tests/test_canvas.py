@@ -1,5 +1,6 @@
 """Groups, chains and chords, watched as wholes: in real workers, at a real SSE client."""
 
+import functools
 import gc
 import os
 import sys
@@ -13,17 +14,18 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import httpx_sse
 import pytest
-from celery import Celery, chain, chord, group, signals
+from celery import Celery, chain, chord, current_app, group, signals, signature
 from kombu.exceptions import OperationalError
 
 import bridge
 from bridge import events
 from bridge.celery import canvas as bridge_canvas
-from bridge.celery import install, whole
+from bridge.celery import install, tree, whole
 from bridge.celery import parts as bridge_parts
 from bridge.celery.outboxes import installed
 from tests.processes import running
@@ -148,6 +150,7 @@ SHAPES: dict[str, tuple[Callable[[Any], Any], int]] = {
     "groups one after another": (lambda t: some(t) | group(t.total.s(), t.total.s()) | t.total.s(), 6),
     "a task that is replaced": (lambda t: group(t.swap.s(1), t.add.s(1, 1)), 2),
     "replaced by a chain": (lambda t: chord([t.swap_for_chain.s(1), t.add.s(1, 1)], t.total.s()), 3),
+    "replaced by a chain with a chord": (lambda t: chain(t.add.s(1, 1), t.swap_for_chord.s(), t.add.s(1)), 3),
     "replaced by a group": (lambda t: chain(t.add.s(1, 1), t.swap_for_group.s(), t.total.s()), 3),
     "a task that tries again": (lambda t: group(t.second_time_lucky.s(), t.halves.s(1)), 2),
 }
@@ -342,15 +345,37 @@ def test_a_whole_has_its_name_before_a_part_is_sent(
     assert set(named) == {"group"}
 
 
-def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str) -> None:
-    """Starting leaves the user's signature as it was, with its own headers and ids."""
-    canvas = group(tasks.add.s(1, 1).set(headers={"own": "yes"}), tasks.add.s(2, 2))
-    before = repr(canvas.tasks[0].options)
-    first, second = canvas.apply_async(), canvas.apply_async()
-    assert whole(first) != whole(second)
-    for result in (first, second):
-        assert Watched(address, whole(result)).state == "SUCCESS"
-    assert repr(canvas.tasks[0].options) == before
+@pytest.mark.parametrize("shape", ["group", "chain", "chord", "group at the end", "chains within a group"])
+def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str, shape: str) -> None:
+    """Each start is a whole of its own, and leaves the caller's tasks as they were."""
+    canvas = SHAPES[shape][0](tasks)
+    first_task = next(tree.leaves(canvas)).set(headers={"own": "yes"})
+    before = repr([task.options for task in tree.leaves(canvas)])
+    names = {whole(canvas.apply_async()) for _ in range(3)}
+    assert len(names) == 3
+    for name in names:
+        watched = Watched(address, name)
+        watched.check()
+        assert watched.state == "SUCCESS"
+    assert first_task.options == {"headers": {"own": "yes"}}
+    assert repr([task.options for task in tree.leaves(canvas)]) == before
+
+
+def test_threads_start_one_canvas_together(tasks: Any, address: str) -> None:
+    """A canvas that a module keeps and several requests start at once: each start is a whole of its own."""
+    canvas = chain(tasks.add.s(1, 1), tasks.add.s(1))
+    barrier = threading.Barrier(8)
+
+    def start(_: int) -> str:
+        barrier.wait()
+        return whole(canvas.apply_async())
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(start, range(8)))
+    # Without the bridge too, Celery gives an id that one start has left on a chain to the next.
+    assert len(set(names)) == 8
+    for name in names:
+        Watched(address, name).check()
 
 
 def test_ids_and_headers_that_the_caller_gives_are_kept(tasks: Any, address: str) -> None:
@@ -364,6 +389,217 @@ def test_ids_and_headers_that_the_caller_gives_are_kept(tasks: Any, address: str
         result = canvas.apply_async(task_id=task_id, headers={"own": "yes"})
         assert result.id == task_id
         assert Watched(address, whole(result)).state == "SUCCESS"
+
+
+@pytest.fixture
+def sender() -> Iterator[tuple[Celery, Any]]:
+    """An app that queues tasks which nobody runs, and the channel on which it tells of them."""
+    app = Celery("sender", broker="memory://", backend="cache+memory://", set_as_current=False)
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url)
+    with bridge.connect(url) as channel:
+        yield app, channel
+    app.close()
+
+
+def work_of(app: Celery) -> Any:
+    return app.signature("work", app=app)
+
+
+# What a caller may have replaced in a canvas, and what Celery calls when it starts.
+INSTANCES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "group": (lambda work: group(work, work, app=work.app), "_apply_tasks"),
+    "chain": (lambda work: chain(work, work, app=work.app), "run"),
+    "chord": (lambda work: chord([work, work], work, app=work.app), "run"),
+}
+
+
+@pytest.mark.parametrize("kind", INSTANCES)
+def test_the_canvas_itself_is_started(sender: tuple[Celery, Any], kind: str) -> None:
+    """What a caller has set or replaced on a canvas holds when it starts, as without the bridge."""
+    build, method = INSTANCES[kind]
+    canvas = build(work_of(sender[0]))
+    canvas.note = "kept"
+    with patch.object(
+        type(canvas), method, autospec=True, side_effect=getattr(type(canvas), method)
+    ) as called:
+        canvas.apply_async()
+    started = [call.args[0] for call in called.call_args_list]
+    assert [each.note for each in started if each is canvas] == ["kept"]
+
+
+@pytest.mark.parametrize("kind", ["chain", "chord"])
+def test_celery_is_given_what_the_caller_gave(sender: tuple[Celery, Any], kind: str) -> None:
+    """A chord or chain is run with the caller's arguments and options, and no others."""
+    build, method = INSTANCES[kind]
+    seen = []
+    for bare in (True, False):
+        app = (
+            Celery(broker="memory://", backend="cache+memory://", set_as_current=False) if bare else sender[0]
+        )
+        canvas = build(work_of(app))
+        with patch.object(canvas, method) as called:
+            canvas.apply_async(countdown=3)
+        call = called.call_args
+        seen.append((call.args[2:], {name: value for name, value in call.kwargs.items() if name != "app"}))
+    assert seen[0] == seen[1]
+
+
+def dicts(count: int = 2) -> list[dict[str, Any]]:
+    return [dict(signature("work")) for _ in range(count)]
+
+
+# Canvases of tasks that are plain dicts, as they come from JSON.
+OF_DICTS: dict[str, tuple[Callable[[Celery], Any], int]] = {
+    "group": (lambda app: group(dicts(), app=app), 2),
+    "chain": (lambda app: chain(*dicts(), app=app), 1),
+    "chord": (lambda app: chord(dicts(), dicts(1)[0], app=app), 2),
+    "chord with a group": (lambda app: chord(group(dicts(), app=app), dicts(1)[0], app=app), 2),
+    "chain in a group": (lambda app: group([dict(chain(*dicts(), app=app)), *dicts(1)], app=app), 2),
+    "group in a chain": (lambda app: chain(*dicts(1), dict(group(dicts(), app=app)), app=app), 1),
+}
+
+
+@pytest.mark.parametrize("shape", OF_DICTS)
+def test_a_canvas_goes_to_the_broker_of_its_own_app(server: Valkey, shape: str) -> None:
+    """Tasks that were JSON are queued by the app of the canvas, whichever app is current."""
+    build, queued = OF_DICTS[shape]
+    mine, current = (
+        Celery(
+            name, broker=server.url("redis")[:-1] + number, backend="cache+memory://", set_as_current=False
+        )
+        for name, number in (("mine", "7"), ("current", "8"))
+    )
+    for app in (mine, current):
+        app.conf.task_default_queue = f"queue-{uuid.uuid4().hex}"
+    install(mine, f"memory://{uuid.uuid4().hex}")
+    before = current_app._get_current_object()  # type: ignore[attr-defined]
+    current.set_current()
+    try:
+        build(mine).apply_async()
+    finally:
+        before.set_current()
+    with (
+        mine.connection_for_read() as connection,
+        connection.SimpleQueue(mine.conf.task_default_queue) as queue,
+    ):
+        assert queue.qsize() == queued
+    for app in (mine, current):
+        app.close()
+
+
+# A canvas whose tasks a generator makes, one by one.
+GENERATED: dict[str, Callable[[Any, Any, Celery], Any]] = {
+    "group": lambda made, work, app: group(made, app=app),
+    "chord": lambda made, work, app: chord(made, work, app=app),
+    "chord of a group": lambda made, work, app: chord(group(made, app=app), work, app=app),
+    "header of a chain": lambda made, work, app: chain(group(made, app=app), work),
+    "body given at the start": lambda made, work, app: functools.partial(chord(made, app=app), work),
+}
+
+
+@pytest.mark.parametrize("shape", GENERATED)
+def test_a_generator_is_read_no_earlier_than_celery_reads_it(server: Valkey, shape: str) -> None:
+    """Before each task is made, as many are sent as without the bridge, or more."""
+    sent_before: list[list[int]] = []
+    for with_bridge in (False, True):
+        app = Celery(broker="memory://", backend=server.url("redis"), set_as_current=False)
+        if with_bridge:
+            install(app, f"memory://{uuid.uuid4().hex}")
+        ids: list[str] = []
+        counts: list[int] = []
+
+        def made(app: Celery = app, ids: list[str] = ids, counts: list[int] = counts) -> Iterator[Any]:
+            for number in range(6):
+                counts.append(len(ids))
+                yield app.signature("work", args=(number,), app=app)
+
+        def sent(headers: dict[str, Any], ids: list[str] = ids, **_: Any) -> None:
+            ids.append(headers["id"])
+
+        signals.before_task_publish.connect(sent)
+        try:
+            canvas = GENERATED[shape](made(), work_of(app), app)
+            canvas() if isinstance(canvas, functools.partial) else canvas.apply_async()
+        finally:
+            signals.before_task_publish.disconnect(sent)
+        sent_before.append(counts)
+        app.close()
+    without, with_ = sent_before
+    assert all(a <= b for a, b in zip(without, with_, strict=True))
+    assert shape == "header of a chain" or without[5] > 0
+
+
+def test_a_generator_that_waits_for_its_first_task(tasks: Any, address: str, channel: Any) -> None:
+    """The whole is at 0 percent of what was heard of until all is sent, then of all; it ends once."""
+    seen: list[dict[str, Any]] = []
+    name = uuid.uuid4().hex
+
+    def made() -> Iterator[Any]:
+        for number in range(6):
+            if number == 4:
+                eventually(lambda: snapshot(channel, f"whole:{name}")["parts"]["succeeded"] >= 1, SECONDS)
+                seen.append(snapshot(channel, f"whole:{name}"))
+            yield tasks.add.s(number, number)
+
+    result = chord(made(), tasks.total.s()).apply_async(task_id=name)
+    watched = Watched(address, whole(result))
+    watched.check()
+    assert (seen[0]["progress"]["percent"], seen[0]["progress"]["total"] < 7) == (0, True)
+    final = snapshot(channel, whole(result))
+    assert (final["state"], final["progress"]["percent"]) == ("SUCCESS", 100)
+    assert (final["parts"]["succeeded"], final["progress"]["total"]) == (7, 7)
+    assert result.get(timeout=SECONDS) == 30
+
+
+def test_a_generator_that_fails_ends_the_whole(sender: tuple[Celery, Any]) -> None:
+    """The caller has the error, and whoever watches an end with it."""
+    app, channel = sender
+
+    def made() -> Iterator[Any]:
+        yield from [work_of(app)] * 3
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError):
+        group(made(), app=app).apply_async(task_id="fails")
+    found = ended(channel, "fails")
+    assert (found["state"], found["error"]["type"]) == ("FAILURE", "LookupError")
+
+
+def test_what_a_generator_or_a_signal_queues_is_no_part(sender: tuple[Celery, Any]) -> None:
+    """Tasks and canvases that the caller's own code starts meanwhile are not of this whole."""
+    app, channel = sender
+    marks: dict[str, Any] = {}
+
+    def look(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        marks.setdefault(sender, []).append(bridge_parts.whole_of(headers))
+        if sender == "work":
+            app.send_task("audit")
+
+    def made() -> Iterator[Any]:
+        for _ in range(3):
+            app.signature("alone", app=app).apply_async()
+            group([app.signature("other", app=app)], app=app).apply_async(task_id="another")
+            yield work_of(app)
+
+    signals.before_task_publish.connect(look)
+    try:
+        group(made(), app=app).apply_async(task_id="mine")
+    finally:
+        signals.before_task_publish.disconnect(look)
+    assert marks == {"work": ["mine"] * 3, "audit": [None] * 3, "alone": [None] * 3, "other": ["another"] * 3}
+    assert eventually(lambda: snapshot(channel, "mine")["parts"]["waiting"] == 3)
+
+
+def test_headers_of_a_canvas_do_not_hide_the_whole(tasks: Any, address: str, channel: Any) -> None:
+    """A canvas within another hands its own headers to its tasks, which stay parts."""
+    inner = group(tasks.add.s(1), tasks.add.s(2)).set(headers={"own": "yes"})
+    outer = group(
+        chain(tasks.add.s(1, 1), inner), chain(tasks.add.s(1, 1), tasks.add.s(1)).set(headers={"o": 1})
+    )
+    watched = Watched(address, whole(outer.apply_async()))
+    watched.check()
+    assert watched.state == "SUCCESS"
 
 
 @pytest.fixture

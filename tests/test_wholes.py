@@ -20,7 +20,7 @@ TOPIC = bridge.task_topic(WHOLE)
 RANDOM_RUNS = 20
 
 
-def tell(channel: Any, size: int, task: str, state: str, percent: float = 0.0) -> bool:
+def tell(channel: Any, size: int | None, task: str, state: str, percent: float = 0.0) -> bool:
     """Publish where a part is; return whether it was news."""
     return published(channel, *wholes.make(WHOLE, size, task, state, percent=percent))
 
@@ -111,6 +111,45 @@ def test_what_was_counted_is_no_news_again(channel: Any) -> None:
         assert not tell(channel, 2, part, "FAILURE")
 
 
+def test_a_whole_may_learn_its_size_after_parts_have_ended(channel: Any) -> None:
+    """Until then it counts those heard of and is at 0 percent; it ends with its last part, and once."""
+    topic = channel.topic(TOPIC)
+    with topic.subscribe() as subscription:
+        channel.publish(TOPIC, *wholes.declare(WHOLE, None, canvas="chord"))
+        for part in "ab":
+            tell(channel, None, part, "STARTED", 50)
+        tell(channel, None, "a", "SUCCESS")
+        tell(channel, None, "b", "SUCCESS")
+        assert snapshot(channel)["state"] == "STARTED"
+        assert published(channel, *wholes.settle(WHOLE, 3))
+        assert not published(channel, *wholes.settle(WHOLE, 3))
+        tell(channel, None, "c", "STARTED", 50)
+        tell(channel, None, "c", "FAILURE")
+        topic.publish(b"sentinel")
+        seen = [event for event in received(subscription) if event["type"] == "progress"]
+    assert [event["total"] for event in seen] == [1, 2, 2, 2, 3, 3, 3]
+    assert [event["current"] for event in seen] == [0, 0, 1, 2, 2, 2, 3]
+    assert [event["percent"] for event in seen] == [0, 0, 0, 0, 66.66, 83.33, 83.33]
+    assert all(sum(event["parts"].values()) == event["total"] for event in seen)
+    assert snapshot(channel)["state"] == "FAILURE"
+    assert sorted(line["task"] for line in snapshot(channel)["children"]) == list("abc")
+
+
+def test_a_whole_ends_when_its_size_is_told_last(channel: Any) -> None:
+    """All parts may have ended before anybody knows that they are all."""
+    for part, ending in (("a", "SUCCESS"), ("b", "REVOKED")):
+        tell(channel, None, part, ending)
+        assert snapshot(channel)["state"] != "REVOKED"
+    with channel.topic(TOPIC).subscribe() as subscription:
+        for again in (False, True):
+            channel.publish(TOPIC, *wholes.settle(WHOLE, 2), b"t" * 16, again)
+        channel.topic(TOPIC).publish(b"sentinel")
+        assert [event["type"] for event in received(subscription)] == ["progress", "state"]
+    assert snapshot(channel)["state"] == "REVOKED"
+    assert snapshot(channel)["progress"]["total"] == 2
+    assert not published(channel, *wholes.settle(WHOLE, 2))
+
+
 def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
     """The same message with the same token, sent again because its answer was lost, appears once."""
     topic = channel.topic(TOPIC)
@@ -137,9 +176,12 @@ def test_whatever_is_said_the_bar_never_steps_back(connect: Connect) -> None:
         said += [(part, chance.choice(wholes.ENDINGS), 0.0) for part in parts for _ in range(2)]
         chance.shuffle(said)
         with channels[0].topic(topic).subscribe() as subscription:
+            known = chance.choice((size, None))
             for part, state, percent in said:
-                told = wholes.make(whole, size, part, state, percent=percent)
+                told = wholes.make(whole, known, part, state, percent=percent)
                 chance.choice(channels).publish(topic, *told)
+            if known is None:
+                channels[0].publish(topic, *wholes.settle(whole, size))
             channels[0].topic(topic).publish(b"sentinel")
             seen = list(received(subscription))
         _check(seen, said, snapshot(channels[1], whole))

@@ -2,13 +2,17 @@
 
 Whoever starts a canvas writes into the headers of each of its tasks, also of those that are queued later and
 elsewhere, which whole it belongs to and how many parts that has. So every part can say how far it is without
-anybody having to count the others. Celery has no signal for the start of a canvas, so the method that starts
+anybody having to count the others. Where a generator makes the tasks, nobody knows how many there are before
+the last is sent; that is told then. Celery has no signal for the start of a canvas, so the method that starts
 one is wrapped, as instrumentation does; it does nothing for apps without a bridge.
 """
 
 import functools
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,11 +24,15 @@ from celery.utils import uuid
 
 from bridge import events, wholes
 from bridge.celery import tree
+from bridge.celery.marking import Start, keep_mark, marking, start_of, write_mark
 from bridge.celery.outboxes import FLUSH_WITHIN, outbox_of
-from bridge.celery.parts import HEADER, mark_of, running
+from bridge.celery.parts import made_mark, mark_of, running
 from bridge.outbox import Outbox
 
 logger = logging.getLogger("bridge.celery")
+
+STARTS_AT_ONCE = 100
+"""Starts of one chain that may be under way together."""
 
 
 def whole(result: Any) -> str:
@@ -37,65 +45,133 @@ def whole(result: Any) -> str:
     return str(result.id) if isinstance(result, GroupResult) else f"whole:{result.id}"
 
 
-def _marker(mark: str, only: str | None = None) -> Callable[[Any], None]:
-    """Return what writes the mark into a signature: each task, or only that of one id."""
+@dataclass
+class _Plan:
+    """How a canvas is started."""
+
+    canvas: Any
+    kwargs: Any
+    options: dict[str, Any]
+    body: Any = None
+    """The body that a chord is started with, if it is not its own."""
+    start: Start | None = None
+    whole: str | None = None
+    size: int | None = None
+    """How many tasks there are, `None` as long as a generator may make more."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.canvas, chord):
+            self.body = (self.kwargs or {}).get("body")
+        self.app = _app_of(self.canvas)
+
+    def leaves(self, *, unroll: bool = False) -> Iterator[Any]:
+        return tree.leaves(self.canvas, self.app, body=self.body, unroll=unroll)
+
+
+def _prepare(outbox: Outbox, plan: _Plan) -> None:
+    """Settle to which whole the tasks of a canvas belong, and tell of a new one.
+
+    There is no new one if they know theirs: the canvas is what is left of a larger one, or replaces a part.
+    """
+    outer, request = start_of(plan.canvas), running()
+    if outer is not None:
+        outer.keep(plan.canvas, plan.options)
+        plan.start = outer
+        return
+    own = mark_of(request) if request is not None else None
+    if own is not None and any(task.options.get("task_id") == request.id for task in plan.leaves()):
+        plan.start = Start(own, only=request.id)
+        return
+    marks = [mark_of(task.options) for task in plan.leaves()]
+    if any(marks):
+        if all(marks):
+            keep_mark(plan.canvas, plan.options, str(marks[0]))
+        return
+    _begin(plan)
+    _declare(outbox, plan, request)
+
+
+def _begin(plan: _Plan) -> None:
+    """Make a whole of a canvas."""
+    canvas, app, options = plan.canvas, plan.app, plan.options
+    eager = app.conf.task_always_eager
+    if eager or not tree.is_open(canvas, app, body=plan.body):
+        plan.size = sum(1 for _ in plan.leaves(unroll=True))
+    held = tree.last(plan.body or canvas, app)
+    last_id = held.options.get("task_id") or options.get("task_id") or _id_of(plan) or uuid()
+    plan.whole = last_id if isinstance(held, group) else f"whole:{last_id}"
+    if held is canvas:
+        options["task_id"] = last_id
+    if isinstance(canvas, _chain):
+        _drawn_for(canvas).append(last_id)
+    mark = made_mark(plan.whole, plan.size)
+    keep_mark(canvas, options, mark)
+    if eager:
+        _copy(plan, mark, last_id)
+    else:
+        plan.start = Start(mark, last=canvas if held is canvas else None, last_id=last_id)
+
+
+def _id_of(plan: _Plan) -> Any:
+    """Return the id that the caller has set on the canvas itself."""
+    given = plan.canvas.options.get("task_id")
+    if isinstance(plan.canvas, _chain) and given in _drawn_for(plan.canvas):
+        # Celery leaves the id of the last task on the chain, and would give it to this start too.
+        given = plan.options["task_id"] = uuid()
+    return given
+
+
+def _drawn_for(canvas: Any) -> "deque[Any]":
+    """Return the ids that earlier starts of a chain have drawn."""
+    drawn: deque[Any] = canvas.__dict__.setdefault("bridge_drawn", deque(maxlen=STARTS_AT_ONCE))
+    return drawn
+
+
+def _copy(plan: _Plan, mark: str, last_id: Any) -> None:
+    """Have a copy with marks started instead: in eager mode tasks get their ids when they run."""
 
     def write(signature: Any) -> None:
-        headers = signature.options.get("headers")
-        if only is not None and signature.options.get("task_id") != only:
-            return
-        # A canvas hands its own headers to its tasks, over theirs.
-        if headers or not isinstance(signature, tree.Canvas):
-            signature.options["headers"] = {**(headers or {}), HEADER: mark}
+        if signature.options.get("headers") or not isinstance(signature, tree.Canvas):
+            write_mark(signature.options, mark)
 
-    return write
-
-
-def _as_whole(outbox: Outbox, canvas: Any, options: dict[str, Any]) -> tuple[Any, str | None]:
-    """Return a copy of `canvas` whose tasks know their whole, and its id.
-
-    There is none if they know it already: `canvas` is what is left of a larger one, or replaces a part.
-    """
-    if any(mark_of(task.options) for task in islice(tree.leaves(canvas), 1)):
-        return canvas, None
-    tasks = list(tree.leaves(canvas))
-    request = running()
-    own = mark_of(request) if request is not None else None
-    if own is not None and any(task.options.get("task_id") == request.id for task in tasks):
-        return tree.copied(canvas, _marker(own, only=request.id)), None
-    held = tree.last(canvas)
-    held_id = held.options.get("task_id") or options.get("task_id") or canvas.options.get("task_id") or uuid()
-    name = held_id if isinstance(held, group) else f"whole:{held_id}"
-    if held is canvas:
-        options["task_id"] = held_id
-    mark = f"{len(tasks)} {name}"
-    if options.get("headers"):
-        options["headers"] = {**options["headers"], HEADER: mark}
-    copy = tree.copied(canvas, _marker(mark))
-    tree.last(copy).options["task_id"] = held_id
-    _declare(outbox, canvas, name, tasks, request)
-    return copy, name
+    written = plan.canvas
+    if plan.body is not None:
+        written = written.clone()
+        written.kwargs["body"] = plan.body
+    plan.canvas = tree.copied(written, write, plan.app)
+    tree.last(plan.canvas, plan.app).options["task_id"] = last_id
+    if plan.body is not None:
+        plan.kwargs = {**plan.kwargs, "body": plan.canvas.body}
 
 
-def _declare(outbox: Outbox, canvas: Any, name: str, tasks: list[Any], request: Any) -> None:
-    kind = next(word for word, type_ in _KINDS.items() if isinstance(canvas, type_))
+def _declare(outbox: Outbox, plan: _Plan, request: Any) -> None:
+    kind = next(word for word, type_ in _KINDS.items() if isinstance(plan.canvas, type_))
+    names = dict.fromkeys(task.task for task in plan.leaves())
     about = {
         "canvas": kind,
-        "name": ", ".join(list(dict.fromkeys(task.task for task in tasks))[:3]) or None,
+        "name": ", ".join(islice(names, 3)) or None,
         "parent": request and request.id,
         "root": request and (request.root_id or request.id),
     }
-    outbox.put(events.task_topic(name), *wholes.declare(name, len(tasks), **about))
+    name = str(plan.whole)
+    outbox.put(events.task_topic(name), *wholes.declare(name, plan.size, **about))
     outbox.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
 
 
 _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}
 
 
-def _give_up(outbox: Outbox, name: str | None, **about: Any) -> None:
+def _settle(outbox: Outbox, plan: _Plan) -> None:
+    """Tell how many tasks there are, now that all are sent."""
+    if plan.whole is not None and plan.size is None:
+        plan.size = sum(1 for _ in plan.leaves(unroll=True))
+        outbox.put(events.task_topic(plan.whole), *wholes.settle(plan.whole, plan.size))
+
+
+def _give_up(outbox: Outbox, plan: _Plan, **about: Any) -> None:
     """End a whole, unless its last part has."""
-    if name is not None:
-        outbox.put(events.task_topic(name), *events.make("state", name, state="FAILURE", **about))
+    if plan.whole is not None:
+        outbox.put(events.task_topic(plan.whole), *events.make("state", plan.whole, state="FAILURE", **about))
 
 
 def _app_of(canvas: Any) -> Any:
@@ -111,25 +187,31 @@ def _wrap(kind: Any) -> None:
         outbox = outbox_of(_app_of(self))
         if outbox is None:
             return start(self, args, kwargs, *more, **options)
-        canvas, name = self, None
+        plan = _Plan(self, kwargs, options)
+        with _logged(kind):
+            _prepare(outbox, plan)
         try:
-            if isinstance(self, chord) and (kwargs or {}).get("body"):
-                canvas = self.clone()
-                kwargs = dict(kwargs)
-                canvas.kwargs["body"] = kwargs.pop("body")
-            canvas, name = _as_whole(outbox, canvas, options)
-        except Exception:
-            logger.exception("a %s cannot be watched as a whole", kind.__name__)
-        try:
-            result = start(canvas, args, kwargs, *more, **options)
+            with marking(plan.start):
+                result = start(plan.canvas, args, plan.kwargs, *more, **options)
         except Exception as error:
-            _give_up(outbox, name, error=events.error(error))
+            _give_up(outbox, plan, error=events.error(error))
             raise
-        if canvas.app.conf.task_always_eager:
-            _give_up(outbox, name)  # all has run that ever will
+        with _logged(kind):
+            _settle(outbox, plan)
+        if plan.app.conf.task_always_eager:
+            _give_up(outbox, plan)  # all has run that ever will
         return result
 
     kind.apply_async = apply_async
+
+
+@contextmanager
+def _logged(kind: Any) -> Iterator[None]:
+    """Log an error of the bridge: it costs the bar, and not the tasks."""
+    try:
+        yield
+    except Exception:
+        logger.exception("a %s cannot be watched as a whole", kind.__name__)
 
 
 for _kind in _KINDS.values():

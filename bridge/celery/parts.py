@@ -11,7 +11,7 @@ from bridge.celery import tree
 from bridge.outbox import Outbox
 
 HEADER = "bridge_whole"
-"""The header of a part: how many parts there are, a space, and the id of the whole."""
+"""The header of a part: how many parts there are, or `?`, then a space and the id of the whole."""
 
 PROGRESS_EVERY = 0.5
 """Seconds after which progress of a part is told to its whole again."""
@@ -74,7 +74,7 @@ def follow(outbox: Outbox, request: Any, state: str, name: str | None = None, pe
 
 
 def _tell(
-    outbox: Outbox, membership: tuple[str, int], task_id: str, state: str, percent: float, **about: Any
+    outbox: Outbox, membership: tuple[str, int | None], task_id: str, state: str, percent: float, **about: Any
 ) -> None:
     outbox.put(events.task_topic(membership[0]), *wholes.make(*membership, task_id, state, percent, **about))
 
@@ -115,11 +115,18 @@ def mark_of(source: Any) -> str | None:
     return mark if isinstance(mark, str) else None
 
 
-def _membership(source: Any) -> tuple[str, int] | None:
+def made_mark(whole: str, size: int | None) -> str:
+    """Return what the header of the parts of a whole says; `size` is `None` where it is told later."""
+    return f"{'?' if size is None else size} {whole}"
+
+
+def _membership(source: Any) -> tuple[str, int | None] | None:
     return _parsed(mark_of(source))
 
 
-def _parsed(mark: str | None) -> tuple[str, int] | None:
+def _parsed(mark: str | None) -> tuple[str, int | None] | None:
     """Return the id of the whole and its size, or `None` if there is none or it makes no sense."""
     size, _, name = (mark or "").partition(" ")
+    if name and size == "?":
+        return name, None
     return (name, int(size)) if name and size.isdecimal() and int(size) else None

@@ -5,36 +5,42 @@ from typing import Any
 
 from celery import chord, group
 from celery.canvas import _chain, chunks, maybe_signature
+from celery.utils.functional import regen
 
 Canvas: tuple[Any, ...] = group, _chain, chord
 
+_Lazy: Any = type(regen(iter(())))
+"""What a group or chord makes of a generator: a list that grows as it is read."""
 
-def leaves(signature: Any) -> Iterator[Any]:
+
+def leaves(signature: Any, app: Any = None, *, body: Any = None, unroll: bool = True) -> Iterator[Any]:
     """Yield the tasks of `signature`, a signature or its JSON, as they are written.
 
     A `chunks` inside another canvas is left out: which tasks it becomes is known only when its turn comes.
+    `body` takes the place of that of a chord. Unless `unroll`, a generator yields its first two tasks only.
     """
-    for node in nodes(signature):
+    for node in nodes(signature, app, body=body, unroll=unroll):
         if not isinstance(node, Canvas):
             yield node
 
 
-def nodes(signature: Any) -> Iterator[Any]:
+def nodes(signature: Any, app: Any = None, *, body: Any = None, unroll: bool = True) -> Iterator[Any]:
     """Yield `signature` and all it is made of, except a `chunks`."""
-    signature = maybe_signature(signature)
+    signature = maybe_signature(signature, app=app)
     if signature is None or isinstance(signature, chunks):
         return
     yield signature
     if isinstance(signature, chord):
-        yield from _all_nodes(_header(signature))
-        yield from nodes(signature.body)
+        yield from _all_nodes(_header(signature), app, unroll)
+        yield from nodes(body or signature.body, app, unroll=unroll)
     elif isinstance(signature, Canvas):
-        yield from _all_nodes(signature.tasks)
+        # Celery has all links of a chain before it sends the first.
+        yield from _all_nodes(signature.tasks, app, unroll or isinstance(signature, _chain))
 
 
-def _all_nodes(signatures: Any) -> Iterator[Any]:
-    for signature in signatures:
-        yield from nodes(signature)
+def _all_nodes(signatures: Any, app: Any, unroll: bool) -> Iterator[Any]:
+    for signature in signatures if unroll else at_hand(signatures):
+        yield from nodes(signature, app, unroll=unroll)
 
 
 def _header(signature: Any) -> Any:
@@ -42,43 +48,67 @@ def _header(signature: Any) -> Any:
     return [header] if isinstance(header, group) else header
 
 
-def copied(signature: Any, change: Callable[[Any], None]) -> Any:
+def at_hand(signatures: Any) -> list[Any]:
+    """Return `signatures`; of a generator the first two, which Celery takes itself before it sends one."""
+    if not isinstance(signatures, _Lazy):
+        return list(signatures)
+    found = []
+    for index in range(2):
+        try:
+            found.append(signatures[index])
+        except IndexError:
+            break
+    return found
+
+
+def is_open(signature: Any, app: Any = None, *, body: Any = None) -> bool:
+    """Whether it shows only on starting `signature` how many tasks it has, as a generator makes them."""
+    for node in nodes(signature, app, body=body, unroll=False):
+        tasks = node.tasks if isinstance(node, group | chord) else None
+        if isinstance(tasks, _Lazy) and len(at_hand(tasks)) > 1:
+            return True
+    return False
+
+
+def copied(signature: Any, change: Callable[[Any], None], app: Any = None) -> Any:
     """Return a copy of `signature` in which `change` was applied to each node, the original untouched."""
-    signature = maybe_signature(signature)
+    signature = maybe_signature(signature, app=app)
     if signature is None:
         return None
     copy = signature.clone()
     if isinstance(copy, chord):
         header = signature.tasks
         if isinstance(header, group):
-            copy.kwargs["header"] = copied(header, change)
+            copy.kwargs["header"] = copied(header, change, app)
         else:
-            copy.kwargs["header"] = [copied(task, change) for task in header]
-        copy.kwargs["body"] = copied(signature.body, change)
+            copy.kwargs["header"] = [copied(task, change, app) for task in header]
+        copy.kwargs["body"] = copied(signature.body, change, app)
     elif isinstance(copy, Canvas):
-        copy.tasks = [copied(task, change) for task in signature.tasks]
+        copy.tasks = [copied(task, change, app) for task in signature.tasks]
     change(copy)
     return copy
 
 
-def last(written: Any, *, in_chain: bool = False) -> Any:
+def last(written: Any, app: Any = None, *, in_chain: bool = False) -> Any:
     """Return the part of a canvas whose id its result has: the one that Celery runs last, or a group."""
-    signature: Any = maybe_signature(written)
+    signature: Any = maybe_signature(written, app=app)
     if isinstance(signature, chord):
-        return last(signature.body)
+        return last(signature.body, app)
     if isinstance(signature, _chain):
-        tasks = [maybe_signature(task) for task in signature.tasks]
-        filled = [
-            task for task in tasks if not (isinstance(task, Canvas) and next(leaves(task), None) is None)
-        ]
-        return last((filled or tasks)[-1], in_chain=True) if tasks else signature
+        tasks = [maybe_signature(task, app=app) for task in signature.tasks]
+        filled = [task for task in tasks if not (isinstance(task, Canvas) and _is_empty(task, app))]
+        return last((filled or tasks)[-1], app, in_chain=True) if tasks else signature
     if isinstance(signature, group):
         # Celery takes a group of one for that one within a chain, and for the group at the end of a chain.
-        members: list[Any] = [*signature.tasks]
-        only = last(members[0], in_chain=in_chain) if len(members) == 1 else None
+        members = at_hand(signature.tasks)
+        only = last(members[0], app, in_chain=in_chain) if len(members) == 1 else None
         if only is not None and (in_chain or (isinstance(only, group) and only is not members[0])):
             return only
     return signature
+
+
+def _is_empty(canvas: Any, app: Any) -> bool:
+    return next(leaves(canvas, app, unroll=False), None) is None
 
 
 def stranded(request: Any) -> Iterator[Any]:
@@ -89,7 +119,7 @@ def stranded(request: Any) -> Iterator[Any]:
     while waiting:
         holder = waiting.pop()
         after = [*(holder.get("chain") or ()), *filter(None, [holder.get("chord")])]
-        for node in _all_nodes(after):
+        for node in _all_nodes(after, None, unroll=True):
             key = isinstance(node, Canvas), str(node.options.get("task_id"))
             if key in seen:
                 continue

@@ -69,7 +69,8 @@ function wait(task) {
 // Progress of a whole, of a group say, also brings its counts, and news of one of its parts.
 function foldProgress(task, event) {
   const next = { ...task, progress: without(event, "type", "v", "task", "parts", "part") };
-  if (event.parts) Object.assign(next, { parts: event.parts, children: foldChild(task.children ?? [], event.part) });
+  const children = task.children ?? [];
+  if (event.parts) Object.assign(next, { parts: event.parts, children: event.part ? foldChild(children, event.part) : children });
   return next;
 }
 

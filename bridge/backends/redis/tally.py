@@ -20,7 +20,7 @@ end
 
 local function messages_in(said, marks)
   local messages, at = {}, 7
-  local function pasted(text) return (string.gsub(text, '[\\1-\\8]', marks)) end
+  local function pasted(text) return (string.gsub(text, '[\\1-\\9]', marks)) end
   while said[at] do
     local fields = {}
     for i = at + 4, at + 3 + said[at + 3] do fields[#fields + 1] = pasted(said[i]) end
@@ -34,8 +34,9 @@ local function figures(at, size, sum, endings)
   local words, worst, ended = {}, 1, at[2] + at[3] + at[4]
   for word in string.gmatch(endings, '%S+') do words[#words + 1] = word end
   for i = 2, 3 do if at[i + 1] > 0 then worst = i end end
-  local percent = string.format('%.2f', math.floor(sum / size) / 100)
-  local shown = {ended, percent, words[worst], size - at[1] - ended, at[1], at[2], at[3], at[4]}
+  local total = size > 0 and size or at[1] + ended
+  local percent = string.format('%.2f', size > 0 and math.floor(sum / size) / 100 or 0)
+  local shown = {ended, percent, words[worst], total - at[1] - ended, at[1], at[2], at[3], at[4], total}
   local marks = {}
   for i, figure in ipairs(shown) do
     marks[string.char(i)] = type(figure) == 'number' and string.format('%.0f', figure) or figure
@@ -52,19 +53,23 @@ local function count(keys, said)
   stage_had, value_had = tonumber(stage_had), tonumber(value_had)
   if stage_had > 1 or (stage <= stage_had and value <= value_had) then return {} end
   stage, value = math.max(stage, stage_had), math.max(value, value_had)
-  local sum, age, at = (held[2] or 0) + value - value_had, (held[3] or 0) + 1, {}
+  if size == 0 then size = tonumber(string.match(redis.call('HGET', keys[2], '') or '', '%d+$') or 0) end
+  local sum, age, at = tonumber(held[2] or 0), (held[3] or 0) + 1, {}
   for i = 1, 4 do at[i] = tonumber(held[3 + i] or 0) end
-  if stage_had > 0 then at[stage_had] = at[stage_had] - 1 end
-  at[stage] = at[stage] + 1
   redis.call('HSET', keys[2], name, stage .. ' ' .. value)
-  redis.call('HSET', keys[1], 'sum', sum, 'age', age,
-             'stage1', at[1], 'stage2', at[2], 'stage3', at[3], 'stage4', at[4])
-  show(keys, name, stage, said[5], age)
+  if name ~= '' then
+    sum = sum + value - value_had
+    if stage_had > 0 then at[stage_had] = at[stage_had] - 1 end
+    at[stage] = at[stage] + 1
+    redis.call('HSET', keys[1], 'sum', sum, 'age', age,
+               'stage1', at[1], 'stage2', at[2], 'stage3', at[3], 'stage4', at[4])
+    show(keys, name, stage, said[5], age)
+  end
   for i = 2, 4 do redis.call('EXPIRE', keys[i], $SECONDS) end
   local messages, ended = messages_in(said, figures(at, size, sum, said[6])), at[2] + at[3] + at[4]
   if not messages[2] then return messages end
   if stage == 1 and stage_had == 0 and at[1] == 1 and ended == 0 then return {messages[2], messages[1]} end
-  if stage == 1 or ended < size then return {messages[1]} end
+  if stage == 1 or size == 0 or ended < size then return {messages[1]} end
   redis.call('DEL', keys[2])  -- whatever is said from now on is refused
   return messages
 end

@@ -17,6 +17,7 @@ _HELD = (
     .outerjoin(PARTS, and_(PARTS.c.topic == TALLIES.c.topic, PARTS.c.key == bindparam("b_key")))
     .where(TALLIES.c.topic == bindparam("b_topic"))
 )
+_SIZE = select(PARTS.c.value).where(PARTS.c.topic == bindparam("b_topic"), PARTS.c.key == bindparam("b_key"))
 _SUM_UP = (
     update(TALLIES)
     .where(TALLIES.c.topic == bindparam("b_topic"))
@@ -49,7 +50,9 @@ def admit(
     of_part = {"b_topic": topic.id, "b_key": key_of(part.name)}
     held = connection.execute(_HELD, of_part).first()
     new = held is None or held.stage is None
-    sums = Sums() if held is None else Sums(held.done, [0, *(getattr(held, stage) for stage in _STAGES)])
+    size = part.size or connection.scalar(_SIZE, {"b_topic": topic.id, "b_key": key_of("")}) or 0
+    stages = [0, 0, 0, 0, 0] if held is None else [0, *(getattr(held, stage) for stage in _STAGES)]
+    sums = Sums(0 if held is None else held.done, stages, size)
     counted = sums.count(part, (WAITING, 0) if held is None or new else (held.stage, held.value))
     if counted is None:
         return []
@@ -59,7 +62,8 @@ def admit(
     else:
         connection.execute(_MOVE, {**of_part, **values})
     shown = 0 if held is None else held.shown
-    shown += _show(connection, of_part, shown, importance_of(counted[0]), topic.number, part.line)
+    if part.name:
+        shown += _show(connection, of_part, shown, importance_of(counted[0]), topic.number, part.line)
     tally = {"done": sums.done, "shown": shown} | dict(zip(_STAGES, sums.stages[1:], strict=True))
     if held is None:
         connection.execute(_BEGIN, {"topic": topic.id, **tally})
