@@ -28,7 +28,7 @@ from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, tree, whole
 from bridge.celery import parts as bridge_parts
 from bridge.celery.outboxes import installed
-from tests.processes import running
+from tests.processes import explain, running
 from tests.servers import Valkey, eventually, free_port
 from tests.serving import serving
 
@@ -78,6 +78,14 @@ class Watched:
 
     def __init__(self, address: str, task_id: str) -> None:
         self.events: list[dict[str, Any]] = []
+        try:
+            self._watch(address, task_id)
+        except BaseException:
+            print(f"--- {task_id} has told", *self.events, sep="\n", file=sys.stderr)
+            explain()
+            raise
+
+    def _watch(self, address: str, task_id: str) -> None:
         url = f"{address}/stream"
         with (
             httpx.Client(timeout=SECONDS, trust_env=False) as client,
@@ -207,6 +215,30 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], dict[str, int]]] = {
 }
 
 
+FAILURES |= {
+    "a link that no worker knows": (
+        lambda t: chain(t.add.s(1, 1), unknown(t), t.add.s(1), group(t.add.s(2), t.add.s(3)), t.total.s()),
+        {"succeeded": 1, "failed": 5},
+    ),
+    "a first link that no worker knows": (
+        lambda t: chain(unknown(t), t.add.s(1), t.add.s(2)),
+        {"failed": 3},
+    ),
+    "a task of a header that no worker knows": (
+        lambda t: chord([t.add.s(1, 1), unknown(t), chain(unknown(t), t.add.s(1))], t.total.s() | t.add.s(1)),
+        {"succeeded": 1, "failed": 5},
+    ),
+    "a body that no worker knows": (
+        lambda t: chord([t.add.s(1, 1), t.add.s(2, 2)], unknown(t) | t.add.s(1)),
+        {"succeeded": 2, "failed": 2},
+    ),
+}
+
+
+def unknown(tasks: Any) -> Any:
+    return tasks.app.signature("nobody.knows")
+
+
 @pytest.mark.parametrize("place", FAILURES)
 def test_wherever_it_fails_the_whole_ends(tasks: Any, address: str, channel: Any, place: str) -> None:
     """What fails, and what then never runs, is counted, and the whole has one end, FAILURE."""
@@ -281,6 +313,30 @@ def test_a_revoked_part_ends_the_whole_as_revoked(tasks: Any, address: str, chan
     watched.check()
     assert watched.state == "REVOKED"
     assert snapshot(channel, whole(result))["parts"]["revoked"] == 2
+
+
+# How a task may end before it starts: what is set on it.
+UNSTARTED: dict[str, dict[str, Any]] = {
+    "expired": {"expires": -1},
+    "refused by the worker": {"headers": {"eta": "never"}},
+}
+
+
+@pytest.mark.parametrize("reason", UNSTARTED)
+def test_what_was_to_follow_a_task_that_does_not_start_ends_too(
+    tasks: Any, address: str, channel: Any, reason: str
+) -> None:
+    """A link that expires, or of which the worker cannot read the message, takes along the rest."""
+    never = UNSTARTED[reason]
+    for canvas, count in (
+        (chain(tasks.add.s(1, 1), tasks.add.s(1).set(**never), tasks.add.s(1), tasks.add.s(2)), 3),
+        (chord([tasks.add.s(1, 1), tasks.add.s(2, 2).set(**never)], tasks.total.s() | tasks.add.s(1)), 3),
+    ):
+        watched = Watched(address, whole(canvas.apply_async()))
+        watched.check()
+        assert watched.state == "REVOKED"
+        parts = snapshot(channel, watched.events[-1]["task"])["parts"]
+        assert (parts["succeeded"], parts["revoked"]) == (1, count)
 
 
 def test_progress_of_a_part_moves_the_whole(tasks: Any, address: str, channel: Any) -> None:

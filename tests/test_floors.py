@@ -79,6 +79,7 @@ FOREIGN = {
     "bridge.celery.canvas": {"celery"},
     "bridge.celery.heartbeat": {"celery"},
     "bridge.celery.lifecycle": {"celery"},
+    "bridge.celery.marking": {"celery"},
     "bridge.celery.outboxes": {"celery"},
     "bridge.celery.parts": {"celery"},
     "bridge.celery.running": {"celery"},

@@ -4,10 +4,11 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from celery import current_task
+from celery import current_task, signals
 
 from bridge import events, wholes
 from bridge.celery import tree
+from bridge.celery.outboxes import outbox_of
 from bridge.outbox import Outbox
 
 HEADER = "bridge_whole"
@@ -92,6 +93,28 @@ def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
             outbox.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
             if membership is not None:
                 _tell(outbox, membership, task.id, state, 0.0, name=task.task)
+
+
+@signals.task_unknown.connect
+@signals.task_rejected.connect
+def _never_ran(sender: Any, signal: Any, message: Any, **_: Any) -> None:
+    """End what was to follow a task that the worker does not know, or of which the message is no task.
+
+    What follows is in the body of the message, which the worker has not read: there is no request.
+    """
+    outbox = outbox_of(sender.app)
+    if outbox is not None:
+        state = "FAILURE" if signal is signals.task_unknown else "REJECTED"
+        _end_stranded(outbox, {**(message.headers or {}), **_embedded(message)}, state)
+
+
+def _embedded(message: Any) -> dict[str, Any]:
+    """Return the chain and the chord that a message carries, as far as it can be read."""
+    with suppress(Exception):  # whatever a serializer raises
+        match message.payload:
+            case [_, _, {**embedded}] | {**embedded}:
+                return {name: embedded.get(name) for name in ("id", "chain", "chord") if embedded.get(name)}
+    return {}
 
 
 def _remember(memory: dict[str, float], task_id: str, now: float) -> None:
