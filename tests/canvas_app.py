@@ -8,11 +8,13 @@ from typing import Any
 from celery import Celery, group
 
 from bridge.celery import install, parts, progress
+from tests.processes import dump_on_signal
 
 broker = os.environ["TEST_BROKER"]
 app = Celery("tests", broker=broker, backend=os.environ.get("TEST_RESULTS", broker))
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
 install(app, os.environ["TEST_BRIDGE"])
+dump_on_signal()
 parts.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
 
 

@@ -16,7 +16,7 @@ from flask import Flask, Response, request
 from bridge import connect
 from bridge.aio import subscribe
 from bridge.flask import Bridge
-from tests.processes import running
+from tests.processes import dump_on_signal, running
 from tests.servers import eventually, free_port
 
 SERVERS = ("gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask")
@@ -25,6 +25,7 @@ MACOS = sys.platform == "darwin"
 
 def create_app() -> Flask:
     """Routes that stream the topics asked for, tell what the bridge and the process count, and fail."""
+    dump_on_signal()
     app = Flask(__name__)
     app.config.from_prefixed_env("SERVING")
     bridge = Bridge(app)
