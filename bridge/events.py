@@ -292,6 +292,17 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         if progress:
             whole["progress"] = {k: v for k, v in whole["progress"].items() if k not in ("parts", "part")}
         whole["children"] = [line for line in map(_decoded, state.lines) if isinstance(line, dict)]
-    whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     whole["omitted"] = state.omitted
+    whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     return whole
+
+
+def snapshot_text(state: TopicState | None, task: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the snapshot of `task` as JSON, and the snapshot without its `events`.
+
+    The events are JSON already: with megabytes of them, encoding them again would hold up other viewers.
+    """
+    state = state or TopicState(task)
+    bare = snapshot(replace(state, entries=[]), task)
+    entries = b",".join(entry for entry in state.entries if decode(entry))
+    return encode(bare).removesuffix(b"]}") + entries + b"]}", bare

@@ -109,13 +109,13 @@ class Script:
         own = events.task_of(topic)
         by_task = {events.task_of(state.topic): state for state in reversed(read.states)}
         tasks = [task for task in by_task if task is not None] if own is None else [own]
-        snapshots = [events.snapshot(by_task.get(name), name) for name in tasks]
         # Until the last of them the viewer has not seen the state that the position belongs to.
-        for snapshot in snapshots[:-1]:
-            yield _frame(snapshot)
+        for task in tasks[:-1]:
+            yield sse.frame(events.snapshot_text(by_task.get(task), task)[0], event="snapshot")
         self._words[topic] = _ANEW if read.position is None or read.more is not None else str(read.position)
-        for snapshot in snapshots[-1:]:
-            yield from self._event(events.encode(snapshot), snapshot, topic)
+        for task in tasks[-1:]:
+            text, snapshot = events.snapshot_text(by_task.get(task), task)
+            yield from self._event(text, snapshot, topic)
 
     def _message(self, message: Message) -> Iterator[bytes]:
         topic = message.topic

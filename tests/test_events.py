@@ -319,3 +319,17 @@ def test_states_never_go_backwards(order: list[tuple[str, int]]) -> None:
     """In whatever order the states of one attempt come, the furthest stands, the first of two ends."""
     snapshot = fold(*(events.make("state", "t1", state=state) for state, _ in order))
     assert snapshot["state"] == next(state for state, rank in order if rank == 3)
+
+
+def test_a_snapshot_in_text_is_the_snapshot() -> None:
+    """The JSON that streams send says what `snapshot` returns, without what is no event."""
+    entries = [events.make("log", "t1", level="info", message=f"line {n} \u2028 \x00 é")[0] for n in range(3)]
+    fields = {"state": events.make("state", "t1", state="STARTED")[0]}
+    state = TopicState("task:t1", fields, [*entries, b"{"], 7)
+    text, bare = events.snapshot_text(state, "t1")
+    snapshot = events.snapshot(state, "t1")
+    assert {**json.loads(text), "at": 0} == {**snapshot, "at": 0}
+    assert {**bare, "at": 0} == {**snapshot, "at": 0, "events": []}
+    assert len(snapshot["events"]) == 3
+    nothing, _ = events.snapshot_text(None, "t1")
+    assert json.loads(nothing)["events"] == []
