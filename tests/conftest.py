@@ -108,8 +108,9 @@ def channel(connect: Connect) -> bridge.BroadcastChannel:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test that would be skipped fails."""
+    """In CI a test that would be skipped fails. What was captured becomes UTF-8, as pytest-xdist needs it."""
     report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
     if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
