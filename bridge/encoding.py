@@ -72,6 +72,25 @@ def encode(value: Mapping[str, Any], deepest: int = DEEPEST) -> bytes:
     return _JSON.encode(_expressible(value, frozenset(), deepest)).encode()
 
 
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+_PARSER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def parse(payload: bytes) -> object:
+    """Return what `payload` says, `None` if it is no JSON in UTF-8.
+
+    Python's own parser takes more, such as NaN. But payloads become parts of other texts as they are, and one
+    that a browser cannot parse makes all of it unreadable.
+    """
+    try:
+        return _PARSER.decode(payload.decode())
+    except (ValueError, RecursionError):
+        return None
+
+
 def _is_too_deep(value: object, payload: bytes, deepest: int) -> bool:
     if payload.count(b"[") + payload.count(b"{") <= deepest:
         return False

@@ -28,7 +28,6 @@ On a stream, but never published: `snapshot` (a task's whole state, see `snapsho
 you have, a snapshot follows) and `end` (`state`; nothing follows).
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from typing import Any
 from bridge.beats import WORKERS as WORKERS
 from bridge.beats import beat as beat
 from bridge.beats import beat_of as beat_of
-from bridge.encoding import DEEPEST
+from bridge.encoding import DEEPEST, parse
 from bridge.encoding import LONGEST_TEXT as LONGEST_TEXT
 from bridge.encoding import cut as cut
 from bridge.encoding import encode as encode
@@ -102,15 +101,8 @@ def error(exception: BaseException, traceback: str | None = None) -> dict[str, s
 
 def decode(payload: bytes) -> dict[str, Any] | None:
     """Return the task event in `payload`, or `None`: anyone may publish anything to a task's topic."""
-    event = _decoded(payload)
+    event = parse(payload)
     return event if isinstance(event, dict) and _is_event(event) else None
-
-
-def _decoded(payload: bytes) -> object:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _is_event(event: dict[str, Any]) -> bool:
@@ -275,7 +267,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         if source in states:
             whole[name] = states[source]["at"]
     if "started_at" in whole:
-        whole["first_started_at"] = _decoded(state.fields.get(_FIRST_STARTED, b"")) or whole["started_at"]
+        whole["first_started_at"] = parse(state.fields.get(_FIRST_STARTED, b"")) or whole["started_at"]
     if end_of(whole):
         whole["ended_at"] = current["at"]
     asked = decode(state.fields.get("cancel_requested", b""))
@@ -291,7 +283,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         whole["parts"] = parts
         if progress:
             whole["progress"] = {k: v for k, v in whole["progress"].items() if k not in ("parts", "part")}
-        whole["children"] = [line for line in map(_decoded, state.lines) if isinstance(line, dict)]
+        whole["children"] = [line for line in map(parse, state.lines) if isinstance(line, dict)]
     whole["omitted"] = state.omitted
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     return whole

@@ -214,8 +214,22 @@ def test_a_bad_event_type_is_refused(kind: object) -> None:
         events.check_type(kind)
 
 
+NAN = b'{"type":"preview","task":"t1","at":1,"data":NaN}'
+
+
 @pytest.mark.parametrize(
-    "payload", [b"", b"\xff", b"[]", b"{}", b'{"type": 1}', b'{"type": "a\\nb"}', b"[" * 99_999]
+    "payload",
+    [
+        NAN,
+        NAN.decode().replace("NaN", "1").encode("utf-16"),
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"type": 1}',
+        b'{"type": "a\\nb"}',
+        b"[" * 99_999,
+    ],
 )
 def test_what_is_no_event_is_none(payload: bytes) -> None:
     """Bytes that hold no task event are told apart, never an error."""
