@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, group
 
 from bridge.celery import install, parts, progress
+from bridge.celery.outboxes import installed
 from tests.processes import dump_on_signal
 
 broker = os.environ["TEST_BROKER"]
@@ -15,6 +17,15 @@ app = Celery("tests", broker=broker, backend=os.environ.get("TEST_RESULTS", brok
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
 install(app, os.environ["TEST_BRIDGE"])
 dump_on_signal()
+if "TEST_SLOWLY" in os.environ:
+    channel = installed(app).channel  # type: ignore[union-attr]
+    publish_many = channel.publish_many
+
+    def slowly(*arguments: Any, **options: Any) -> int:
+        time.sleep(0.2)
+        return publish_many(*arguments, **options)
+
+    channel.publish_many = slowly  # type: ignore[method-assign]
 parts.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
 
 

@@ -54,8 +54,19 @@ def tasks(server: Valkey) -> Iterator[Any]:
 
 
 @contextmanager
-def worker(pool: str = "prefork", **env: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", "tests.canvas_app", "worker", "-P", pool, "-c", "2"]
+def worker(pool: str = "prefork", children: int = 2, **env: str) -> Iterator[None]:
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.canvas_app",
+        "worker",
+        "-P",
+        pool,
+        "-c",
+        str(children),
+    ]
     with running([*command, "-l", "INFO", "-n", f"{uuid.uuid4().hex}@localhost"], env=env) as log:
         eventually(lambda: " ready." in log.read_text(), SECONDS)
         yield
@@ -291,6 +302,31 @@ def test_wholes_in_every_pool(server: Valkey, address: str, channel: Any, tmp_pa
         watched.check()
         counts = {"waiting": 0, "running": 0, "succeeded": 1, "revoked": 0, "failed": 2}
         assert snapshot(channel, whole(failing))["parts"] == counts
+
+
+def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
+    server: Valkey, address: str, channel: Any
+) -> None:
+    """However long an end takes to be sent, it is out before the next task may kill its process."""
+    broker = server.url("redis")[:-1] + "2"
+    env = {
+        "TEST_BROKER": broker,
+        "TEST_RESULTS": broker,
+        "TEST_BRIDGE": server.url("redis"),
+        "TEST_SLOWLY": "1",
+    }
+    with (
+        Celery(broker=broker, backend=broker, set_as_current=False) as app,
+        worker(children=1, **env),
+    ):
+        install(app, server.url("redis"))
+        add, killed = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "killed"))
+        watched = Watched(
+            address, whole(chain(add.clone((1, 1)), killed, add.clone((1,)), app=app).apply_async())
+        )
+        watched.check()
+        parts = Counter(snapshot(channel, watched.events[-1]["task"])["parts"])
+        assert +parts == Counter({"succeeded": 1, "failed": 2})
 
 
 def test_a_part_that_a_killed_worker_left_is_run_again(tasks: Any, address: str, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ FOREIGN = {
     "bridge.backends.sql.tables": {"sqlalchemy"},
     "bridge.celery.cancel": {"celery"},
     "bridge.celery.canvas": {"celery"},
+    "bridge.celery.children": {"celery"},
     "bridge.celery.heartbeat": {"celery"},
     "bridge.celery.lifecycle": {"celery"},
     "bridge.celery.marking": {"celery"},

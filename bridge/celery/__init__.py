@@ -4,7 +4,8 @@ and `publish`.
 Nothing here fails or stalls a task: events leave through an outbox, and only bad arguments raise.
 """
 
-from bridge.celery import heartbeat, lifecycle, startup  # their signal handlers serve every installed app
+# Their signal handlers serve every installed app.
+from bridge.celery import children, heartbeat, lifecycle, startup
 from bridge.celery.cancel import Cancelled, cancel, check_cancelled
 from bridge.celery.canvas import whole
 from bridge.celery.helpers import log, progress, publish, step, track
@@ -14,6 +15,7 @@ __all__ = [
     "Cancelled",
     "cancel",
     "check_cancelled",
+    "children",
     "heartbeat",
     "install",
     "lifecycle",
