@@ -5,7 +5,7 @@
 #   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench test-celery clean
 
 python := .venv/bin/python
 export PYTHON
@@ -15,7 +15,7 @@ gevent_tests = $(wildcard tests/test_contract*.py tests/test_hub*.py tests/test_
 	tests/test_connect*.py tests/test_replay*.py tests/test_redis*.py tests/test_outbox*.py)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## create .venv and install everything into it; done by the other targets when needed
 	@sh .ci/setup
@@ -40,6 +40,9 @@ format: setup ## format the code and repair what the linter can
 bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; QUICK=1 for a smoke run
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
+
+test-celery: setup ## run Celery's own tests without and with the bridge, and compare which pass; half an hour
+	$(python) -m tests.celery_suites.run
 
 clean: ## remove .venv and everything else that is made
 	rm -rf .venv benchmarks/.venv benchmarks/.build benchmarks/results var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
