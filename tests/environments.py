@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "celery-event-bridge"
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-SECONDS = 110
+SECONDS = 250
 
 
 def build_wheel(folder: Path) -> Path:

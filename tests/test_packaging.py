@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.environments import NAME, ROOT, SECONDS, build_wheel, environment
+from tests.readme import events_of_a_job
 from tests.servers import Postgres, Valkey
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -136,12 +137,15 @@ def test_an_extra_alone_brings_all_it_needs(
 
 
 @pytest.mark.timeout(300)
-def test_all_extras_go_together(wheel_file: Path, urls: dict[str, str], tmp_path: Path) -> None:
-    """In one environment with every extra, in the newest versions, what each is for works."""
+def test_all_extras_go_together(
+    wheel_file: Path, urls: dict[str, str], own_valkey: Valkey, tmp_path: Path
+) -> None:
+    """In one environment with every extra each of them works, and so does the README's code."""
     extras = ",".join(PROJECT["optional-dependencies"])
     with environment(wheel_file, f"{NAME}[{extras}]") as python:
         for script in SMOKE.values():
             run(python, *script, urls=urls, folder=tmp_path)
+        assert events_of_a_job(python, tmp_path, own_valkey.port)[-1] == "end"
 
 
 def run(python: Path, script: str, *arguments: str, urls: dict[str, str], folder: Path) -> None:
