@@ -144,14 +144,17 @@ def test_a_reset_clears_what_no_snapshot_brings_back(open_page: Open) -> None:
     expect(page.locator(".chip")).to_have_text("done")
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
-def test_a_countdown_says_why_and_when_a_task_is_tried_again(open_page: Open, late: bool) -> None:
+@pytest.mark.parametrize("seen", ["live", "received again", "late"])
+def test_a_countdown_says_why_and_when_a_task_is_tried_again(open_page: Open, seen: str) -> None:
     """Until the next attempt begins, the row says how long that takes, which attempt it is, and why."""
     now = time.time()
     why = {"error": {"type": "ConnectionError", "message": "no <b>route</b>"}, "retry_at": now + 90}
-    begun = [state("t1", now - 9), state("t1", now - 8, "STARTED")]
-    told = [snapshot(state="RECEIVED", attempt=2, queued_at=now - 9, started_at=now - 8, **why)]
-    page = open_page(told if late else [*begun, state("t1", now, "RETRY", **why)])
+    told = [state("t1", now - 9), state("t1", now - 8, "STARTED"), state("t1", now, "RETRY", **why)]
+    if seen == "received again":
+        told.append(state("t1", now, "RECEIVED", attempt=2, retry_at=now + 90))
+    if seen == "late":
+        told = [snapshot(state="RECEIVED", attempt=2, queued_at=now - 9, started_at=now - 8, **why)]
+    page = open_page(told)
     note = page.locator(".task .note")
     words = re.compile(r"^Retrying in (1:\d\d min|\d\d s), attempt 2: ConnectionError: no <b>route</b>$")
     expect(note).to_have_text(words, timeout=WITHIN)
@@ -186,11 +189,15 @@ def test_the_countdown_ends_with_the_wait(open_page: Open) -> None:
     expect(page.locator(".task .note")).to_be_hidden()
 
 
-def test_the_time_is_that_of_all_attempts(open_page: Open) -> None:
+@pytest.mark.parametrize("seen", ["live", "late"])
+def test_the_time_is_that_of_all_attempts(open_page: Open, seen: str) -> None:
     """What is shown as a task's time goes from the start of its first attempt to its end."""
     now = time.time()
+    begun = [state("t1", now - 200), state("t1", now - 90, "STARTED"), state("t1", now - 80, "RETRY")]
+    again = [state("t1", now - 5, "STARTED", attempt=2), state("t1", now, "SUCCESS", attempt=2)]
     times = {"queued_at": now - 200, "first_started_at": now - 90, "started_at": now - 5, "ended_at": now}
-    page = open_page([snapshot(state="SUCCESS", attempt=2, **times)])
+    late = [snapshot(state="SUCCESS", attempt=2, **times)]
+    page = open_page(late if seen == "late" else [*begun, *again])
     expect(page.locator(".time")).to_have_text("1:30 min", timeout=WITHIN)
 
 
