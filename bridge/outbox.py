@@ -236,18 +236,20 @@ class Outbox:
 
     def _run(self) -> None:
         attempt = 0
+        again = False
         letters: list[Letter] = []
         while self._mine():
             if not letters:
-                letters = self._take()
+                letters, again = self._take(), False
                 continue
             began = time.monotonic()
             try:
-                sent = self._send(letters, again=attempt > 0)
+                sent = self._send(letters, again)
             except PublishError as error:
-                attempt = self._wait_out(error, attempt)
+                attempt, again = self._wait_out(error, attempt), True
                 continue
-            attempt, letters = 0, letters[sent:]
+            # Those that are left were tried too: any of them may have been published.
+            attempt, again, letters = 0, True, letters[sent:]
             self._sent(began, len(letters))
 
     def _mine(self) -> bool:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -248,6 +249,33 @@ def test_namespaces_keep_channels_apart(connect: Connect) -> None:
         theirs.topic("orders").publish(b"theirs")
         ours.topic("orders").publish(b"end")
         assert drain(subscription, b"end") == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "b:{t:c"), ("a:{t:b", "c")),
+        (("a", "{t:c"), ("a:{t", "c")),
+        (("a", "b:c"), ("a:b", "c")),
+        (("a{", "b"), ("a%7B", "b")),
+        (("{x}", "b"), ("{x", "}b")),
+    ],
+)
+def test_no_two_namespaces_share_a_topic(
+    connect: Connect, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    """However alike a namespace and a topic are to others when they are put together, they stay apart."""
+    own = f"{uuid.uuid4().hex}:"  # the server has keys of other tests
+    with (
+        connect(namespace=own + one[0]).topic(one[1]).subscribe() as first,
+        connect(namespace=own + other[0]).topic(other[1]).subscribe() as second,
+    ):
+        connect(namespace=own + one[0]).topic(one[1]).publish(b"first")
+        connect(namespace=own + other[0]).topic(other[1]).publish(b"second")
+        assert second.receive(timeout=5) == b"second"
+        assert first.receive(timeout=5) == b"first"
+        connect(namespace=own + one[0]).topic(one[1]).publish(b"end")
+        assert first.receive(timeout=5) == b"end"
 
 
 def test_subscriptions_cost_no_thread_each_and_close_quickly(channel: bridge.BroadcastChannel) -> None:

@@ -275,3 +275,29 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
     assert outbox.flush(5)
     assert taken == [b"one", b"two", b"three"]
     outbox.close()
+
+
+def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
+    """A backend that published a part of a batch may have published more of it: it is told so, in order."""
+    channel = bridge.connect("memory://")
+    asked: list[tuple[list[bytes], bool]] = []
+
+    def publish_many(letters: Sequence[Letter], again: bool = False) -> int:
+        asked.append(([letter.payload for letter in letters], again))
+        return min(2, len(letters))
+
+    channel.publish_many = publish_many  # type: ignore[method-assign]
+    outbox = Outbox(channel)
+    with outbox._changed:
+        for payload in (b"1", b"2", b"3", b"4", b"5"):
+            outbox.put("t", payload, None)
+    assert outbox.flush(5)
+    outbox.put("t", b"6", None)
+    assert outbox.flush(5)
+    assert asked == [
+        ([b"1", b"2", b"3", b"4", b"5"], False),
+        ([b"3", b"4", b"5"], True),
+        ([b"5"], True),
+        ([b"6"], False),
+    ]
+    outbox.close()

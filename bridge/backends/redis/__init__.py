@@ -28,7 +28,7 @@ def open_backend(url: str, *, namespace: str, timeout: float, retention: Retenti
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"not a usable {scheme}:// URL: {error}") from error
     logged = carrier not in ("pubsub", "sharded")
-    keys = Keys(namespace, retention, logged=logged)
+    keys = Keys(namespace, retention, logged=logged, database=servers.database)
     return RedisBackend(servers, keys, retention, sharded=carrier in ("sharded", "cluster"), logged=logged)
 
 
@@ -52,9 +52,8 @@ def _parameters(url: str, timeout: float) -> dict[str, Any]:
 def _one_server(base: str, rest: str, timeout: float) -> OneServer:
     parameters = _parameters(f"{base}://{rest}", timeout)
     make_pool = partial(redis.ConnectionPool, **parameters)
-    return OneServer(
-        make_pool, f"{parameters.get('host', 'localhost')}:{parameters.get('port', 6379)}", timeout
-    )
+    address = f"{parameters.get('host', 'localhost')}:{parameters.get('port', 6379)}"
+    return OneServer(make_pool, address, timeout, database=parameters.get("db", 0))
 
 
 def _cluster(base: str, rest: str, timeout: float) -> Cluster:
@@ -80,7 +79,7 @@ def _sentinel(base: str, rest: str, timeout: float) -> OneServer:
     del parameters["host"]
     sentinel = Sentinel(sentinels, socket_timeout=timeout, socket_connect_timeout=timeout)  # type: ignore[no-untyped-call]
     make_pool = partial(SentinelConnectionPool, service, sentinel, **parameters)
-    return OneServer(make_pool, f"the primary of {service!r}", timeout)
+    return OneServer(make_pool, f"the primary of {service!r}", timeout, database=parameters.get("db", 0))
 
 
 def _hosts(rest: str, port: int) -> tuple[list[tuple[str, int]], str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from bridge.backends.redis import scripts
+from bridge.backends.redis import publishing, scripts
+from bridge.backends.redis.batch import Batch, fields_of, part_of, size_of
 from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
 from bridge.backends.redis.reader import RedisReader, messages_of, states_call
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
@@ -15,10 +16,16 @@ from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.ports import Letter, States
 from bridge.position import Position
-from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Part, Retention
+from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
+
+TOGETHER = 50
+"""Messages published in one step; the server does nothing else meanwhile."""
+
+TOGETHER_BYTES = 256 * 1024
+"""Bytes published in one step, unless one message alone has more."""
 
 
 class RedisBackend:
@@ -34,6 +41,7 @@ class RedisBackend:
         self._command = "SPUBLISH" if sharded else "PUBLISH"
         self._constants = {
             "$SECONDS": keys.seconds,
+            "$UPKEEP": keys.seconds * 1000 / 64,
             "$KEEP": retention.messages,
             "$COMMAND": self._command,
             "$ENTRIES": MAX_ENTRIES,
@@ -46,117 +54,110 @@ class RedisBackend:
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
-        with self._errors(PublishError, "did not take the message"):
+        letter = Letter(topic, payload, change, token)
+        with self._errors(PublishError, "did not take the message", letter):
             try:
-                return self._publish_once(topic, payload, change, token, again)
+                return self._publish_once(letter, again)
             except MOVED_AWAY:
                 # Closed while it was idle, or failed over; with the token nothing is published twice.
                 if not self.replays:
                     raise
                 self._servers.refresh()
-                return self._publish_once(topic, payload, change, token, True)
+                return self._publish_once(letter, True)
 
     def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
-        if len(letters) < 2 or self._servers.one_slot or not self.replays:
+        published = 0
+        while published < len(letters):
+            try:
+                done = self._publish_together(letters[published:], again)
+            except PublishError:
+                if not published:
+                    raise
+                break
+            published += done
+        return published
+
+    def _publish_together(self, letters: Sequence[Letter], again: bool) -> int:
+        """Publish the first of `letters`, as many as go in one step; return how many."""
+        if self._servers.one_slot or not self.replays:
             topic, payload, change, token, shared = letters[0]
             self.publish(topic, payload, change, token, again or shared)
             return 1
-        with self._errors(PublishError, "did not take the messages"):
+        together = letters[: _fitting(letters)]
+        with self._errors(PublishError, "did not take the messages", letters[0]):
             try:
-                self._publish_batch(letters, again)
+                return len(self._publish_batch(together, again))
             except MOVED_AWAY:
+                # Closed while it was idle, or failed over; with the token nothing is published twice.
                 self._servers.refresh()
-                self._publish_batch(letters, True)
-        return len(letters)
+                return len(self._publish_batch(together, True))
+            except redis.exceptions.NoPermissionError:
+                # The server refuses the keys of a call as a whole: ask for those of the first message.
+                return len(self._publish_batch(letters[:1], again))
 
-    def _publish_batch(self, letters: Sequence[Letter], again: bool) -> None:
-        prepared = [
-            self._prepare(topic, payload, change, token, again or shared)
-            for topic, payload, change, token, shared in letters
-        ]
-        calls = [("EVALSHA", self._digest(s), len(keys), *keys, *args) for s, keys, args in prepared]
-        answers = self._servers.send_many(calls)
-        for letter, call, place in zip(letters, prepared, answers, strict=True):
-            if isinstance(place, Exception) and not isinstance(place, redis.exceptions.NoScriptError):
-                raise place
-            answer = self._run(*call) if isinstance(place, Exception) else place
+    def _publish_batch(self, letters: Sequence[Letter], again: bool) -> list[Any]:
+        """Publish messages in one step up to the first that fails; return the answers to the others."""
+        batch = Batch(self._keys, grouped=not self._servers.one_slot)
+        known = {letter.topic: self._known.get(letter.topic, b"") for letter in letters}
+        for letter in letters:
+            # What is known of a topic is compared once.
+            batch.add(letter, again or letter.shared, known.pop(letter.topic, b""))
+        answers: list[Any] = self._run(batch.script, batch.keys, batch.args)
+        for letter, answer in zip(letters, answers, strict=False):
             if answer:
                 self._confirm(letter.topic, answer[0] if isinstance(answer, list) else answer)
+        return answers
 
-    def _publish_once(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        keys = self._keys
-        if change is not None:
-            publish = self._publish_change if self.replays else self._send_change
-            return publish(topic, payload, change, token, again)
+    def _publish_once(self, letter: Letter, again: bool) -> Position | None:
+        topic, payload, change, token, _ = letter
         if not self.replays:
-            self._servers.send(self._command, keys.channel(topic), payload)
+            if change is None:
+                self._servers.send(self._command, self._keys.channel(topic), payload)
+            else:
+                self._send_change(topic, payload, change)
             return None
-        return self._confirm(topic, self._run(*self._prepare(topic, payload, None, token, again)))
-
-    def _publish_change(
-        self, topic: str, payload: bytes, change: Change, token: bytes, again: bool
-    ) -> Position | None:
-        answer = self._run(*self._prepare(topic, payload, change, token, again))
+        if change is None and not again:
+            known = self._known.get(topic, b"")
+            args = [self._keys.channel(topic), payload, token, known]
+            answer = self._run(publishing.PUBLISH, self._keys.of_message(topic), args)
+            self._confirm(topic, answer)
+            return position_in(answer)
+        answer = self._publish_batch([letter], again)[0]
         if not answer:  # refused, or no news
             return None
-        place, payloads = (answer, [payload]) if change.part is None else (answer[0], answer[1:])
-        for number, told in enumerate(payloads if self._servers.one_slot else (), 1):
-            again_token = token if number == 1 else b"%s%d" % (token, number)
-            known = self._known.get(change.group, b"")
-            args = [told, again_token, known, topic.encode(), int(change.listed)]
-            place_there = self._run(scripts.PUBLISH_TO_GROUP, self._keys_of_group(change.group), args)
-            if place_there is not None:
-                self._confirm(change.group, place_there)
-        return self._confirm(topic, place)
+        place, payloads = (answer[0], answer[1:]) if isinstance(answer, list) else (answer, [payload])
+        if change is not None and self._servers.one_slot:
+            for number, told in enumerate(payloads, 1):
+                self._publish_to_group(
+                    topic, told, change, token if number == 1 else b"%s%d" % (token, number)
+                )
+        return position_in(place)
 
-    def _prepare(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> tuple[str, list[bytes], list[Any]]:
-        """Return the script that publishes a message to a log, its keys and its arguments."""
-        keys = self._keys
-        own = [keys.meta(topic), keys.log(topic)]
-        args: list[Any] = [token, self._known.get(topic, b"")]
-        if change is None:
-            return scripts.PUBLISH_AGAIN if again else scripts.PUBLISH, own, [payload, *args]
-        own.append(keys.entries(topic))
-        args += [topic.encode(), int(change.listed)]
-        if change.part is None:
-            script = scripts.PUBLISH_CHANGE_AGAIN if again else scripts.PUBLISH_CHANGE
-            args = [payload, *args, change.rank, int(change.final), int(change.entry), *_fields(change)]
-        else:
-            script = scripts.PUBLISH_PART_AGAIN if again else scripts.PUBLISH_PART
-            own += [keys.parts(topic), keys.shown(topic), keys.lines(topic)]
-            args += _part(payload, change, change.part)
-        if not self._servers.one_slot:
-            own += self._keys_of_group(change.group)
-        return script, own, args
+    def _publish_to_group(self, topic: str, payload: bytes, change: Change, token: bytes) -> None:
+        keys, group = self._keys, change.group
+        known = self._known.get(group, b"")
+        args = [keys.channel(group), payload, token, known, topic.encode(), int(change.listed)]
+        place = self._run(publishing.PUBLISH_TO_GROUP, keys.of_group(group), args)
+        if place is not None:
+            self._confirm(group, place)
 
-    def _keys_of_group(self, group: str) -> list[bytes]:
-        return [self._keys.meta(group), self._keys.log(group), self._keys.members(group)]
-
-    def _confirm(self, topic: str, place: bytes) -> Position:
+    def _confirm(self, topic: str, place: bytes) -> None:
         """Remember the place of a confirmed message: a server that knows it no more has lost some."""
         self._known.pop(topic, None)
         self._known[topic] = place
         if len(self._known) > KNOWN_PLACES:
             with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
                 del self._known[next(iter(self._known))]
-        return position_in(place)
 
-    def _send_change(self, topic: str, payload: bytes, change: Change, token: bytes, again: bool) -> None:
-        keys, members = self._keys, self._keys.members(change.group)
-        to, to_group = keys.channel(topic), keys.channel(change.group)
-        meta, entries = keys.meta(topic), keys.entries(topic)
-        args = [topic.encode(), int(change.listed)]
+    def _send_change(self, topic: str, payload: bytes, change: Change) -> None:
+        own, group = self._keys.of(topic), self._keys.of(change.group)
+        args = [own.channel, group.channel, topic.encode(), int(change.listed)]
         if change.part is None:
-            changing = [change.rank, int(change.final), int(change.entry), to_group, *_fields(change)]
-            self._run(scripts.SEND_CHANGE, [meta, entries, members], [payload, to, *args, *changing])
+            args += [payload, change.rank, int(change.final), int(change.entry), *fields_of(change)]
+            self._run(publishing.SEND_CHANGE, [own.meta, own.entries, group.members], args)
         else:
-            kept = [meta, entries, keys.parts(topic), keys.shown(topic), keys.lines(topic), members]
-            said = _part(payload, change, change.part)
-            self._run(scripts.SEND_PART, kept, [to, to_group, *args, *said])
+            kept = [own.meta, own.entries, own.parts, own.shown, own.lines, group.members]
+            self._run(publishing.SEND_PART, kept, [*args, *part_of(payload, change, change.part)])
 
     def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, which is sent only where the server does not know it yet."""
@@ -185,13 +186,13 @@ class RedisBackend:
 
     def acknowledged(self, topic: str, name: str) -> Position:
         with self._errors(ConnectionLost, "did not answer"):
-            keys = [self._keys.durable(topic), self._keys.meta(topic)]
+            keys = [self._keys.of(topic).durable, self._keys.meta(topic)]
             return position_in(self._run(scripts.ACKNOWLEDGED, keys, [name.encode()]))
 
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
         with self._errors(PublishError, "did not take the acknowledgement"):
             args: list[Any] = [name.encode(), *position, int(back)]
-            self._run(scripts.ACKNOWLEDGE, [self._keys.durable(topic)], args)
+            self._run(scripts.ACKNOWLEDGE, [self._keys.of(topic).durable], args)
 
     def states(self, topic: str, after: str | None = None) -> States:
         with self._errors(ConnectionLost, "did not answer"):
@@ -223,22 +224,22 @@ class RedisBackend:
         self._servers.close()
 
     @contextmanager
-    def _errors(self, kind: type[BridgeError], what: str) -> Iterator[None]:
-        """Translate the driver's errors."""
+    def _errors(self, kind: type[BridgeError], what: str, letter: Letter | None = None) -> Iterator[None]:
+        """Translate the driver's errors; of a refused permission tell what `letter` needs."""
         try:
             yield
         except ERRORS as error:
-            raise kind(f"{self._servers.address} {what}: {error}") from error
+            needs = ""
+            if letter is not None and isinstance(error, redis.exceptions.NoPermissionError):
+                needs = f"; it needs {self._keys.needed(letter, self._command)}"
+            raise kind(f"{self._servers.address} {what}: {error}{needs}") from error
 
 
-def _fields(change: Change) -> list[bytes | str]:
-    return [word for name, value in change.fields.items() for word in (f".{name}", value)]
-
-
-def _part(payload: bytes, change: Change, part: Part) -> list[Any]:
-    """Return what the script that counts takes."""
-    said: list[Any] = [part.name, part.size, part.stage, part.value, part.line, " ".join(part.endings)]
-    for text, told in ((payload, change), *([part.turn] if part.turn else [])):
-        words = _fields(told)
-        said += [text, told.rank, int(told.final), len(words), *words]
-    return said
+def _fitting(letters: Sequence[Letter]) -> int:
+    """Return how many of `letters`, at least one, are few and small enough for one step."""
+    room = TOGETHER_BYTES
+    for number, letter in enumerate(letters[:TOGETHER]):
+        room -= size_of(letter)
+        if room < 0:
+            return max(1, number)
+    return min(len(letters), TOGETHER)

@@ -1,50 +1,97 @@
 """The names of a topic's keys, and what stands in them."""
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from bridge.ports import Letter
 from bridge.position import Position
 from bridge.state import Retention, TopicState
 
+KNOWN_NAMES = 1000
+"""Topics of which the names are kept at hand, those used most recently."""
+
+
+class Names(NamedTuple):
+    """What one topic is called."""
+
+    channel: bytes
+    meta: bytes
+    log: bytes
+    entries: bytes
+    parts: bytes
+    shown: bytes
+    lines: bytes
+    members: bytes
+    durable: bytes
+
 
 class Keys:
-    """Names within one namespace. The braces put all keys of a topic into one slot of a cluster."""
+    """Names within one namespace. The braces put all keys of a topic into one slot of a cluster.
 
-    def __init__(self, namespace: str, retention: Retention, *, logged: bool) -> None:
-        self.prefix = f"{namespace}:".encode()
+    Two namespaces never share a name. So the sign that ends a namespace is written in another way within it:
+    the brace in that of a key, the colon too in that of a channel without a log.
+    """
+
+    def __init__(self, namespace: str, retention: Retention, *, logged: bool, database: int) -> None:
+        self.prefix = _escaped(namespace, "{").encode() + b":"
         self.seconds = max(1, round(retention.seconds))
         self._logged = logged
+        # All databases of a server share its Pub/Sub channels; Celery's transport has the same prefix.
+        self._channels = b"/%d." % database
+        self._unlogged = _escaped(namespace, "{:").encode() + b":"
+        self.of = lru_cache(KNOWN_NAMES)(self._names)
+
+    def _names(self, topic: str) -> Names:
+        """Return the names of a topic."""
+        tag = b"%s{t:%s}:" % (self.prefix, topic.encode())
+        # Without a log the payload alone goes out: any Redis client can send and read by the topic's name.
+        channel = tag + b"log" if self._logged else self._unlogged + topic.encode()
+        return Names(self._channels + channel, *(tag + part.encode() for part in Names._fields[1:]))
 
     def channel(self, topic: str) -> bytes:
-        # Without a log the payload alone goes out: any Redis client can send and read by the topic's name.
-        return self.log(topic) if self._logged else self.prefix + topic.encode()
+        return self.of(topic).channel
 
     def meta(self, topic: str) -> bytes:
-        return self._name(topic, b"meta")
+        return self.of(topic).meta
 
     def log(self, topic: str) -> bytes:
-        return self._name(topic, b"log")
+        return self.of(topic).log
 
-    def entries(self, topic: str) -> bytes:
-        return self._name(topic, b"entries")
+    def of_message(self, topic: str) -> tuple[bytes, ...]:
+        """Return the keys that a message is written to."""
+        return self.of(topic)[1:3]
 
-    def parts(self, topic: str) -> bytes:
-        return self._name(topic, b"parts")
+    def of_change(self, topic: str) -> tuple[bytes, ...]:
+        """Return the keys that a message with a change is written to."""
+        return self.of(topic)[1:4]
 
-    def shown(self, topic: str) -> bytes:
-        return self._name(topic, b"shown")
+    def of_part(self, topic: str) -> tuple[bytes, ...]:
+        """Return the keys that a message of a part is written to."""
+        return self.of(topic)[1:7]
 
-    def lines(self, topic: str) -> bytes:
-        return self._name(topic, b"lines")
+    def of_group(self, topic: str) -> tuple[bytes, ...]:
+        """Return the keys that a message of a member is written to."""
+        names = self.of(topic)
+        return names.meta, names.log, names.members
 
-    def members(self, topic: str) -> bytes:
-        return self._name(topic, b"members")
+    def needed(self, letter: Letter, command: str) -> str:
+        """Return in words what a user must be allowed to do who publishes a message."""
+        topics = [letter.topic] if letter.change is None else [letter.topic, letter.change.group]
+        channels = " ".join(self.channel(topic).decode() for topic in topics)
+        needed = f"{command} on {channels}"
+        if self._logged or letter.change is not None:
+            keys = " ".join(f"{self.meta(topic).removesuffix(b'meta').decode()}*" for topic in topics)
+            needed = f"to read and write {keys} and {needed}"
+        return needed
 
-    def durable(self, topic: str) -> bytes:
-        return self._name(topic, b"durable")
 
-    def _name(self, topic: str, part: bytes) -> bytes:
-        return b"%s{t:%s}:%s" % (self.prefix, topic.encode(), part)
+def _escaped(namespace: str, signs: str) -> str:
+    """Return `namespace` without any of `signs`, another for each namespace."""
+    codes = {sign: f"%{ord(sign):02X}" for sign in f"%{signs}"}
+    codes_of_signs = "|".join(code[1:] for code in codes.values())
+    return re.sub(f"%(?={codes_of_signs})|[{signs}]", lambda found: codes[found[0]], namespace)
 
 
 def position_of(head: Sequence[bytes | None]) -> Position:

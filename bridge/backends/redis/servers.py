@@ -33,13 +33,11 @@ class Servers(Protocol):
     address: str
     one_slot: bool
     """Whether the keys of a script must belong to one topic."""
+    database: int
+    """The number of the database that has the keys."""
 
     def send(self, *command: Any) -> Any:
         """Send a command and return its answer."""
-        ...
-
-    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands and return their answers, errors of the server among them."""
         ...
 
     def refresh(self) -> None:
@@ -64,8 +62,11 @@ class OneServer:
 
     one_slot = False
 
-    def __init__(self, make_pool: Callable[[], redis.ConnectionPool], address: str, timeout: float) -> None:
+    def __init__(
+        self, make_pool: Callable[[], redis.ConnectionPool], address: str, timeout: float, *, database: int
+    ) -> None:
         self.address = address
+        self.database = database
         self._make_pool = make_pool
         self._timeout = timeout
         self._connect()
@@ -79,13 +80,6 @@ class OneServer:
     def reset_after_fork(self) -> None:
         _let_go(self._pool)
         self._connect()
-
-    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipeline: Any = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        return answers
 
     def refresh(self) -> None:
         """Each new connection asks who is the primary."""
@@ -105,6 +99,7 @@ class Cluster:
     """The primaries of a cluster."""
 
     one_slot = True
+    database = 0
 
     def __init__(
         self, hosts: Sequence[tuple[str, int]], parameters: Mapping[str, Any], timeout: float
@@ -132,9 +127,6 @@ class Cluster:
 
     def send(self, *command: Any) -> Any:
         return self._connected().execute_command(*command)
-
-    def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        raise NotImplementedError("commands of a cluster go to different nodes: send them one by one")
 
     def refresh(self) -> None:
         self._connected().nodes_manager.initialize()

@@ -1,0 +1,81 @@
+"""What the script that publishes takes: messages as keys and arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bridge.backends.redis import publishing
+from bridge.backends.redis.keys import Keys
+from bridge.ports import Letter
+from bridge.state import Change, Part
+
+
+class Batch:
+    """The keys and arguments of one call. Each topic's keys are named once, however many messages it has."""
+
+    def __init__(self, keys: Keys, *, grouped: bool) -> None:
+        self.keys: list[bytes] = []
+        self.args: list[Any] = []
+        self._names = keys
+        self._grouped = grouped
+        self._places: dict[object, int] = {}
+        self._kinds: set[str] = set()
+        self._again = False
+
+    def add(self, letter: Letter, again: bool, known: bytes) -> None:
+        """Add a message; `known` is a place of its topic that was confirmed once."""
+        topic, payload, change, token, _ = letter
+        names = self._names
+        words: list[Any] = [payload]
+        kind, own = "message", names.of_message
+        if change is not None:
+            group = self._place(change.group, names.of_group) if self._grouped else 0
+            words = [group, names.channel(change.group), topic.encode(), int(change.listed)]
+            if change.part is None:
+                kind, own = "change", names.of_change
+                words += [payload, change.rank, int(change.final), int(change.entry), *fields_of(change)]
+            else:
+                kind, own = "part", names.of_part
+                words += part_of(payload, change, change.part)
+        self._kinds.add(kind)
+        self._again |= again
+        place = self._place(topic, own)
+        self.args += [kind, place, names.channel(topic), int(again), token, known, len(words), *words]
+
+    @property
+    def script(self) -> str:
+        """The script that publishes these messages."""
+        parts = "part" in self._kinds
+        return publishing.script(changes=parts or "change" in self._kinds, parts=parts, again=self._again)
+
+    def _place(self, topic: str, keys_of: Callable[[str], Sequence[bytes]]) -> int:
+        """Return where the keys of a topic begin, counted from 1."""
+        asked = (topic, keys_of)
+        place = self._places.get(asked)
+        if place is None:
+            place = self._places[asked] = len(self.keys) + 1
+            self.keys += keys_of(topic)
+        return place
+
+
+def size_of(letter: Letter) -> int:
+    """Return about how many bytes a message sends to the server."""
+    change, size = letter.change, len(letter.payload)
+    if change is not None:
+        size += sum(map(len, change.fields.values()))
+        if change.part is not None:
+            size += len(change.part.line) + (len(change.part.turn[0]) if change.part.turn else 0)
+    return size
+
+
+def fields_of(change: Change) -> list[bytes | str]:
+    """Return the names and values of the fields that a change sets."""
+    return [word for name, value in change.fields.items() for word in (f".{name}", value)]
+
+
+def part_of(payload: bytes, change: Change, part: Part) -> list[Any]:
+    """Return what the script that counts takes."""
+    said: list[Any] = [part.name, part.size, part.stage, part.value, part.line, " ".join(part.endings)]
+    for text, told in ((payload, change), *([part.turn] if part.turn else [])):
+        words = fields_of(told)
+        said += [text, told.rank, int(told.final), len(words), *words]
+    return said
