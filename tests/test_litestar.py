@@ -548,6 +548,28 @@ def test_a_short_outage_loses_no_message_that_is_published_meanwhile() -> None:
         run(work(valkey))
 
 
+def test_a_message_that_is_tried_again_is_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of messages published at once to a channel the first fails once: they arrive in their order."""
+
+    async def work() -> None:
+        with bridge.connect("memory://overtaken") as channel:
+            failures = iter([bridge.PublishError("away")])
+            take = channel._backend.publish
+
+            def publish(*message: Any) -> Any:
+                for failure in failures:
+                    raise failure
+                return take(*message)
+
+            monkeypatch.setattr(channel._backend, "publish", publish)
+            async with started(channel) as (backend, events):
+                await backend.subscribe(["news"])
+                await asyncio.gather(*(backend.publish(b"%d" % n, ["news"]) for n in range(20)))
+                assert [(await events.next())[1] for _ in range(20)] == [b"%d" % n for n in range(20)]
+
+    run(work())
+
+
 def test_a_channel_subscribed_to_in_an_outage_is_read_after_it() -> None:
     """While the server is away it says so; Litestar counts the channel as read, so it is later."""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from weakref import WeakValueDictionary
 
 from litestar.channels import ChannelsPlugin
 
@@ -31,6 +32,8 @@ class Publisher:
         self._hold = hold
         self._refused_since: float | None = None
         self._refusal_told = False
+        # A message that is tried again is not overtaken by the next one to its channel.
+        self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(self, data: bytes, names: Sequence[str]) -> None:
         """Publish `data` to every channel; `BridgeChannelsBackend.publish` says what is raised and logged."""
@@ -46,6 +49,10 @@ class Publisher:
         self._refused_since, self._refusal_told = None, False
 
     async def _publish(self, name: str, data: bytes) -> None:
+        async with self._turns.setdefault((asyncio.get_running_loop(), name), asyncio.Lock()):
+            await self._publish_until_over(name, data)
+
+    async def _publish_until_over(self, name: str, data: bytes) -> None:
         topic, token, again = topic_name(self._prefix, name), draw_token(), False
         while True:
             try:
