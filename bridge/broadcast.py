@@ -78,11 +78,13 @@ class Channel:
     def enter_loop(self) -> None:
         """A coroutine is about to use the channel; called in its event loop, which most backends ignore."""
 
-    def check_payload(self, payload: bytes) -> bytes:
+    def check_payload(self, payload: object) -> bytes:
         """Return `payload` as bytes; raise `ValueError` if it is none or larger than `max_payload`."""
         if not isinstance(payload, bytes | bytearray | memoryview):
+            how = "payload.encode()" if isinstance(payload, str) else "json.dumps(payload).encode()"
             raise ValueError(
-                f"a payload must be at most {self._max_payload} bytes, not {type(payload).__name__}"
+                f"a payload must be bytes, not {type(payload).__name__}; encode it, for example {how} "
+                f"(at most {self._max_payload} bytes)"
             )
         payload = bytes(payload)
         if len(payload) > self._max_payload:

@@ -11,6 +11,15 @@
 A bad argument (a topic name, a payload) is a plain `ValueError`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PERCENT_ENCODE = (
+    "percent-encode every character of the user name and the password but letters, digits and -._~, "
+    "as urllib.parse.quote(password, safe='') does"
+)
+"""What to do if a URL cannot be read. The URL itself is not quoted: a part of it may be a password."""
+
 
 class BridgeError(Exception):
     """The root of every error the bridge raises by itself."""
@@ -18,6 +27,25 @@ class BridgeError(Exception):
 
 class ConfigurationError(BridgeError):
     """A URL, an option or the installation is wrong; the message says which and what to do."""
+
+
+class MissingExtra(ConfigurationError, ModuleNotFoundError):
+    """A package is not installed; the message says which extra brings it."""
+
+
+@contextmanager
+def needs_extra(module: str, extra: str) -> Iterator[None]:
+    """Import what `extra` brings. Raises `MissingExtra` if a package is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "bridge":
+            raise
+        raise MissingExtra(
+            f"{module} needs a package that is not installed ({error.name or error}): "
+            f"pip install 'celery-event-bridge[{extra}]'",
+            name=error.name,
+        ) from error
 
 
 class PublishError(BridgeError):

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable, TooManyRequests
-
 from bridge import events
 from bridge.broadcast import Channel
 from bridge.connect import connect
-from bridge.errors import ConfigurationError
+from bridge.errors import ConfigurationError, needs_extra
 from bridge.script import start_at
 from bridge.seats import Full, Seats, descriptors_for_viewers
 from bridge.viewers import COME_BACK_AFTER, Viewers
+
+with needs_extra("bridge.flask", "flask"):
+    from flask import Flask, Response, current_app, request
+    from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable, TooManyRequests
 
 logger = logging.getLogger("bridge.flask")
 

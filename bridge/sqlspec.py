@@ -10,16 +10,18 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
-
 from bridge.broadcast import Channel, check_name
 from bridge.channel import Message
 from bridge.connect import check_above_zero
-from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError
-from bridge.event_channel import EventChannel, Events, Found
+from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
 from bridge.ports import Attached, Event, Letter, States
 from bridge.position import Position
 from bridge.state import Change, Retention
+
+with needs_extra("bridge.sqlspec", "sqlspec"):
+    from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
+
+    from bridge.event_channel import EventChannel, Events, Found
 
 LARGEST_PAYLOAD = 4096
 """Bytes. A notification of PostgreSQL has at most 8,000, and SQLSpec's JSON takes its share of them."""

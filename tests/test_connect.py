@@ -14,7 +14,7 @@ from bridge.connect import _redacted
     ("url", "options", "says"),
     [
         ("kafka://localhost", {}, "kafka://.*known are memory://"),
-        ("localhost:6379", {}, "localhost://"),
+        ("localhost:6379", {}, "write redis://localhost:6379/0"),
         ("", {}, "(none)"),
         (None, {}, "(none)"),
         ("redis+pubsub://localhost:port", {}, "redis\\+pubsub://"),

@@ -5,12 +5,12 @@
 
 import itertools
 import os
+import re
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from bridge.channel import Message
 from bridge.fork import reset_in_child
@@ -292,7 +292,7 @@ _stores_lock = threading.Lock()  # Guards _stores.
 
 def open_backend(url: str, *, namespace: str, timeout: float, retention: Retention) -> MemoryBackend:
     with _stores_lock:
-        key = (urlsplit(url).netloc, namespace)
+        key = (re.split("[/?#]", url.partition("://")[2])[0], namespace)
         store = _stores.get(key)
         if store is None:
             store = _stores[key] = _Store()

@@ -19,7 +19,7 @@ from typing import Any
 from celery import chord, group
 from celery.canvas import _chain
 from celery.local import Proxy
-from celery.result import GroupResult
+from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
 from bridge import events, wholes
@@ -40,8 +40,13 @@ def whole(result: Any) -> str:
 
     For a group that is the id of its result. What comes back from a chain or a chord is the result of its
     last task, which has events of its own; the whole is called after it. Watch
-    `bridge.task_topic(whole(result))`.
+    `bridge.task_topic(whole(result))`. Raises `TypeError` for anything but a result.
     """
+    if not isinstance(result, AsyncResult | GroupResult):
+        raise TypeError(
+            f"whole() takes the result of starting a canvas, as result = canvas.apply_async() returns it, "
+            f"not {type(result).__name__}; of a single task bridge.task_topic(task_id) is the topic"
+        )
     return str(result.id) if isinstance(result, GroupResult) else f"whole:{result.id}"
 
 

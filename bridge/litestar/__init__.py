@@ -6,6 +6,9 @@
 A Litestar channel is a topic: `news` is `litestar.news`, to which whoever has the bridge may publish too.
 """
 
-from bridge.litestar.backend import BridgeChannelsBackend
+from bridge.errors import needs_extra
+
+with needs_extra("bridge.litestar", "litestar"):
+    from bridge.litestar.backend import BridgeChannelsBackend
 
 __all__ = ["BridgeChannelsBackend"]

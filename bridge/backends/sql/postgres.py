@@ -8,13 +8,13 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database, Hand
 from bridge.backends.sql.log import Written
-from bridge.backends.sql.options import check_interval
+from bridge.backends.sql.options import check_interval, parse
 from bridge.errors import ConfigurationError, ConnectionLost
 from bridge.state import Retention
 
@@ -31,8 +31,9 @@ def open_backend(
 ) -> SqlBackend:
     """Return the backend for `url`, whose parameters are those of libpq; it opens nothing yet."""
     check_interval(poll_interval)
+    parsed = parse(url, "postgresql", "postgresql://user:password@host:5432/database")
+    parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        parsed = make_url(url).set(drivername="postgresql+psycopg")
         _, parameters = parsed.get_dialect()().create_connect_args(parsed)
         psycopg.conninfo.make_conninfo(**parameters)
     except (SQLAlchemyError, psycopg.Error, TypeError, ValueError) as error:

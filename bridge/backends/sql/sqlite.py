@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import cast
 
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database, Hand
 from bridge.backends.sql.file import FileWatch, file_of, identity_of
 from bridge.backends.sql.log import Written
-from bridge.backends.sql.options import check_interval
+from bridge.backends.sql.options import check_interval, parse
 from bridge.errors import ConfigurationError
 from bridge.state import Retention
 
@@ -31,13 +30,10 @@ def open_backend(
 ) -> SqlBackend:
     """Return the backend for `url`, `sqlite:///file`, which opens nothing yet."""
     check_interval(poll_interval)
-    try:
-        parsed = make_url(url)
-    except SQLAlchemyError as error:
-        raise ConfigurationError(f"not a usable sqlite:// URL: {error}") from error
-    if parsed.host or not parsed.database or ":memory:" in parsed.database:
+    parsed = parse(url, "sqlite", "sqlite:///relative.db or sqlite:////absolute.db")
+    if parsed.host or parsed.username or not parsed.database or ":memory:" in parsed.database:
         raise ConfigurationError(
-            f"name a file, as in sqlite:///relative.db or sqlite:////absolute.db, not {url!r}; "
+            "name a file after three slashes, as in sqlite:///relative.db or sqlite:////absolute.db; "
             "what needs no file is memory://"
         )
     if parsed.query:
