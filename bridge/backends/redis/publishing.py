@@ -91,7 +91,9 @@ while ARGV[at] do
   local done, answer = pcall(publish, at)
   if not done then
     if #answers > 0 then return answers end
-    return type(answer) == 'table' and answer or {err = 'ERR ' .. answer}
+    if type(answer) == 'table' then return answer end
+    -- Redis before 7 raises a text, in which the server's error follows the place in the script.
+    return {err = string.match(answer, '%u%u%u+ .*') or 'ERR ' .. answer}
   end
   answers[#answers + 1] = answer
   at = at + 7 + ARGV[at + 6]
