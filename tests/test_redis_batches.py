@@ -13,7 +13,7 @@ from bridge import events, wholes
 from bridge.backends.redis import backend
 from bridge.broadcast import Channel, draw_token
 from bridge.ports import Letter
-from tests.servers import Valkey, eventually
+from tests.servers import Cluster, Valkey, eventually
 
 PUBLISHERS = 4
 NUMBERS = 4000
@@ -210,6 +210,26 @@ def test_a_missing_permission_leaves_nothing_half_written(
         assert own_valkey.command("KEYS", "*") == []
         own_valkey.command("ACL", "SETUSER", "ann", "~*", "&*", "+@all")
         assert channel.publish_many([entry("task", 0)], again=True) == 1
+
+
+def test_a_missing_permission_for_the_feed_leaves_nothing_where_nothing_is_logged(own_valkey: Valkey) -> None:
+    """On redis+pubsub:// the state of a task stays as it is if the feed's channel is forbidden."""
+    rules = ["on", ">pw", "~*", "+@all", "resetchannels", "&/0.bridge:task:task"]
+    own_valkey.command("ACL", "SETUSER", "ann", *rules)
+    with bridge.connect(f"redis+pubsub://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        assert f"/0.bridge:{bridge.FEED}" in refused(channel, [entry("task", 0)])
+        assert own_valkey.command("KEYS", "*") == []
+
+
+def test_a_missing_permission_for_the_feed_leaves_nothing_on_another_node(cluster: Cluster) -> None:
+    """In a cluster the task's own message is not written either if the feed's channel is forbidden."""
+    for node in cluster.nodes:
+        rules = ["on", ">pw", "~*", "+@all", "resetchannels", "&/0.refused:{t:task:*"]
+        node.command("ACL", "SETUSER", "ann", *rules)
+    url = cluster.url().replace("://", "://ann:pw@")
+    with bridge.connect(url, namespace="refused") as channel:
+        assert f"/0.refused:{{t:{bridge.FEED}}}:log" in refused(channel, [entry("task", 0)])
+        assert not any(node.command("KEYS", "refused:*") for node in cluster.nodes)
 
 
 def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey) -> None:
