@@ -18,16 +18,12 @@ local function permit(command, name)
 end
 """
 EXPECT = """
-local function expect(key, kind)
+local function expect(key, kind, ...)
   local held = redis.call('TYPE', key).ok
   if held ~= kind and held ~= 'none' then
     error({err = 'WRONGTYPE the key ' .. key .. ' holds a ' .. held .. ' where a ' .. kind .. ' is needed'})
   end
-end
-
-local function expect_log(log)
-  expect(log, 'stream')
-  permit('XADD', log)
+  for _, command in ipairs({...}) do permit(command, key) end
 end
 """
 
@@ -122,17 +118,15 @@ local function find(topic, token)
 end
 """
 
-# Applies a change to the state of a topic, if `accepts` says so. The fields are for the caller to set.
+# Applies a change that `topic` accepts to its state. The fields are for the caller to set.
 CHANGE = """
-local function accepts(topic, rank, final)
-  return rank > topic.rank or (rank == topic.rank and final == '0')
+local function refuses(topic, rank, final)
+  return rank < topic.rank or (rank == topic.rank and final == '1')
 end
 
 local function expect_entries(topic, entries)
   if topic.takes_entries then return end
-  expect(entries, 'list')
-  permit('RPUSH', entries)
-  permit('LTRIM', entries)
+  expect(entries, 'list', 'RPUSH', 'LTRIM', 'EXPIRE')
   permit('HINCRBY', topic.meta)
   topic.takes_entries = true
 end
@@ -151,11 +145,6 @@ end
 
 # Lists a topic in a group. Needs `clock`.
 ENLIST = """
-local function expect_members(members)
-  expect(members, 'zset')
-  for _, command in ipairs({'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE'}) do permit(command, members) end
-end
-
 local function enlist(members, topic)
   if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
     redis.call('ZREMRANGEBYRANK', members, 0, -$MEMBERS - 1)
@@ -167,9 +156,8 @@ end
 # Counts a part. `keys` are meta, parts, shown, lines.
 COUNT = f"""{tally.COUNT}
 local function expect_parts(keys)
-  for i, kind in ipairs({{'hash', 'hash', 'zset', 'hash'}}) do expect(keys[i], kind) end
-  for _, command in ipairs({{'HSET', 'DEL', 'EXPIRE'}}) do permit(command, keys[2]) end
-  for _, command in ipairs({{'ZADD', 'ZREM', 'EXPIRE'}}) do permit(command, keys[3]) end
-  for _, command in ipairs({{'HSET', 'HDEL', 'EXPIRE'}}) do permit(command, keys[4]) end
+  expect(keys[2], 'hash', 'HSET', 'DEL', 'EXPIRE')
+  expect(keys[3], 'zset', 'ZADD', 'ZREM', 'EXPIRE')
+  expect(keys[4], 'hash', 'HSET', 'HDEL', 'EXPIRE')
 end
 """

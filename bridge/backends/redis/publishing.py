@@ -17,8 +17,8 @@ local function open_group(at)
   local group = open(KEYS[first], KEYS[first + 1], channel)
   if not group.members then
     group.members, group.listed = KEYS[first + 2], {}
-    expect_log(group.log)
-    expect_members(group.members)
+    expect(group.log, 'stream', 'XADD')
+    expect(group.members, 'zset', 'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE')
   end
   return group
 end
@@ -34,7 +34,7 @@ end
 
 local function publish_change(at, own)
   local payload, rank, final, entry = ARGV[at + 11], tonumber(ARGV[at + 12]), ARGV[at + 13], ARGV[at + 14]
-  if not accepts(own, rank, final) then return false end
+  if refuses(own, rank, final) then return false end
   local group, entries, token = open_group(at), KEYS[ARGV[at + 1] + 2], ARGV[at + 4]
   permit('EXPIRE', own.meta)
   if entry == '1' then expect_entries(own, entries) end
@@ -53,7 +53,7 @@ local function publish_part(at, own)
   local keys = {own.meta, KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]}
   if not own.takes_parts then
     permit('EXPIRE', own.meta)
-    expect_log(own.log)
+    expect(own.log, 'stream', 'XADD')
     expect_parts(keys)
     own.takes_parts = true
   end
@@ -134,8 +134,8 @@ def script(*, changes: bool, parts: bool, again: bool) -> str:
 # ARGV channel, payload, token, known, topic, listed.
 PUBLISH_TO_GROUP = f"""{PERMIT}{EXPECT}{APPEND}{FIND}{ENLIST}
 local group = open(KEYS[1], KEYS[2], ARGV[1])
-expect_log(KEYS[2])
-expect_members(KEYS[3])
+expect(KEYS[2], 'stream', 'XADD')
+expect(KEYS[3], 'zset', 'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE')
 if find(group, ARGV[3]) then return false end
 if ARGV[6] == '1' then enlist(KEYS[3], ARGV[5]) end
 return append(group, ARGV[2], ARGV[3], ARGV[4], {{}})
@@ -148,7 +148,7 @@ local function open(meta, members)
   local own = {{meta = meta, rank = tonumber(redis.call('HGET', meta, 'rank') or -1)}}
   permit('HSET', meta)
   permit('EXPIRE', meta)
-  expect_members(members)
+  expect(members, 'zset', 'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE')
   permit('$COMMAND', ARGV[1])
   permit('$COMMAND', ARGV[2])
   return own
@@ -166,7 +166,7 @@ end
 SEND_CHANGE = f"""{_SEND}
 local own = open(KEYS[1], KEYS[3])
 local rank = tonumber(ARGV[6])
-if not accepts(own, rank, ARGV[7]) then return false end
+if refuses(own, rank, ARGV[7]) then return false end
 if ARGV[8] == '1' then expect_entries(own, KEYS[2]) end
 redis.call('HSET', KEYS[1], 'rank', rank, unpack(ARGV, 9))
 change(own, KEYS[2], ARGV[5], rank, ARGV[8])
