@@ -120,8 +120,11 @@ class Producer(Protocol):
 
         With `connection`, a SQLAlchemy connection to the database that carries the channel, the message
         becomes a part of its transaction: it exists, with the id returned, if the caller commits, and never
-        did if the caller rolls back. Until then others who publish to this topic wait. Raises
-        `ConfigurationError` where the backend is no database or `connection` no connection to one.
+        did if the caller rolls back. Until then others who publish to this topic wait, and fail after the
+        channel's `timeout`. If the topic is `bridge.FEED`, and on SQLite whichever it is, these others are
+        all tasks: none of their events is published before the transaction ends. So publish last, and
+        commit at once. Raises `ConfigurationError` where the backend is no database or `connection` no
+        connection to one.
         """
         ...
 
