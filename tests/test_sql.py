@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from select import select as select_ready
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, t
 
 import bridge
 from bridge import cli, events, wholes
-from bridge.backends.sql import reader, retention, schema, tables
+from bridge.backends.sql import reader, reading, retention, schema, tables
+from bridge.backends.sql.file import File, FileWatch
+from bridge.backends.sql.reading import LATEST
 from bridge.broadcast import draw_token
 from bridge.ports import Letter
 from bridge.state import MAX_LINES
@@ -516,6 +519,70 @@ def test_what_other_processes_write_is_seen(connect: Connect, url: str, database
                 channel.topic("orders").publish(b"%d" % number, connection=connection)
                 connection.commit()
             assert received(subscription, 1) == [number]
+
+
+@pytest.mark.parametrize("query", ["heads", "messages", "states"])
+def test_a_notification_during_a_query_is_not_overlooked(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """What PostgreSQL says while the reader runs a query is looked at before the reader waits again."""
+    channel: Any = bridge.connect(own_postgres.url())
+    one, other = channel.topic("one"), channel.topic("other")
+    with one.subscribe() as reading_one, other.subscribe() as reading_other:
+        run: Callable[..., Any] = getattr(reading, query)
+        notified: list[bool] = []
+
+        def run_while_notified(connection: Connection, *given: Any) -> Any:
+            if threading.current_thread().name == "bridge-hub" and not notified:
+                notified.append(True)
+                other.publish(b"small")
+                driver: Any = connection.connection.dbapi_connection
+                assert select_ready([driver], [], [], 10)[0]
+            return run(connection, *given)
+
+        monkeypatch.setattr(reading, query, run_while_notified)
+        if query == "states":
+            channel._hub._reader.request_state("one")
+        one.publish(b"x" * 1_000_000)
+        assert reading_other.receive(timeout=3) == b"small"
+        assert len(reading_one.receive(timeout=3) or b"") == 1_000_000
+    channel.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_small_message_after_a_large_one_comes_at_once(connect: Connect) -> None:
+    """A small message that follows one of 1 MB on another topic, and precedes silence, comes at once."""
+    channel, readers = connect(), connect()
+    large, small = channel.topic("large"), channel.topic("small")
+    with readers.topic("large").subscribe() as one, readers.topic("small").subscribe() as other:
+        for number in range(26):
+            large.publish(b"x" * 1_000_000)
+            time.sleep(number % 13 / 1000)
+            small.publish(b"%d" % number)
+            assert other.receive(timeout=3) == b"%d" % number
+            assert one.receive(timeout=3)
+
+
+def test_a_commit_that_is_seen_late_is_found_on_sqlite(tmp_path: Path) -> None:
+    """A commit that becomes visible only some time after the file was written is found without another."""
+    with bridge.connect(f"sqlite:///{tmp_path}/bridge.db") as channel:
+        topic = channel.topic("orders")
+        topic.publish(b"one")
+        database: Any = channel._backend._database  # type: ignore[attr-defined]
+        connection = database.open_reading()
+        watch = FileWatch(tmp_path / "bridge.db", File(), connection, lambda _: None, 0.02)
+        eventually(lambda: not watch.look(), 5)
+        # A transaction that has begun to read does not see what is written from then on.
+        connection.connection.execute("BEGIN")
+        connection.scalar(LATEST)
+        topic.publish(b"two")
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            assert not watch.look()
+            time.sleep(0.02)
+        connection.connection.execute("COMMIT")
+        eventually(watch.look, 2)
+        connection.close()
 
 
 def statements(engine: Engine) -> list[str]:

@@ -31,6 +31,10 @@ class Watch(Protocol):
         """Have what says earlier that there is something end a wait on `selector`."""
         ...
 
+    def has_news(self) -> bool:
+        """Whether `look` has something to return already, of which nothing would end a wait."""
+        ...
+
     def look(self) -> set[str] | None:
         """Return the keys of topics that may have changed, `None`: perhaps all."""
         ...
@@ -127,6 +131,9 @@ class Polling:
 
     def listen(self, selector: selectors.BaseSelector) -> None:
         """Nothing says so earlier."""
+
+    def has_news(self) -> bool:
+        return False
 
     def look(self) -> set[str] | None:
         return None

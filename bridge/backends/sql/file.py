@@ -17,6 +17,13 @@ from bridge.fork import reset_in_child
 RACY_NS = 50_000_000
 """A file changed so short before it was looked at may have changed again with the same time (as in git)."""
 
+AGAIN = 2
+"""A file is looked into again each time its last change is so many times as old as at the last look.
+
+SQLite writes the file first and then makes the commit visible, in shared memory, which changes no time. A
+process that is held up in between, on a busy machine, would have its commit overlooked.
+"""
+
 
 class File:
     """What this process knows of a file: who reads it here, and whose turn it is to write."""
@@ -55,7 +62,7 @@ class FileWatch:
         self._paths = (str(path), f"{path}-wal")
         self._identity = identity_of(path)
         self._seen = self._signature()
-        self._racy = True
+        self._look_again_at = 0
         self._connection = connection
         self._last: int = connection.scalar(LATEST) or 0
         self._hand = hand
@@ -65,12 +72,16 @@ class FileWatch:
     def listen(self, selector: selectors.BaseSelector) -> None:
         """Those who publish in this process hand it on."""
 
+    def has_news(self) -> bool:
+        return False
+
     def look(self) -> set[str] | None:
         signature = self._signature()
-        if signature == self._seen and not self._racy:
+        age = time.time_ns() - max(time for _, time in signature)
+        if signature == self._seen and age < self._look_again_at:
             return set()
         self._seen = signature
-        self._racy = time.time_ns() - max(time for _, time in signature) < RACY_NS
+        self._look_again_at = 0 if age < RACY_NS else age * AGAIN
         rows = self._connection.execute(CHANGED, {"b_id": self._last}).all()
         self._last = max((last for _, last in rows), default=self._last)
         return {key for key, _ in rows}

@@ -92,7 +92,13 @@ class Notifications:
     def listen(self, selector: selectors.BaseSelector) -> None:
         selector.register(self._driver.fileno(), selectors.EVENT_READ)
 
-    def look(self) -> set[str] | None:
+    def has_news(self) -> bool:
+        # What came during a query has been read with its answer: the socket says nothing of it.
+        self._take()
+        return bool(self._changed)
+
+    def _take(self) -> None:
+        """Take the notifications that have come, without waiting."""
         server = self._driver.pgconn
         try:
             server.consume_input()
@@ -100,6 +106,9 @@ class Notifications:
                 self._changed.add(notify.extra.partition(b" ")[0].decode())
         except psycopg.Error as error:
             raise ConnectionLost(f"the connection to PostgreSQL was lost: {error}") from error
+
+    def look(self) -> set[str] | None:
+        self._take()
         changed, self._changed = self._changed, set()
         if time.monotonic() < self._look_at:
             return changed

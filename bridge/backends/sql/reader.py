@@ -87,7 +87,7 @@ class SqlReader:
             self.wake()
 
     def poll(self) -> Sequence[Event]:
-        if not self._asked and not self._changed and not self._handed:
+        if not (self._asked or self._changed or self._handed or self._watch.has_news()):
             self._wait()
         events: list[Event] = []
         self._take_handed(events)
