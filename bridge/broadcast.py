@@ -208,6 +208,14 @@ class Channel:
         """`member`, which had no room for history, has some again."""
         self._hub.has_room(member)
 
+    def renew(self, topics: Sequence[str]) -> None:
+        """Keep what there is of `topics` as long as if it had changed now, unless the state is an end.
+
+        Raises `PublishError`.
+        """
+        if not self._closed:
+            self._backend.renew(topics)
+
     def states(self, topic: str, limit: int | None = None) -> list[TopicState]:
         """Read the state of `topic`, and where it is a group those of its members, the newest first.
 

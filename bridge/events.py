@@ -44,7 +44,7 @@ from bridge.encoding import encode as encode
 from bridge.encoding import in_text as in_text
 from bridge.encoding import in_words as in_words
 from bridge.encoding import well_formed as well_formed
-from bridge.state import Change, TopicState
+from bridge.state import END, Change, TopicState
 
 SCHEMA_VERSION = 1
 
@@ -78,7 +78,6 @@ _ABOUT = (
 # rank of RECEIVED of the next attempt: they come from two processes in any order, and both count.
 _RANKS_OF_AN_ATTEMPT = 4
 _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
-_END = 2**31 - 1
 
 
 def task_topic(task_id: str) -> str:
@@ -151,14 +150,14 @@ def make(
     payload = encode(event, DEEPEST - _LEVELS_AROUND)
     state = fields["state"] if kind == "state" else "STARTED"
     own_rank = _RANKS["STARTED"] if resumed else _RANKS.get(state, 0)
-    rank = _END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank
+    rank = END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank
     kept = _kept(event, payload)
     if kind == "step":
         kept = {"steps": encode({"type": "step", "task": task, "at": event["at"], "steps": steps})}
     is_entry = kind not in ("state", "progress", "cancel_requested")
     # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
     listed = event.get("whole") is None
-    return payload, Change(rank, rank == _END, kept, is_entry, FEED, listed)
+    return payload, Change(rank, rank == END, kept, is_entry, FEED, listed)
 
 
 def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:

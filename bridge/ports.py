@@ -176,6 +176,13 @@ class Backend(Protocol):
         """Move the place of a durable reader; only with `back` to an earlier one. Raises `PublishError`."""
         ...
 
+    def renew(self, topics: Sequence[str]) -> None:
+        """Keep what there is of `topics` as long as if it had changed now, unless the state is an end.
+
+        Raises `PublishError`.
+        """
+        ...
+
     def states(self, topic: str, after: str | None = None) -> States:
         """Read a page of the state of `topic`, as `Reader.request_state` does. Raises `ConnectionLost`."""
         ...

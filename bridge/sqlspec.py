@@ -167,6 +167,9 @@ class EventBackend:
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
         raise AssertionError("nothing is kept")
 
+    def renew(self, topics: Sequence[str]) -> None:
+        """Nothing is kept."""
+
     def states(self, topic: str, after: str | None = None) -> States:
         return States(topic, ())
 

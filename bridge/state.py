@@ -16,6 +16,12 @@ MAX_MEMBERS = 1000
 MAX_LINES = 50
 """Parts of a whole of which a line is kept: those that went wrong first, then those that run."""
 
+END = 2**31 - 1
+"""The rank of a state that is an end."""
+
+UNENDED_SECONDS = 7 * 86_400.0
+"""Seconds that a state which is no end is kept at least, after its last change or renewal."""
+
 WAITING, RUNNING, ENDED_WELL = 0, 1, 2
 """Stages of a part; those above are other ways to end, the higher the worse."""
 
@@ -25,10 +31,18 @@ WHOLE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long a topic's messages are kept: both bounds hold. Its state is as long after its last change."""
+    """How long a topic's messages are kept: both bounds hold. Its state is kept as long after its end."""
 
     seconds: float
     messages: int
+
+    @property
+    def unended(self) -> float:
+        """Seconds that a state which is no end is kept after its last change or renewal.
+
+        A task that waits or works in silence stays known; one that nobody ever ends does not stay for ever.
+        """
+        return max(self.seconds, UNENDED_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 
 import bridge
-from bridge import cli, events, wholes
+from bridge import cli, events, state, wholes
 from bridge.backends.sql import reader, reading, retention, schema, tables
 from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
@@ -154,7 +154,8 @@ def test_trimming_is_exact_and_deletes_in_small_batches(
 def test_topics_that_nobody_uses_are_forgotten(
     connect: Connect, namespace: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After retention_seconds a topic leaves no row behind, unless it is read or has a durable reader."""
+    """After retention a topic leaves no row behind, unless it is read or has a durable reader."""
+    monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
     channel: Any = connect(namespace=namespace, retention_seconds=1)
     task = bridge.task_topic("t1")
@@ -730,7 +731,7 @@ def test_entries_beyond_the_limit_are_counted(connect: Connect, namespace: str, 
     task = bridge.task_topic("t1")
     for number in range(1100):
         channel.publish(task, *events.make("log", "t1", level="info", message=str(number)))
-    (state,) = channel.states(task)
-    assert (len(state.entries), state.omitted) == (1000, 100)
-    assert events.decode(state.entries[0])["message"] == "100"  # type: ignore[index]
+    (found,) = channel.states(task)
+    assert (len(found.entries), found.omitted) == (1000, 100)
+    assert events.decode(found.entries[0])["message"] == "100"  # type: ignore[index]
     assert rows(database, tables.ENTRIES, task, namespace) < 1100

@@ -16,10 +16,10 @@ from bridge.channel import Message
 from bridge.fork import reset_in_child
 from bridge.ports import PAGE_BYTES, Attached, Event, History, Letter, States
 from bridge.position import ORIGIN, Position
-from bridge.state import MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
+from bridge.state import END, MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
 
 _UNLISTED = "\0"
-"""Stands for the group of topics that their group does not list: of those as many are kept at most."""
+"""Stands for the group of topics that their group does not list: of those that ended as many are kept."""
 
 
 class _Kept:
@@ -61,6 +61,7 @@ class _Log:
         self.messages: deque[tuple[float, Message]] = deque()
         self.durable: dict[str, Position] = {}
         self.readers: list[MemoryReader] = []
+        self.renewed_at = 0.0
 
     def append(self, topic: str, payload: bytes, retention: Retention) -> Position:
         epoch = self.end.epoch or os.urandom(4).hex()
@@ -68,14 +69,12 @@ class _Log:
         message = Message(payload, topic=topic, id=str(self.end))
         now = time.monotonic()
         self.messages.append((now, message))
+        self.renewed_at = now
         while len(self.messages) > retention.messages or self.messages[0][0] < now - retention.seconds:
             self.messages.popleft()
         for reader in self.readers:
             reader.put(message)
         return self.end
-
-    def expired(self, retention: Retention) -> bool:
-        return not self.messages or self.messages[-1][0] < time.monotonic() - retention.seconds
 
     def read(self, topic: str, start: Position) -> History:
         place = max(0, start.number - self.end.number + len(self.messages) - 1)
@@ -135,10 +134,22 @@ class _Store:
         if log is None:
             return
         del self._logs[name]
-        if log.readers or log.durable or not log.expired(retention):
+        seconds = retention.unended if self._is_unended(name) else retention.seconds
+        if log.readers or log.durable or log.renewed_at >= time.monotonic() - seconds:
             self._logs[name] = log
         else:
             self._kept.pop(name, None)
+
+    def _is_unended(self, topic: str) -> bool:
+        """Whether the topic has a state that is no end. Requires holding `lock`."""
+        kept = self._kept.get(topic)
+        return kept is not None and 0 <= kept.rank < END
+
+    def renew(self, topics: Sequence[str]) -> None:
+        with self.lock:
+            for topic in topics:
+                if self._is_unended(topic):
+                    self.log(topic).renewed_at = time.monotonic()
 
     def _list(self, topic: str, group: str) -> None:
         members = self._members.setdefault(group, {})
@@ -146,6 +157,8 @@ class _Store:
         if len(members) > MAX_MEMBERS:
             oldest = next(iter(members))
             del members[oldest]
+            if self._is_unended(oldest):
+                return
             self._kept.pop(oldest, None)
             if not self.log(oldest).readers:
                 del self._logs[oldest]
@@ -267,6 +280,9 @@ class MemoryBackend:
             durable = self._store.log(topic).durable
             if back or name not in durable or position.number > durable[name].number:
                 durable[name] = position
+
+    def renew(self, topics: Sequence[str]) -> None:
+        self._store.renew(topics)
 
     def states(self, topic: str, after: str | None = None) -> States:
         with self._store.lock:

@@ -7,14 +7,19 @@ up. Under gevent it is a greenlet, which a task that never yields does hold up.
 import itertools
 import os
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
 from celery import signals
 
-from bridge import events
+from bridge import events, state
+from bridge.celery.lifecycle import topics_in_hand
 from bridge.celery.outboxes import Installed, installed
 from bridge.errors import PublishError
+
+RENEWED_AT_ONCE = 500
+"""Tasks renewed with one beat at most, so that the next beat is not late."""
 
 _hearts: list["_Heart"] = []
 
@@ -27,6 +32,8 @@ class _Heart:
         self._worker = worker
         self._pid = os.getpid()
         self._stopped = threading.Event()
+        self._to_renew: list[str] = []
+        self._renew_at = 0.0
         self._thread = threading.Thread(target=self._run, name="bridge-heartbeat", daemon=True)
         self._thread.start()
 
@@ -41,6 +48,7 @@ class _Heart:
             self._beat(next(numbers), gone=self._stopped.is_set())
             if self._stopped.is_set():
                 return
+            self._renew()
             self._stopped.wait(self._found.heartbeat)
 
     def _beat(self, number: int, gone: bool) -> None:
@@ -48,6 +56,20 @@ class _Heart:
         # An old beat is worth nothing: the next will tell, and the outbox logs the outage.
         with suppress(PublishError):
             self._found.channel.publish(events.WORKERS, said)
+
+    def _renew(self) -> None:
+        """Now and then have the backend keep what is known of the tasks that this worker has.
+
+        A task may be silent for longer than its state is kept otherwise.
+        """
+        now = time.monotonic()
+        if not self._to_renew and now >= self._renew_at:
+            self._to_renew = topics_in_hand()
+            self._renew_at = now + state.UNENDED_SECONDS / 4
+        if self._to_renew:
+            with suppress(PublishError):  # the next beat does it then
+                self._found.channel.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
+                del self._to_renew[:RENEWED_AT_ONCE]
 
 
 @signals.worker_ready.connect

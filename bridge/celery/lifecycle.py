@@ -41,6 +41,19 @@ _in_a_row = 0
 _requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
 
 
+def topics_in_hand() -> list[str]:
+    """Return the topics of the tasks that this main process has, and of the wholes that they are parts of."""
+    topics: dict[str, None] = {}
+    for reference in _requests.valuerefs():
+        request = reference()
+        if request is not None:
+            topics[events.task_topic(request.id)] = None
+            whole = parts.whole_of(request.request_dict)
+            if whole is not None:
+                topics[events.task_topic(whole)] = None
+    return list(topics)
+
+
 def _say(
     found: Installed | None,
     state: str,

@@ -12,14 +12,14 @@ from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.log import Draft, Written
 from bridge.backends.sql.reader import SqlReader
-from bridge.backends.sql.retention import sweep
+from bridge.backends.sql.retention import renew, sweep
 from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.channel import Message
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.fork import reset_in_child
 from bridge.ports import Letter, States
 from bridge.position import Position
-from bridge.state import Change, Retention
+from bridge.state import END, Change, Retention
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -199,6 +199,14 @@ class SqlBackend:
         key = key_of(name)
         connection.execute(delete(DURABLE).where(DURABLE.c.topic == head.id, DURABLE.c.key == key))
         connection.execute(insert(DURABLE), {"topic": head.id, "key": key, "name": name, **to._asdict()})
+
+    def renew(self, topics: Sequence[str]) -> None:
+        keys = [key_of(self._namespace, topic) for topic in topics]
+        with self._database.errors(PublishError, "did not renew what it keeps"):
+            self._database.prepare()
+            for start in range(0, len(keys), reading.MANY):
+                with self._database.writing() as connection:
+                    renew(connection, keys[start : start + reading.MANY], END - 1)
 
     def states(self, topic: str, after: str | None = None) -> States:
         with self._database.errors(ConnectionLost, "did not answer"):

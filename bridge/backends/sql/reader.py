@@ -8,32 +8,25 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from sqlalchemy import bindparam, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql import reading
 from bridge.backends.sql.database import Database, let_go
 from bridge.backends.sql.log import Written
 from bridge.backends.sql.reading import NOWHERE, Head
-from bridge.backends.sql.retention import milliseconds
-from bridge.backends.sql.tables import TOPICS, key_of
+from bridge.backends.sql.retention import milliseconds, renew
+from bridge.backends.sql.tables import key_of
 from bridge.channel import Message
 from bridge.errors import ConnectionLost
 from bridge.ports import Attached, Event, History, Seen
 from bridge.position import ORIGIN, Position
-from bridge.state import Retention
+from bridge.state import END, Retention
 
 ANSWERED_AT_ONCE = 50
 """Requests that are answered before the answers are handed on; some have a page each."""
 
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is, woken or not."""
-
-_TOUCH = (
-    update(TOPICS)
-    .where(TOPICS.c.key.in_(bindparam("b_keys", expanding=True)))
-    .values(upkeep=bindparam("b_now"))
-)
 
 
 class SqlReader:
@@ -167,9 +160,8 @@ class SqlReader:
             return
         with suppress(SQLAlchemyError):  # who may only read leaves it to those who publish
             for start in range(0, len(quiet), reading.MANY):
-                some = {"b_keys": quiet[start : start + reading.MANY], "b_now": milliseconds()}
                 with self._database.writing() as connection:
-                    connection.execute(_TOUCH, some)
+                    renew(connection, quiet[start : start + reading.MANY], END)
 
     def _answer(self, events: list[Event]) -> None:
         """Answer a part of what was asked, in order; those who attach together with one look."""

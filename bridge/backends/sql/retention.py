@@ -1,9 +1,10 @@
 """Letting go of what is older than retention allows, a few rows at a time."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, update
 
 from bridge.backends.sql.tables import (
     DURABLE,
@@ -16,7 +17,7 @@ from bridge.backends.sql.tables import (
     TALLIES,
     TOPICS,
 )
-from bridge.state import Retention
+from bridge.state import END, Retention
 
 BATCH = 256
 """Rows deleted at most with one message."""
@@ -37,6 +38,17 @@ _FIRST_SINCE = (
 )
 _FORGET = delete(MESSAGES).where(
     MESSAGES.c.topic == bindparam("b_id"), MESSAGES.c.number < bindparam("b_below")
+)
+
+_FREE = (
+    select(TOPICS.c.id)
+    .where(TOPICS.c.key.in_(bindparam("b_keys", expanding=True)), TOPICS.c.rank <= bindparam("b_highest"))
+    .with_for_update(skip_locked=True)
+)
+_RENEW = (
+    update(TOPICS)
+    .where(TOPICS.c.id.in_(bindparam("b_ids", expanding=True)))
+    .values(upkeep=bindparam("b_now"))
 )
 
 
@@ -64,10 +76,28 @@ def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) 
         connection.execute(SET.values(moved), {"b_id": row.id})
 
 
+def renew(connection: Connection, keys: Sequence[str], highest: int) -> None:
+    """Let the retention of these topics begin anew, where the rank is not above `highest`.
+
+    Whoever holds one of them publishes to it, and so does the same: to wait could be a deadlock.
+    """
+    held = connection.scalars(_FREE, {"b_keys": list(keys), "b_highest": highest}).all()
+    if held:
+        connection.execute(_RENEW, {"b_ids": list(held), "b_now": milliseconds()})
+
+
 def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
-    """Forget a part of one topic that nobody wrote or read for long; return whether there was one."""
-    since = milliseconds() - round(retention.seconds * 1000 * 65 / 64)
-    expired = (TOPICS.c.namespace == namespace, TOPICS.c.upkeep < since)
+    """Forget a part of one topic that nobody wrote or read for long; return whether there was one.
+
+    A group is kept as long as a member that has not ended may be.
+    """
+    now = milliseconds()
+    since, unended_since = (
+        now - round(seconds * 1000 * 65 / 64) for seconds in (retention.seconds, retention.unended)
+    )
+    lists = exists().where(MEMBERS.c.of_group == TOPICS.c.id)
+    over = or_(TOPICS.c.rank >= END, (TOPICS.c.rank < 0) & ~lists, TOPICS.c.upkeep < unended_since)
+    expired = (TOPICS.c.namespace == namespace, TOPICS.c.upkeep < since, over)
     durable = exists().where(DURABLE.c.topic == TOPICS.c.id)
     topic = connection.scalar(
         select(TOPICS.c.id).where(*expired, ~durable).order_by(TOPICS.c.upkeep).limit(1)
