@@ -522,7 +522,7 @@ def test_what_other_processes_write_is_seen(connect: Connect, url: str, database
             assert received(subscription, 1) == [number]
 
 
-@pytest.mark.parametrize("query", ["heads", "messages", "states"])
+@pytest.mark.parametrize("query", ["heads", "page", "states"])
 def test_a_notification_during_a_query_is_not_overlooked(
     own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
@@ -543,7 +543,7 @@ def test_a_notification_during_a_query_is_not_overlooked(
 
         monkeypatch.setattr(reading, query, run_while_notified)
         if query == "states":
-            channel._hub._reader.request_state("one")
+            channel._hub._reader.request_state("one", None)
         one.publish(b"x" * 1_000_000)
         assert reading_other.receive(timeout=3) == b"small"
         assert len(reading_one.receive(timeout=3) or b"") == 1_000_000
