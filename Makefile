@@ -2,10 +2,11 @@
 #   PYTHON=   the interpreter .venv is made with (default: the first of Python 3.11 or newer on PATH)
 #   PORT=     the port of `make demo` (default: 8000, or a free one where that is taken)
 #   ONCE=1    `make demo` ends after its task
+#   ROUNDS=   how often `make soak` does each thing (default: 10)
 #   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench test-celery clean
+.PHONY: help setup demo test check format soak bench test-celery clean
 
 python := .venv/bin/python
 export PYTHON
@@ -36,6 +37,9 @@ check: setup ## lint, formatting and types
 format: setup ## format the code and repair what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
+
+soak: setup ## kill databases under load and see that every reader goes on, half an hour; ROUNDS=1 for a smoke run
+	$(python) -m pytest -s tests/soak/sql.py
 
 bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; QUICK=1 for a smoke run
 	@PYTHON=$(python) sh benchmarks/setup

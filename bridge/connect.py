@@ -25,8 +25,9 @@ def connect(
     `namespace` prefixes every key, so that several bridges can share a server. `max_payload` is in bytes,
     `queue_size` in messages that one subscription may fall behind, `timeout` in seconds that opening a
     connection, one publish or one subscribe may take. A backend that replays keeps the last
-    `retention_messages` of each topic for `retention_seconds`, and a task's state as long after its last
-    event. `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
+    `retention_messages` of each topic for `retention_seconds`, and a task's state as long after its end; a
+    task that has not ended stays known for 7 days after its last event, or as long as a worker has it.
+    `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
     that will not do.
     """
     check_above_zero(

@@ -586,6 +586,23 @@ def test_a_commit_that_is_seen_late_is_found_on_sqlite(tmp_path: Path) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_renewing_waits_for_no_transaction(connect: Connect, database: Engine) -> None:
+    """Topics that an open transaction holds are passed over, and the others are renewed."""
+    channel: Any = connect(timeout=1, namespace="renewing")
+    for task in "ab":
+        channel.publish(bridge.task_topic(task), *events.make("state", task, state="STARTED"))
+    keys = {name: tables.key_of("renewing", bridge.task_topic(name)) for name in "ab"}
+    with database.begin() as connection:
+        of_both = tables.TOPICS.c.key.in_(keys.values())
+        connection.execute(tables.TOPICS.update().where(of_both).values(upkeep=0))
+    with database.begin() as connection:
+        channel.topic(bridge.task_topic("a")).publish(b"", connection=connection)
+        channel.renew([bridge.task_topic(name) for name in "ab"])
+        upkeep = select(tables.TOPICS.c.upkeep).where(tables.TOPICS.c.key == keys["b"])
+        assert connection.scalar(upkeep)
+
+
 def statements(engine: Engine) -> list[str]:
     """Collect the statements of an engine from now on."""
     found: list[str] = []

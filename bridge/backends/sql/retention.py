@@ -40,11 +40,10 @@ _FORGET = delete(MESSAGES).where(
     MESSAGES.c.topic == bindparam("b_id"), MESSAGES.c.number < bindparam("b_below")
 )
 
-_FREE = (
-    select(TOPICS.c.id)
-    .where(TOPICS.c.key.in_(bindparam("b_keys", expanding=True)), TOPICS.c.rank <= bindparam("b_highest"))
-    .with_for_update(skip_locked=True)
+_KEPT = select(TOPICS.c.id).where(
+    TOPICS.c.key.in_(bindparam("b_keys", expanding=True)), TOPICS.c.rank <= bindparam("b_highest")
 )
+_KEPT_AND_FREE = _KEPT.with_for_update(skip_locked=True)
 _RENEW = (
     update(TOPICS)
     .where(TOPICS.c.id.in_(bindparam("b_ids", expanding=True)))
@@ -79,11 +78,13 @@ def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) 
 def renew(connection: Connection, keys: Sequence[str], highest: int) -> None:
     """Let the retention of these topics begin anew, where the rank is not above `highest`.
 
-    Whoever holds one of them publishes to it, and so does the same: to wait could be a deadlock.
+    Whoever holds one of them publishes to it, and so does the same: to wait could be a deadlock. Not every
+    database can pass over what is held.
     """
-    held = connection.scalars(_FREE, {"b_keys": list(keys), "b_highest": highest}).all()
-    if held:
-        connection.execute(_RENEW, {"b_ids": list(held), "b_now": milliseconds()})
+    kept = _KEPT_AND_FREE if connection.dialect.name == "postgresql" else _KEPT
+    found = connection.scalars(kept, {"b_keys": list(keys), "b_highest": highest}).all()
+    if found:
+        connection.execute(_RENEW, {"b_ids": list(found), "b_now": milliseconds()})
 
 
 def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
