@@ -16,7 +16,10 @@ from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, PublishError
 from bridge.ports import Letter, States
 from bridge.position import Position
-from bridge.state import MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
+from bridge.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
+
+RENEWED_TOGETHER = 100
+"""Topics renewed in one step."""
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -193,6 +196,14 @@ class RedisBackend:
         with self._errors(PublishError, "did not take the acknowledgement"):
             args: list[Any] = [name.encode(), *position, int(back)]
             self._run(scripts.ACKNOWLEDGE, [self._keys.of(topic).durable], args)
+
+    def renew(self, topics: Sequence[str]) -> None:
+        together = 1 if self._servers.one_slot else RENEWED_TOGETHER
+        with self._errors(PublishError, "did not renew what it keeps"):
+            for start in range(0, len(topics), together):
+                some = topics[start : start + together]
+                keys = [key for topic in some for key in self._keys.of_everything(topic)]
+                self._run(scripts.RENEW, keys, [self._keys.unended, END])
 
     def states(self, topic: str, after: str | None = None) -> States:
         with self._errors(ConnectionLost, "did not answer"):

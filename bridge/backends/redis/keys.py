@@ -37,6 +37,7 @@ class Keys:
     def __init__(self, namespace: str, retention: Retention, *, logged: bool, database: int) -> None:
         self.prefix = _escaped(namespace, "{").encode() + b":"
         self.seconds = max(1, round(retention.seconds))
+        self.unended = max(1, round(retention.unended))
         self._logged = logged
         # All databases of a server share its Pub/Sub channels; Celery's transport has the same prefix.
         self._channels = b"/%d." % database
@@ -75,6 +76,10 @@ class Keys:
         """Return the keys that a message of a member is written to."""
         names = self.of(topic)
         return names.meta, names.log, names.members
+
+    def of_everything(self, topic: str) -> tuple[bytes, ...]:
+        """Return the keys of what is kept of a topic, but for the places of its durable readers."""
+        return self.of(topic)[1:8]
 
     def needed(self, letter: Letter, command: str) -> str:
         """Return in words what a user must be allowed to do who publishes a message."""

@@ -16,12 +16,13 @@ import hiredis
 
 from bridge.backends.redis.keys import Keys, position_of, states_of
 from bridge.backends.redis.link import Awaited, Link, RefusedReply
-from bridge.backends.redis.scripts import READ_HISTORY, READ_STATES
+from bridge.backends.redis.scripts import KEEP, READ_HISTORY, READ_STATES
 from bridge.backends.redis.servers import Servers
 from bridge.channel import Message
 from bridge.errors import ConnectionLost
 from bridge.ports import PAGE_BYTES, Attached, Event, History, Refused, Seen, States
 from bridge.position import ORIGIN, Position
+from bridge.state import END
 
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is on the server."""
@@ -154,8 +155,8 @@ class RedisReader:
             for topic in self._topics.values():
                 self._look_up("COMPARE", topic)
                 # What is read does not expire: the epoch of a quiet topic would be lost with it.
-                expiry = ("EXPIRE", self._keys.meta(topic), self._keys.seconds)
-                self._link_for(topic).send("EXPIRE", topic, *expiry)
+                seconds = (self._keys.seconds, self._keys.unended, END)
+                self._link_for(topic).send("EXPIRE", topic, "EVAL", KEEP, 1, self._keys.meta(topic), *seconds)
 
     @contextmanager
     def _one_more_try(self, node: Hashable, link: Link, events: list[Event]) -> Iterator[None]:

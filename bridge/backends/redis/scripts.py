@@ -80,6 +80,25 @@ if first >= redis.call('ZCARD', members) then last = false end
 return {head, found, named > 0 and names or {}, last}
 """
 
+# KEYS of each topic: meta, log, entries, parts, shown, lines, members. ARGV seconds, rank of an end. Keeps
+# what there is of topics as long as if it had changed now, but of those that have ended.
+RENEW = """
+for first = 1, #KEYS, 7 do
+  local rank = tonumber(redis.pcall('HGET', KEYS[first], 'rank')) or -1
+  if rank >= 0 and rank < tonumber(ARGV[2]) then
+    for i = first, first + 5 do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
+  end
+  redis.call('EXPIRE', KEYS[first + 6], ARGV[1])
+end
+"""
+
+# KEYS meta. ARGV seconds, seconds where the state is no end, rank of an end. Keeps what is read.
+KEEP = """
+local rank = tonumber(redis.call('HGET', KEYS[1], 'rank')) or -1
+local lasting = rank >= 0 and rank < tonumber(ARGV[3]) and ARGV[2] or ARGV[1]
+return redis.call('EXPIRE', KEYS[1], lasting)
+"""
+
 # KEYS durable, meta. ARGV name, seconds. Makes a new reader's place where the topic is now.
 ACKNOWLEDGED = """
 local head = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'mark')
