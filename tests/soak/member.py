@@ -48,7 +48,12 @@ def publish(channel: Any, name: str, file: Path, pause: float) -> None:
 
 def read(channel: Any, file: Path) -> None:
     """Write down what is received, from the beginning on, and how old it was then."""
-    subscription = channel.topic(TOPIC).subscribe(after=bridge.BEGINNING)
+    while True:
+        try:
+            subscription = channel.topic(TOPIC).subscribe(after=bridge.BEGINNING)
+            break
+        except bridge.ConnectionLost as error:  # the machine is busy
+            logger.info("%s", error)
     with file.open("a", buffering=1) as received, subscription:
         while not stopped.is_set():
             message = subscription.receive(timeout=0.1)

@@ -87,7 +87,7 @@ def members(url: str, folder: Path, pause: float) -> Iterator[Members]:
     """Run publishers and readers; if the test fails, show the stacks and logs of all of them."""
     running = Members(url, folder, pause)
     try:
-        eventually(lambda: all(map(running.size, EVERYONE)), 180, "they did not begin")
+        eventually(lambda: all(map(running.size, EVERYONE)), 100, "they did not begin")
         yield running
     except BaseException:
         print(running.tell())
