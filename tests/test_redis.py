@@ -5,11 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import bridge
-from bridge import events
+from bridge import events, state, wholes
 from bridge.backends.redis import link as redis_backend
 from bridge.backends.redis import reader
 from tests.servers import Valkey, eventually, free_port
@@ -312,11 +313,24 @@ def test_a_publish_whose_answer_is_lost_appears_once(own_valkey: Valkey) -> None
     channel.close()
 
 
-def test_state_is_kept_for_the_time_set(own_valkey: Valkey) -> None:
-    """Every key of a task's state expires after retention_seconds."""
-    channel = connect(own_valkey, retention_seconds=1)
-    topic = bridge.task_topic("t1")
-    channel.publish(topic, *events.make("log", "t1", level="info", message="hello"))  # type: ignore[attr-defined]
-    assert len(channel.states(topic)) == 1  # type: ignore[attr-defined]
-    eventually(lambda: own_valkey.command("DBSIZE") == 0)
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("scheme", ["redis", "redis+pubsub"])
+def test_state_is_kept_for_the_time_set(
+    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, scheme: str, ends: bool
+) -> None:
+    """Every key of a state expires `retention_seconds` after its end, or later where there is none."""
+    if not ends:
+        monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
+    channel: Any = bridge.connect(own_valkey.url(scheme), retention_seconds=1)
+    task, whole = bridge.task_topic("t1"), bridge.task_topic("whole:w")
+    channel.publish(task, *events.make("log", "t1", level="info", message="hello"))
+    for part in "ab" if ends else "a":
+        channel.publish(whole, *wholes.make("whole:w", 2, part, "SUCCESS"))
+    assert own_valkey.command("EXISTS", f"bridge:{{t:{whole}}}:lines") == 1
+    if ends:
+        channel.publish(task, *events.make("state", "t1", state="SUCCESS"))
+    assert [len(channel.states(topic)) for topic in (task, whole)] == [1, 1]
+    # The list of all tasks is kept as long as one that has not ended may be.
+    left = [b"bridge:{t:tasks}:members"] if ends else []
+    eventually(lambda: own_valkey.command("KEYS", "*") == left)
     channel.close()

@@ -27,10 +27,7 @@ from tests.test_lifecycle import Watcher
 
 UNENDED = 3.0
 
-databases = pytest.mark.parametrize(
-    "url", ["memory", "sqlite", "postgresql", "sql+postgresql"], indirect=True
-)
-of_workers = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+of_workers = pytest.mark.parametrize("url", ["redis", "sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -59,7 +56,6 @@ def known(channel: Any, *tasks: str) -> set[str]:
     return again
 
 
-@databases
 def test_a_task_that_has_not_ended_outlives_retention(
     connect: Connect, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +79,6 @@ def test_a_task_that_has_not_ended_outlives_retention(
     eventually(lambda: known(channel, *tasks) == {"queued", "watched"}, 20)
 
 
-@databases
 @pytest.mark.usefixtures("soon")
 def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     """Renewed, a state that is no end stays; what is not renewed, or has ended, goes."""
@@ -191,7 +186,7 @@ def worker(
     app.close()
 
 
-@pytest.mark.parametrize("url", ["memory", "sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("url", ["memory", "redis", "sqlite", "postgresql"], indirect=True)
 def test_what_a_worker_has_is_kept_until_retention_seconds_after_its_end(worker: Worker) -> None:
     """Run in silence, prefetched or waiting for its time: known while the worker has it, and not for ever."""
     worker.start()

@@ -44,6 +44,8 @@ class RedisBackend:
         self._command = "SPUBLISH" if sharded else "PUBLISH"
         self._constants = {
             "$SECONDS": keys.seconds,
+            "$UNENDED": keys.unended,
+            "$END": END,
             "$UPKEEP": keys.seconds * 1000 / 64,
             "$KEEP": retention.messages,
             "$COMMAND": self._command,

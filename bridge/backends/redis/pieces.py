@@ -17,6 +17,12 @@ local function permit(command, name)
   end
 end
 """
+LASTING = """
+-- For how many seconds a topic with a state of this rank is kept.
+local function lasting(rank)
+  return rank >= 0 and rank < $END and $UNENDED or $SECONDS
+end
+"""
 EXPECT = """
 local function expect(key, kind, ...)
   local held = redis.call('TYPE', key).ok
@@ -41,6 +47,12 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local topics = {}
 
+local function permit_upkeep(topic)
+  permit('XTRIM', topic.log)
+  permit('PEXPIRE', topic.log)
+  permit('PEXPIRE', topic.meta)
+end
+
 local function open(meta, log, channel)
   local topic = topics[meta]
   if topic then return topic end
@@ -49,11 +61,7 @@ local function open(meta, log, channel)
            mark = tonumber(head[3] or 0), upkeep = tonumber(head[4] or 0), rank = tonumber(head[5] or -1)}
   permit('$COMMAND', channel)
   permit('HSET', meta)
-  if now - topic.upkeep >= $UPKEEP then
-    permit('XTRIM', log)
-    permit('PEXPIRE', log)
-    permit('PEXPIRE', meta)
-  end
+  if now - topic.upkeep >= $UPKEEP then permit_upkeep(topic) end
   if head[2] then
     topic.place = head[1] .. ' ' .. head[2] .. ' ' .. head[3]
   else  -- what is left of the log has marks too
@@ -62,6 +70,15 @@ local function open(meta, log, channel)
   end
   topics[meta] = topic
   return topic
+end
+
+-- To be called before a message with this rank is appended.
+local function rise(topic, rank)
+  if lasting(rank) ~= lasting(topic.rank) then
+    permit_upkeep(topic)
+    topic.upkeep = 0
+  end
+  topic.rank = rank
 end
 
 local function forgotten(topic, known)
@@ -86,8 +103,9 @@ local function append(topic, payload, token, known, fields)
     topic.upkeep = topic.mark
     redis.call('XTRIM', topic.log, 'MINID', string.format('%.0f', topic.mark - $SECONDS * 1000))
     redis.call('HSET', topic.meta, 'epoch', topic.epoch, 'upkeep', mark)
-    redis.call('PEXPIRE', topic.log, math.ceil($SECONDS * 1000 * 65 / 64))
-    redis.call('PEXPIRE', topic.meta, math.ceil($SECONDS * 1000 * 65 / 64))
+    local expiry = math.ceil(lasting(topic.rank) * 1000 * 65 / 64)
+    redis.call('PEXPIRE', topic.log, expiry)
+    redis.call('PEXPIRE', topic.meta, expiry)
   end
   if topic.tokens then topic.tokens[token] = mark .. '-' .. number end
   topic.place = topic.epoch .. ' ' .. number .. ' ' .. mark
@@ -133,13 +151,13 @@ end
 
 local function change(topic, entries, payload, rank, entry)
   topic.rank = rank
-  redis.call('EXPIRE', topic.meta, $SECONDS)
+  redis.call('EXPIRE', topic.meta, lasting(rank))
   if entry == '1' then
     redis.call('HINCRBY', topic.meta, 'entries', 1)
     redis.call('RPUSH', entries, payload)
     redis.call('LTRIM', entries, -$ENTRIES, -1)
-    redis.call('EXPIRE', entries, $SECONDS)
   end
+  if entries and (entry == '1' or rank >= $END) then redis.call('EXPIRE', entries, lasting(rank)) end
 end
 """
 
@@ -148,7 +166,7 @@ ENLIST = """
 local function enlist(members, topic)
   if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
     redis.call('ZREMRANGEBYRANK', members, 0, -$MEMBERS - 1)
-    redis.call('EXPIRE', members, $SECONDS)
+    redis.call('EXPIRE', members, $UNENDED)
   end
 end
 """

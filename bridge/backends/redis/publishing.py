@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from bridge.backends.redis.pieces import APPEND, CHANGE, COUNT, ENLIST, EXPECT, FIND, PERMIT
+from bridge.backends.redis.pieces import APPEND, CHANGE, COUNT, ENLIST, EXPECT, FIND, LASTING, PERMIT
 
 # KEYS meta, log. ARGV channel, payload, token, known.
-PUBLISH = f"""{PERMIT}{APPEND}
+PUBLISH = f"""{PERMIT}{LASTING}{APPEND}
 return append(open(KEYS[1], KEYS[2], ARGV[1]), ARGV[2], ARGV[3], ARGV[4], {{}})
 """
 
@@ -39,6 +39,7 @@ local function publish_change(at, own)
   permit('EXPIRE', own.meta)
   if entry == '1' then expect_entries(own, entries) end
   local fields = {'rank', rank, unpack(ARGV, at + 15, at + 6 + ARGV[at + 6])}
+  rise(own, rank)
   local place = append(own, payload, token, ARGV[at + 5], fields)
   change(own, entries, payload, rank, entry)
   if group then append_to_group(group, at, payload, token) end
@@ -60,6 +61,7 @@ local function publish_part(at, own)
   for i, told in ipairs(count(keys, {unpack(ARGV, at + 11, at + 6 + ARGV[at + 6])})) do
     local payload, rank, fields = told[1], tonumber(told[2]), told[4]
     fields[#fields + 1], fields[#fields + 2] = 'rank', rank
+    rise(own, rank)
     answer[1], answer[i + 1] = append(own, payload, token, ARGV[at + 5], fields), payload
     change(own, nil, payload, rank, '0')
     if group then append_to_group(group, at, payload, token) end
@@ -120,7 +122,7 @@ def script(*, changes: bool, parts: bool, again: bool) -> str:
     The answer to a message is its place, or false if it is refused; that to a part is the place of the last
     message and all payloads.
     """
-    pieces = [PERMIT, APPEND]
+    pieces = [PERMIT, LASTING, APPEND]
     if again:
         pieces.append(FIND)
     if changes or parts:
@@ -132,7 +134,7 @@ def script(*, changes: bool, parts: bool, again: bool) -> str:
 
 # Where the group is in another slot. KEYS of the group: meta, log, members.
 # ARGV channel, payload, token, known, topic, listed.
-PUBLISH_TO_GROUP = f"""{PERMIT}{EXPECT}{APPEND}{FIND}{ENLIST}
+PUBLISH_TO_GROUP = f"""{PERMIT}{LASTING}{EXPECT}{APPEND}{FIND}{ENLIST}
 local group = open(KEYS[1], KEYS[2], ARGV[1])
 expect(KEYS[2], 'stream', 'XADD')
 expect(KEYS[3], 'zset', 'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE')
@@ -141,7 +143,7 @@ if ARGV[6] == '1' then enlist(KEYS[3], ARGV[5]) end
 return append(group, ARGV[2], ARGV[3], ARGV[4], {{}})
 """
 
-_SEND = f"""{PERMIT}{EXPECT}
+_SEND = f"""{PERMIT}{LASTING}{EXPECT}
 local clock = redis.call('TIME')
 {CHANGE}{ENLIST}
 local function open(meta, members)

@@ -65,12 +65,13 @@ local function count(keys, said)
                'stage1', at[1], 'stage2', at[2], 'stage3', at[3], 'stage4', at[4])
     show(keys, name, stage, said[5], age)
   end
-  for i = 2, 4 do redis.call('EXPIRE', keys[i], $SECONDS) end
+  for i = 2, 4 do redis.call('EXPIRE', keys[i], $UNENDED) end
   local messages, ended = messages_in(said, figures(at, size, sum, said[6])), at[2] + at[3] + at[4]
   if not messages[2] then return messages end
   if stage == 1 and stage_had == 0 and at[1] == 1 and ended == 0 then return {messages[2], messages[1]} end
   if stage == 1 or size == 0 or ended < size then return {messages[1]} end
   redis.call('DEL', keys[2])  -- whatever is said from now on is refused
+  for i = 3, 4 do redis.call('EXPIRE', keys[i], $SECONDS) end
   return messages
 end
 """
