@@ -45,7 +45,7 @@ bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; 
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
 
-test-celery: setup ## run Celery's own tests without and with the bridge, and compare which pass; half an hour
+test-celery: setup ## run Celery's own tests without and with the bridge, and compare which pass; about an hour
 	$(python) -m tests.celery_suites.run
 
 clean: ## remove .venv and everything else that is made

@@ -537,6 +537,24 @@ def test_celery_is_given_what_the_caller_gave(sender: tuple[Celery, Any], kind: 
     assert seen[0] == seen[1]
 
 
+class Shared(list[Any]):
+    """A header that Celery does not copy when a chord starts, as in Celery 5.4."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return self if isinstance(index, slice) else super().__getitem__(index)
+
+
+def test_no_mark_stays_where_celery_changes_the_tasks_of_the_caller(sender: tuple[Celery, Any]) -> None:
+    """Also where Celery puts its own copies into a chord, each start of it is a whole of its own."""
+    work = work_of(sender[0])
+    canvas = chord([work, work], work, app=work.app)
+    canvas.tasks = Shared(canvas.tasks)
+    names = {whole(canvas.apply_async()) for _ in range(2)}
+    assert all("task_id" in task.options for task in canvas.tasks)
+    assert not any(bridge_parts.mark_of(task.options) for task in canvas.tasks)
+    assert {snapshot(sender[1], name)["canvas"] for name in names} == {"chord"}
+
+
 def dicts(count: int = 2) -> list[dict[str, Any]]:
     return [dict(signature("work")) for _ in range(count)]
 

@@ -24,7 +24,7 @@ from celery.utils import uuid
 
 from bridge import events, wholes
 from bridge.celery import tree
-from bridge.celery.marking import Start, keep_mark, marking, start_of, write_mark
+from bridge.celery.marking import Start, erase_mark, keep_mark, marking, start_of, write_mark
 from bridge.celery.outboxes import FLUSH_WITHIN, outbox_of
 from bridge.celery.parts import made_mark, mark_of, running
 from bridge.outbox import Outbox
@@ -166,6 +166,13 @@ def _declare(outbox: Outbox, plan: _Plan, request: Any) -> None:
 _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}
 
 
+def _erase(plan: _Plan) -> None:
+    """Take the marks out of the caller's tasks: some versions of Celery put their copies into the canvas."""
+    if plan.whole is not None and plan.start is not None:
+        for task in plan.leaves():
+            erase_mark(task.options, plan.start.mark)
+
+
 def _settle(outbox: Outbox, plan: _Plan) -> None:
     """Tell how many tasks there are, now that all are sent."""
     if plan.whole is not None and plan.size is None:
@@ -201,6 +208,9 @@ def _wrap(kind: Any) -> None:
         except Exception as error:
             _give_up(outbox, plan, error=events.error(error))
             raise
+        finally:
+            with _logged(kind):
+                _erase(plan)
         with _logged(kind):
             _settle(outbox, plan)
         if plan.app.conf.task_always_eager:

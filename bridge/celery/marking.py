@@ -62,6 +62,14 @@ def write_mark(options: dict[str, Any], mark: str) -> None:
     options["headers"] = {**(options.get("headers") or {}), HEADER: mark}
 
 
+def erase_mark(options: dict[str, Any], mark: str) -> None:
+    """Take the mark out of the headers of a task."""
+    if mark_of(options) == mark:
+        options["headers"] = {name: value for name, value in options["headers"].items() if name != HEADER}
+        if not options["headers"]:
+            del options["headers"]
+
+
 def keep_mark(canvas: Any, options: dict[str, Any], mark: str) -> None:
     """Add the mark to the headers with which `canvas` is started with `options`, if there are any."""
     headers = options.get("headers") or canvas.options.get("headers")
