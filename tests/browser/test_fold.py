@@ -2,6 +2,7 @@
 
 import base64
 import json
+import uuid
 from collections.abc import Iterator
 from itertools import accumulate, count
 from pathlib import Path
@@ -11,7 +12,8 @@ from unittest.mock import patch
 import pytest
 from playwright.sync_api import Page
 
-from bridge import events
+import bridge
+from bridge import events, wholes
 from tests.chromium import chromium
 from tests.test_events import RETRIED, fold, state
 
@@ -108,3 +110,27 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
             [accepted, json.loads(events.encode(fold(*told)))],
         )
         assert {name: live.get(name) for name in COMPARED} == {name: late.get(name) for name in COMPARED}
+
+
+def test_a_whole_that_learns_its_size_late_folds_as_its_snapshot(page: Page) -> None:
+    """The event that tells the size brings counts and no part; the list of parts stays."""
+    topic = bridge.task_topic("w")
+    with bridge.connect(f"memory://{uuid.uuid4().hex}") as channel:
+        for message in (
+            wholes.declare("w", None, canvas="group"),
+            wholes.make("w", None, "a", "STARTED", 50),
+            wholes.settle("w", 2),
+            wholes.make("w", None, "a", "SUCCESS"),
+            wholes.make("w", None, "b", "FAILURE"),
+        ):
+            channel.publish(topic, *message)
+            told = [json.loads(payload) for payload in channel.topic(topic).history(limit=10)]
+            live = page.evaluate("told => told.reduce((a, b) => window.bridge.fold(a, b), null)", told)
+            late = events.snapshot(channel.states(topic)[0], "w")
+            assert live["parts"] == late["parts"]
+            assert live.get("children", []) == late["children"]
+            shown = ("current", "total", "percent")
+            assert [(live["progress"] or {}).get(name) for name in shown] == [
+                (late["progress"] or {}).get(name) for name in shown
+            ]
+        assert (live["state"], live["progress"]["total"]) == ("FAILURE", 2)
