@@ -3,6 +3,7 @@
     BridgeError
     ├── ConfigurationError      a URL, an option or a missing extra; raised before anything is opened
     ├── PublishError            a message could not be handed to the backend
+    │   └── MessageRefused      the backend takes others, but not of this topic
     └── SubscriptionClosed      the subscription was closed by its owner
         ├── SlowConsumer        its reader fell too far behind
         ├── PositionLost        its position is no longer kept by the backend
@@ -50,6 +51,10 @@ def needs_extra(module: str, extra: str) -> Iterator[None]:
 
 class PublishError(BridgeError):
     """A message was not accepted by the backend, or the bridge cannot know that it was."""
+
+
+class MessageRefused(PublishError):
+    """The backend does not take messages of this topic, and will not until somebody changes its settings."""
 
 
 class SubscriptionClosed(BridgeError):

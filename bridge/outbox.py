@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from bridge import events
 from bridge.broadcast import Channel, draw_token
-from bridge.errors import PublishError
+from bridge.errors import MessageRefused, PublishError
 from bridge.fork import reset_in_child
 from bridge.hub import backoff
 from bridge.ports import Letter
@@ -61,6 +61,7 @@ class Outbox:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.dropped = 0
+        self._refused = False  # whether a refused message was logged
         self._sources: dict[str, Source] = {}
         self._reset()
         reset_in_child(self)
@@ -285,6 +286,15 @@ class Outbox:
         """Send some of `letters`; return how many need not be sent any more."""
         try:
             return self._channel.publish_many(letters, again=again)
+        except MessageRefused as error:
+            # The first of them: to wait for it would hold up all others.
+            self.dropped += 1
+            if not self._refused:
+                self._refused = True
+                logger.error(
+                    "an event of %r was dropped, further ones are only counted: %s", letters[0].topic, error
+                )
+            return 1
         except PublishError:
             raise
         except Exception:

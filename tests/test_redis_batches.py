@@ -12,6 +12,7 @@ import bridge
 from bridge import events, wholes
 from bridge.backends.redis import backend
 from bridge.broadcast import Channel, draw_token
+from bridge.outbox import Outbox
 from bridge.ports import Letter
 from tests.servers import Cluster, Valkey, eventually
 
@@ -240,6 +241,28 @@ def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey
         assert channel.publish_many(letters) == 1
         assert published(channel, "numbers") == [0]
         assert "bridge:{t:others}:" in refused(channel, letters[1:])
+
+
+@pytest.mark.parametrize("refusal", ["NOPERM", "WRONGTYPE"])
+def test_a_refused_topic_holds_up_no_event_of_another(
+    own_valkey: Valkey, refusal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outbox drops what the server will not take, says so once, and sends all else."""
+    if refusal == "NOPERM":
+        own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
+    else:
+        own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~*")
+        own_valkey.command("SET", "bridge:{t:others}:meta", "a string")
+    with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        outbox = Outbox(channel)
+        for number in range(3):
+            outbox.put("others", b"refused", None)
+            outbox.put("numbers", b"%d" % number, None)
+        assert outbox.flush(10)
+        assert published(channel, "numbers") == [0, 1, 2]
+        assert outbox.dropped == 3
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "'others'" in line
 
 
 @pytest.mark.parametrize("scheme", ["redis+pubsub", "redis+sharded", "redis"])

@@ -13,7 +13,7 @@ from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
 from bridge.backends.redis.reader import RedisReader, messages_of, states_call
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.channel import Message
-from bridge.errors import BridgeError, ConnectionLost, PublishError
+from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.ports import Letter, States
 from bridge.position import Position
 from bridge.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
@@ -243,8 +243,11 @@ class RedisBackend:
             yield
         except ERRORS as error:
             needs = ""
-            if letter is not None and isinstance(error, redis.exceptions.NoPermissionError):
+            forbidden = isinstance(error, redis.exceptions.NoPermissionError)
+            if letter is not None and forbidden:
                 needs = f"; it needs {self._keys.needed(letter, self._command)}"
+            if kind is PublishError and (forbidden or "WRONGTYPE" in str(error)):
+                kind = MessageRefused
             raise kind(f"{self._servers.address} {what}: {error}{needs}") from error
 
 
