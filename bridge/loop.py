@@ -244,29 +244,45 @@ class Loop:
     def _write(self, viewer: Viewer, text: Text | LargeText, *, live: bool = True) -> None:
         if viewer.gone or viewer.over:
             return
+        waited = viewer.live
         if isinstance(text, LargeText):
-            framed = viewer.socket is not None and viewer.chunked
-            for place, data in enumerate(text.pieces(chunked=framed)):
-                over = text.over and place == len(text.pieces(chunked=framed)) - 1
-                self._put(viewer, data, None, over, live, (text, place))
+            self._write_pieces(viewer, text, live)
+        elif viewer.pending is None and viewer.socket is not None and text.raw:
+            viewer.over = text.over
+            self._send(viewer, text.chunked if viewer.chunked else text.raw, text.progress, live)
         elif text.raw:
-            data = text.chunked if viewer.socket is not None and viewer.chunked else text.raw
-            self._put(viewer, data, text.progress, text.over, live, None)
-        if viewer.live > self.backlog:
+            self._put(viewer, text.raw, text.chunked, text.progress, text.over, live)
+        # One text may be larger than the backlog: only with others before it is the viewer too slow.
+        if waited and viewer.live > self.backlog:
             self._cut_off(viewer, f"it does not read, and {viewer.live:,} bytes wait for it")
 
+    def _write_pieces(self, viewer: Viewer, text: LargeText, live: bool) -> None:
+        framed = viewer.socket is not None and viewer.chunked
+        pieces = text.pieces(chunked=framed)
+        for place, data in enumerate(pieces):
+            over = text.over and place == len(pieces) - 1
+            if viewer.pending is None and viewer.socket is not None and not viewer.gone:
+                viewer.over = over
+                self._send(viewer, data, None, live)
+            else:
+                self._put(viewer, data, data, None, over, live, (text, place))
+
+    @staticmethod
     def _put(
-        self, viewer: Viewer, data: bytes, progress: str | None, over: bool, live: bool, piece: Any
+        viewer: Viewer,
+        raw: bytes,
+        chunked: bytes,
+        progress: str | None,
+        over: bool,
+        live: bool,
+        piece: Any = None,
     ) -> None:
-        """Send a text if nothing waits for the viewer, else let it wait."""
+        """Let a text wait for the viewer."""
         if viewer.socket is None:
-            viewer.put(data, progress, over, live=live, piece=piece)
-            return
-        viewer.over = over
-        if viewer.pending is not None:
-            viewer.put(data, progress, live=live, piece=piece)
-        elif not viewer.gone:
-            self._send(viewer, data, progress, live=live)
+            viewer.put(raw, progress, over, live=live, piece=piece)
+        else:
+            viewer.over = over
+            viewer.put(chunked if viewer.chunked else raw, progress, live=live, piece=piece)
 
     def _make_room(self) -> None:
         """Keep the large texts that wait within bounds: cut those off who have waited for the longest."""
@@ -287,7 +303,7 @@ class Loop:
             logger.warning("closed a stream of %s to %s: %s", named, viewer.address or "unknown", reason)
         self.drop(viewer)
 
-    def _send(self, viewer: Viewer, data: bytes, progress: str | None = None, *, live: bool = True) -> None:
+    def _send(self, viewer: Viewer, data: bytes, progress: str | None = None, live: bool = True) -> None:
         """Send at once to a viewer for whom nothing waits; what does not go out waits."""
         try:
             count = viewer.socket.send(data, _WITH_END if viewer.over else 0)

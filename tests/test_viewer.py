@@ -2,8 +2,10 @@
 
 from _socket import socket
 from collections.abc import Callable, Sequence
-from socket import socketpair
+from socket import SO_SNDBUF, SOL_SOCKET, socketpair
 from typing import Any
+
+import pytest
 
 import bridge
 from bridge.broadcast import channel_of
@@ -13,6 +15,7 @@ from bridge.loop import Loop as RealLoop
 from bridge.script import Start
 from bridge.seats import Seats
 from bridge.viewer import Viewer
+from tests.servers import eventually
 
 BACKLOG = 1000
 
@@ -96,3 +99,33 @@ def test_what_a_full_connection_has_not_taken_comes_first() -> None:
         assert received.startswith(b"head, anew, id: ")
         loop.do(loop.drop, viewer)
         assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("messages", [1, 2])
+def test_one_live_message_may_be_larger_than_the_backlog(messages: int) -> None:
+    """A client that reads slowly gets it whole; with another one behind it the client is cut off."""
+    seats = Seats(None, None)
+    seats.take("")
+    ours, client = socketpair()
+    ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+    client.settimeout(10)
+    with bridge.connect(f"memory://large-{messages}") as channel, client:
+        topic = channel.topic("news")
+        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, seats=seats)
+        viewer = loop.open(["news"], Start(), "")
+        assert viewer.wait_established(10)
+        taken = Taken(socket(fileno=ours.detach()), chunked=False, unsent=b"")
+        taken.socket.setblocking(False)
+        loop.adopt(viewer, taken, b"")
+        eventually(lambda: viewer.socket is not None)
+        for _ in range(messages):
+            topic.publish(b"x" * 900_000)
+        if messages == 2:
+            eventually(lambda: loop.cut_off == 1)
+            return
+        received = b""
+        while not received.endswith(b"\n\n"):
+            received += client.recv(100_000)
+        assert received.count(b"x") == 900_000
+        assert loop.cut_off == 0
+        loop.do(loop.drop, viewer)
