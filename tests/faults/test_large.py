@@ -164,9 +164,10 @@ def test_a_message_as_large_as_a_backlog_arrives(url: str) -> None:
         read_until([reader], 4, within=20)
 
 
-def test_a_long_history_holds_up_no_other_topic(valkey: Valkey) -> None:
+@pytest.mark.parametrize("url", BACKENDS, indirect=True)
+def test_a_long_history_holds_up_no_other_topic(url: str) -> None:
     """While one viewer gets 200 messages of 300 KB, another topic's arrive, and no connection is lost."""
-    with served(valkey.url("redis")) as server:
+    with served(url) as server:
         for number in range(200):
             server.channel.topic("large").publish(b"#%d#" % number + b"x" * 300_000)
         other = Listener(server.address, "small")
