@@ -32,6 +32,10 @@ LIBRARIES = ["cryptography", "fakeredis[lua]", "freezegun", "gevent", "msgpack",
 LIBRARIES += ["SQLAlchemy", "tblib"]
 PLUGINS = ["click", "order", "rerunfailures", "subtests", "timeout"]
 
+# A test that fails by chance without the bridge too: it resets a variable after `delay()` that the worker may
+# have set by then. With the bridge `delay()` returns later, as it waits until the task shows as PENDING.
+NOT_COMPARED = {"t/integration/test_tasks.py::test_task_replacement::test_replaced_task_nesting_level_0"}
+
 Passes = set[str]
 
 
@@ -99,7 +103,7 @@ def passes(tests: list[str], where: dict[str, str]) -> Passes:
     plugins = ["-p", "celery.contrib.pytest", "-p", "tests.celery_suites.plugin", "-p", "no:cacheprovider"]
     command = [str(PYTHON), "-m", "pytest", "--quiet", "--timeout=60", "--tb=no", *plugins]
     subprocess.run([*command, *tests], cwd=SOURCE, env=env, check=False)
-    return set(json.loads(noted.read_text()))
+    return set(json.loads(noted.read_text())) - NOT_COMPARED
 
 
 if __name__ == "__main__":
