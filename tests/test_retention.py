@@ -142,6 +142,10 @@ def unended() -> float:
     return UNENDED
 
 
+def leave_logging_alone(**_: object) -> None:
+    """Stand in for the set-up of logging."""
+
+
 @pytest.fixture
 def worker(
     url: str, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unended: float
@@ -154,6 +158,9 @@ def worker(
     stack: list[Callable[[], object]] = []
 
     def start_here() -> None:
+        # Else Celery sets the level of the root logger, for all tests that follow.
+        signals.setup_logging.connect(leave_logging_alone)
+        stack.append(lambda: signals.setup_logging.disconnect(leave_logging_alone))
         context = start_worker(app, pool="threads", concurrency=1, perform_ping_check=False)
         context.__enter__()
         stack.append(lambda: context.__exit__(None, None, None))

@@ -10,7 +10,7 @@ import httpx_sse
 import pytest
 
 import bridge
-from bridge import events
+from bridge import events, state
 from tests.servers import Valkey, eventually
 from tests.serving import serving
 
@@ -91,8 +91,11 @@ def test_a_viewer_resumes_across_10_000_events(valkey: Valkey, namespace: str, c
 
 
 @pytest.mark.parametrize("retention", ["count", "age", "age, and nothing since"])
-def test_a_cursor_past_retention_is_told(valkey: Valkey, namespace: str, retention: str) -> None:
+def test_a_cursor_past_retention_is_told(
+    valkey: Valkey, namespace: str, retention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A subscriber gets PositionLost, a viewer a reset and a snapshot; neither goes on in silence."""
+    monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     limits: dict[str, Any] = {"retention_messages": 100} if retention == "count" else {"retention_seconds": 1}
     settings = {name.upper(): str(value) for name, value in limits.items()}
     channel: Any = bridge.connect(valkey.url("redis"), namespace=namespace, **limits)
