@@ -326,7 +326,7 @@ class Hub:
                     deliveries = list(line.history(event))
                 case States():
                     deliveries = list(line.states(event))
-            if line.waiting or not line.head:
+            if line.busy or not line.head:
                 self._inbox.append(name)
         self._hand_out(deliveries)
 

@@ -102,7 +102,7 @@ class Line:
         self._state: weakref.ref[States] | None = None
         """The first page of the state, as long as somebody has it."""
         # Where no positions are kept: readers at the head, and the pages of the state that they still need.
-        self._pages: dict[Reader, str] = {}
+        self._pages: dict[Reader, _Wait] = {}
 
     def readers(self) -> list[Reader]:
         return [*self.head, *self.waiting]
@@ -122,9 +122,15 @@ class Line:
         self._pages.pop(reader, None)
 
     def has_room(self, reader: Reader) -> None:
-        """The queue of a reader that was full of history has emptied."""
-        if reader in self.waiting:
-            self.waiting[reader].full = False
+        """The queue of a reader that was full has emptied."""
+        for readers in (self.waiting, self._pages):
+            if reader in readers:
+                readers[reader].full = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reader may need what must be asked for."""
+        return bool(self.waiting or self._pages)
 
     def wants(self) -> Position | StatePage | None:
         """What to ask of the backend: history from a place on, a page of the state, or nothing.
@@ -143,10 +149,10 @@ class Line:
         return Position("", min(p.number for p in places), min(p.mark for p in places))
 
     def _wanted_page(self) -> StatePage | None:
-        for wait in self.waiting.values():
+        for wait in (*self.waiting.values(), *self._pages.values()):
             if wait.needs_page:
                 return StatePage(wait.page)
-        return StatePage(next(iter(self._pages.values()))) if self._pages else None
+        return None
 
     def _places(self) -> dict[Reader, Position]:
         """Return the readers that need history, and from which place on.
@@ -279,9 +285,9 @@ class Line:
             self._follow_live(states.position)
             if states.after is None:
                 self._state = weakref.ref(states)
-        for reader, page in list(self._pages.items()):
-            if page == states.after:
-                yield from self._give(reader, _Wait(None), states)
+        for reader, wait in list(self._pages.items()):
+            if wait.page == states.after:
+                yield from self._give_if_it_fits(reader, wait, states)
         for reader, wait in list(self.waiting.items()):
             if not wait.needs_page or wait.page != states.after or not reader.stateful:
                 continue
@@ -289,7 +295,7 @@ class Line:
                 wait.held = states
                 yield from self._give_held(reader, wait)
             else:
-                yield from self._give_first(reader, wait, states)
+                yield from self._give_if_it_fits(reader, wait, states)
 
     def serve_from_tail(self) -> Iterator[Delivery]:
         """Serve those who wait for messages that have been read or received a moment ago."""
@@ -297,7 +303,7 @@ class Line:
         for reader, wait in list(self.waiting.items()):
             yield from self._give_held(reader, wait)
             if wait.after is None and state is not None and state.position == self._position:
-                yield from self._give_first(reader, wait, state)
+                yield from self._give_if_it_fits(reader, wait, state)
             if not wait.needs_history or wait.after is None or self.waiting.get(reader) is not wait:
                 continue
             if self._still_kept(wait.after) and self._tail.holds(wait.after):
@@ -380,8 +386,8 @@ class Line:
             else:
                 wait.full = True
 
-    def _give_first(self, reader: Reader, wait: _Wait, states: States) -> Iterator[Delivery]:
-        """Give a reader the first page of the state if it fits."""
+    def _give_if_it_fits(self, reader: Reader, wait: _Wait, states: States) -> Iterator[Delivery]:
+        """Give a reader a page of the state, or let it ask again later."""
         if not wait.needs_page or not reader.stateful:
             return
         if reader.room([states]):
@@ -396,7 +402,7 @@ class Line:
         if states.position is None:
             self._advance(reader)
             if states.more is not None:
-                self._pages[reader] = states.more
+                self._pages[reader] = _Wait(None, page=states.more)
         elif states.more is None and states.position == self._position:
             self._advance(reader)
         else:
