@@ -12,12 +12,12 @@ from bridge.celery import install, parts, progress
 from bridge.celery.outboxes import installed
 from tests.processes import dump_on_signal
 
-broker = os.environ["TEST_BROKER"]
-app = Celery("tests", broker=broker, backend=os.environ.get("TEST_RESULTS", broker))
+broker = os.environ["APP_BROKER"]
+app = Celery("tests", broker=broker, backend=os.environ.get("APP_RESULTS", broker))
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-install(app, os.environ["TEST_BRIDGE"])
+install(app, os.environ["APP_BRIDGE"])
 dump_on_signal()
-if "TEST_SLOWLY" in os.environ:
+if "APP_SLOWLY" in os.environ:
     channel = installed(app).channel  # type: ignore[union-attr]
     publish_many = channel.publish_many
 

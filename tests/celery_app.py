@@ -9,9 +9,9 @@ from celery import Celery, Task, shared_task
 
 from bridge.celery import install, log, progress, publish, step, track
 
-app = Celery("tests", broker=os.environ["TEST_BROKER"], backend=os.environ["TEST_BROKER"])
+app = Celery("tests", broker=os.environ["APP_BROKER"], backend=os.environ["APP_BROKER"])
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-install(app, os.environ["TEST_BRIDGE"], timeout=0.5)
+install(app, os.environ["APP_BRIDGE"], timeout=0.5)
 
 
 @app.task

@@ -44,7 +44,7 @@ def server() -> Iterator[Valkey]:
 @pytest.fixture(scope="module")
 def tasks(server: Valkey) -> Iterator[Any]:
     """The module of the tasks, which a prefork worker runs."""
-    os.environ |= {"TEST_BROKER": server.url("redis"), "TEST_BRIDGE": server.url("redis")}
+    os.environ |= {"APP_BROKER": server.url("redis"), "APP_BRIDGE": server.url("redis")}
     import tests.canvas_app as tasks
 
     with worker():
@@ -284,7 +284,7 @@ def test_wholes_in_every_pool(server: Valkey, address: str, channel: Any, tmp_pa
     broker, results = server.url("redis")[:-1] + "1", f"file://{tmp_path}"
     with (
         Celery(broker=broker, backend=results, set_as_current=False) as app,
-        worker(pool, TEST_BROKER=broker, TEST_RESULTS=results, TEST_BRIDGE=server.url("redis")),
+        worker(pool, APP_BROKER=broker, APP_RESULTS=results, APP_BRIDGE=server.url("redis")),
     ):
         install(app, server.url("redis"))
         add, total, fail = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "total", "fail"))
@@ -310,10 +310,10 @@ def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
     """However long an end takes to be sent, it is out before the next task may kill its process."""
     broker = server.url("redis")[:-1] + "2"
     env = {
-        "TEST_BROKER": broker,
-        "TEST_RESULTS": broker,
-        "TEST_BRIDGE": server.url("redis"),
-        "TEST_SLOWLY": "1",
+        "APP_BROKER": broker,
+        "APP_RESULTS": broker,
+        "APP_BRIDGE": server.url("redis"),
+        "APP_SLOWLY": "1",
     }
     with (
         Celery(broker=broker, backend=broker, set_as_current=False) as app,

@@ -52,7 +52,7 @@ def worker(broker: str, bridge_url: str, pool: str = "prefork") -> Iterator[Work
     """Start a real worker with one process, thread or greenlet; end it with everything it started."""
     celery = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
     name = f"{uuid.uuid4().hex}@localhost"
-    environment = {"TEST_BROKER": broker, "TEST_BRIDGE": bridge_url}
+    environment = {"APP_BROKER": broker, "APP_BRIDGE": bridge_url}
     with (
         running([*celery, "-P", pool, "-c", "1", "-l", "INFO", "-n", name], env=environment) as log_file,
         Celery(broker=broker, backend=broker) as app,
