@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import bridge
+from bridge import events
 from bridge.broadcast import channel_of
 from bridge.channel import Message
 from bridge.handover import Taken
@@ -128,3 +129,32 @@ def test_one_live_message_may_be_larger_than_the_backlog(behind: bool) -> None:
         assert received.count(b"x") == 900_000
         assert loop.cut_off == 0
         loop.do(loop.drop, viewer)
+
+
+def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers that read nothing of older states make room; the newest state may be too large alone."""
+    monkeypatch.setattr("bridge.loop.LARGE_TEXTS", 1_000_000)
+    clients = []
+    with bridge.connect("memory://states") as channel:
+        topic = bridge.task_topic("t1")
+        loop = RealLoop(
+            channel_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, seats=Seats(None, None)
+        )
+        viewers = []
+        for _ in range(3):
+            channel.publish(topic, *events.make("log", "t1", level="info", message="x" * 400_000))
+            ours, client = socketpair()
+            ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+            clients.append(client)
+            loop._seats.take("")
+            viewers.append(loop.open([topic], Start(), ""))
+            taken = Taken(socket(fileno=ours.detach()), chunked=True, unsent=b"")
+            taken.socket.setblocking(False)
+            loop.adopt(viewers[-1], taken, b"retry: 1\n")
+            eventually(lambda: viewers[-1].gone or viewers[-1].size > 100_000)
+        eventually(lambda: loop.cut_off == 2)
+        assert [viewer.gone for viewer in viewers] == [True, True, False]
+        for viewer in viewers:
+            loop.do(loop.drop, viewer)
+    for client in clients:
+        client.close()
