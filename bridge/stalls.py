@@ -178,7 +178,11 @@ class Stalls:
         self._turns += 1
         if not self._joined:
             self._joined = True
-            self._channel.join(self, None)
+            try:
+                self._channel.join(self, None)
+            except SubscriptionClosed:
+                self._closed = True  # the application closes the channel before its viewers have gone
+                return
         if not self._outbox.down:
             self._outbox.put(events.WORKERS, events.beat(self._me, None, self._turns), None)
         if self._turns % PRUNE_EVERY == 0:
