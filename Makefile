@@ -12,8 +12,7 @@ python := .venv/bin/python
 export PYTHON
 
 # What threads do under gevent's monkey-patching matters where the library waits or wakes.
-gevent_tests = $(wildcard tests/test_contract*.py tests/test_hub*.py tests/test_subscription*.py \
-	tests/test_connect*.py tests/test_replay*.py tests/test_redis*.py tests/test_outbox*.py)
+gevent_tests = tests/channel tests/backends/redis tests/tasks/test_publisher.py
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +26,7 @@ demo: setup ## run broker, worker and API, follow one task, then serve the monit
 test: check ## run the checks and every test, then the contract suite once more under gevent
 	@sh .ci/tools
 	$(python) -m pytest -n 2 --dist loadfile
-	$(if $(gevent_tests),$(python) -m tests.gevent_run $(gevent_tests))
+	$(python) -m tests.gevent_run $(gevent_tests)
 
 check: setup ## lint, formatting and types
 	$(python) -m ruff check .

@@ -10,7 +10,8 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.publish import start
 from benchmarks.servers import has_scheme
-from bridge import events, wholes
+from bridge.tasks import canvas as wholes
+from bridge.tasks import events
 
 SIZES = (100, 1000, 10_000)
 LAST = pick(100, 50)

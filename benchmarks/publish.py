@@ -15,7 +15,7 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.load import STAMP, payload
 from benchmarks.servers import ROOT, has_scheme, pin
-from bridge import events
+from bridge.tasks import events
 from tests.servers import Valkey
 
 BLOCKS = pick(10, 3)

@@ -1,7 +1,7 @@
 """The bridge: what a Celery task has to say, live in the browser."""
 
-from bridge.channel import BroadcastChannel, Gap, Message, Producer, Subscriber, Subscription, Topic
-from bridge.connect import connect
+from bridge.channel.contract import BroadcastChannel, Producer, Subscriber, Subscription, Topic
+from bridge.channel.factory import connect
 from bridge.errors import (
     BridgeError,
     ConfigurationError,
@@ -11,8 +11,9 @@ from bridge.errors import (
     SlowConsumer,
     SubscriptionClosed,
 )
-from bridge.events import FEED, task_topic
-from bridge.position import BEGINNING
+from bridge.model.message import Gap, Message
+from bridge.model.position import BEGINNING
+from bridge.tasks.events import FEED, task_topic
 
 __version__ = "0.1.0"
 

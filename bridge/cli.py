@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bridge.connect import connect
+from bridge.channel.factory import connect
 from bridge.errors import BridgeError
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bridge import events
-from bridge.broadcast import Channel
-from bridge.connect import connect
+from bridge.channel.channel import Channel
+from bridge.channel.factory import connect
 from bridge.errors import ConfigurationError, needs_extra
-from bridge.script import start_at
-from bridge.seats import Full, Seats, descriptors_for_viewers
-from bridge.viewers import COME_BACK_AFTER, Viewers
+from bridge.streams.cursor import start_at
+from bridge.streams.limits import Full, Seats, descriptors_for_viewers
+from bridge.streams.service import COME_BACK_AFTER, Viewers
+from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
     from flask import Flask, Response, current_app, request

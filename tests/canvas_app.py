@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, group
 
 from bridge.celery import install, parts, progress
-from bridge.celery.outboxes import installed
+from bridge.celery.installation import installed
 from tests.processes import dump_on_signal
 
 broker = os.environ["APP_BROKER"]

@@ -1,4 +1,4 @@
-"""Runs pytest under gevent's monkey-patching: `python -m tests.gevent_run tests/test_contract.py ...`."""
+"""Runs pytest under gevent's monkey-patching: `python -m tests.gevent_run FILE ...`."""
 
 from gevent import monkey
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from bridge.handover import LAST_CHUNK, Handover, Taken, chunk
+from bridge.streams.takeover.wsgi import LAST_CHUNK, Handover, Taken, chunk
 
 FIRST = b": first\n"
 

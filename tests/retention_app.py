@@ -6,8 +6,8 @@ from pathlib import Path
 
 from celery import Celery
 
-from bridge import state
 from bridge.celery import install
+from bridge.model import state
 
 RETENTION = 1.0
 

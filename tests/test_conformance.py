@@ -21,7 +21,8 @@ import sseclient
 from playwright.sync_api import Browser
 
 import bridge
-from bridge import events, sse
+from bridge.streams import sse
+from bridge.tasks import events
 from tests.chromium import chromium
 from tests.nginx import PROGRAM, Nginx
 from tests.servers import Valkey, eventually

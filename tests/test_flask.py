@@ -15,8 +15,8 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, TooManyRequests
 
 import bridge
-from bridge import events
 from bridge.flask import Bridge
+from bridge.tasks import events
 from tests.servers import Valkey, eventually
 from tests.serving import SERVERS, serving
 

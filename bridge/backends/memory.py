@@ -12,11 +12,12 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from bridge.channel import Message
-from bridge.fork import reset_in_child
-from bridge.ports import PAGE_BYTES, Attached, Event, History, Letter, States
-from bridge.position import ORIGIN, Position
-from bridge.state import END, MAX_ENTRIES, MAX_MEMBERS, Change, Retention, Tally, TopicState
+from bridge.backends.base import PAGE_BYTES, Attached, Event, History, Letter, States
+from bridge.model.counts import Tally
+from bridge.model.message import Message
+from bridge.model.position import ORIGIN, Position
+from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
+from bridge.support.fork import reset_in_child
 
 _UNLISTED = "\0"
 """Stands for the group of topics that their group does not list: of those that ended as many are kept."""

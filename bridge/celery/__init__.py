@@ -9,10 +9,10 @@ from bridge.errors import needs_extra
 with needs_extra("bridge.celery", "celery"):
     # Their signal handlers serve every installed app.
     from bridge.celery import children, heartbeat, lifecycle, startup
-    from bridge.celery.cancel import Cancelled, cancel, check_cancelled
+    from bridge.celery.cancellation import Cancelled, cancel, check_cancelled
     from bridge.celery.canvas import whole
     from bridge.celery.helpers import log, progress, publish, step, track
-    from bridge.celery.outboxes import install
+    from bridge.celery.installation import install
 
 __all__ = [
     "Cancelled",

@@ -22,12 +22,13 @@ from celery.local import Proxy
 from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
-from bridge import events, wholes
 from bridge.celery import tree
-from bridge.celery.marking import Start, erase_mark, keep_mark, marking, start_of, write_mark
-from bridge.celery.outboxes import FLUSH_WITHIN, outbox_of
+from bridge.celery.installation import FLUSH_WITHIN, outbox_of
+from bridge.celery.marks import Start, erase_mark, keep_mark, marking, start_of, write_mark
 from bridge.celery.parts import made_mark, mark_of, running
-from bridge.outbox import Outbox
+from bridge.tasks import canvas as wholes
+from bridge.tasks import events
+from bridge.tasks.publisher import Outbox
 
 logger = logging.getLogger("bridge.celery")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import signals
 
-from bridge.celery.outboxes import FLUSH_WITHIN, outbox_of
+from bridge.celery.installation import FLUSH_WITHIN, outbox_of
 
 _is_child = False
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from celery import signals
 
-from bridge import events, state
+from bridge.celery.installation import Installed, installed
 from bridge.celery.lifecycle import topics_in_hand
-from bridge.celery.outboxes import Installed, installed
 from bridge.errors import PublishError
+from bridge.model import state
+from bridge.tasks import events
 
 RENEWED_AT_ONCE = 500
 """Tasks renewed with one beat at most, so that the next beat is not late."""

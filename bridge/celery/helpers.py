@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from bridge import events
 from bridge.celery.running import Run, innermost
-from bridge.progress import Loop, Part, Step, here
+from bridge.tasks import events
+from bridge.tasks.progress import Loop, Part, Step, here
 
 logger = logging.getLogger("bridge.celery")
 

@@ -8,7 +8,7 @@
 | FAILURE           | also the main process: a hard time limit, a lost child, an unknown task     |
 | REJECTED          | also the main process: a message that is no task                            |
 | REVOKED           | the main process; where the task runs, if it gives up by itself             |
-| STALLED           | whoever watches (`bridge.stalls`)                                           |
+| STALLED           | whoever watches (`bridge.tasks.liveness`)                                           |
 """
 
 import sys
@@ -20,10 +20,10 @@ from celery import signals
 from celery.exceptions import Ignore, NotRegistered, Reject
 from celery.utils.time import maybe_make_aware
 
-from bridge import events
 from bridge.celery import parts
-from bridge.celery.cancel import Cancelled
-from bridge.celery.outboxes import FLUSH_WITHIN, Installed, flush_all, installed, sending, tell
+from bridge.celery.cancellation import Cancelled
+from bridge.celery.installation import FLUSH_WITHIN, Installed, flush_all, installed, sending, tell
+from bridge.tasks import events
 
 _IN_A_ROW = 0.05
 """Seconds between two tasks that are queued in a row."""

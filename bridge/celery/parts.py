@@ -6,10 +6,11 @@ from typing import Any
 
 from celery import current_task, signals
 
-from bridge import events, wholes
 from bridge.celery import tree
-from bridge.celery.outboxes import outbox_of
-from bridge.outbox import Outbox
+from bridge.celery.installation import outbox_of
+from bridge.tasks import canvas as wholes
+from bridge.tasks import events
+from bridge.tasks.publisher import Outbox
 
 HEADER = "bridge_whole"
 """The header of a part: how many parts there are, or `?`, then a space and the id of the whole."""

@@ -10,12 +10,12 @@ from typing import Any, ParamSpec, cast
 
 from celery import signals
 
-from bridge import events
 from bridge.celery import parts
-from bridge.celery.outboxes import outbox_of, tell
-from bridge.outbox import Outbox
-from bridge.progress import Meter, Part, Step, here
-from bridge.state import Change
+from bridge.celery.installation import outbox_of, tell
+from bridge.model.state import Change
+from bridge.tasks import events
+from bridge.tasks.progress import Meter, Part, Step, here
+from bridge.tasks.publisher import Outbox
 
 logger = logging.getLogger("bridge.celery")
 

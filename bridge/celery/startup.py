@@ -5,9 +5,9 @@ from typing import Any
 
 from celery import signals
 
-from bridge.celery.outboxes import installed
+from bridge.celery.installation import installed
 from bridge.errors import BridgeError
-from bridge.outbox import LIMIT
+from bridge.tasks.publisher import LIMIT
 
 logger = logging.getLogger("bridge.celery")
 

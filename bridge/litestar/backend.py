@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from litestar.channels.backends.base import ChannelsBackend
 
 from bridge import aio
-from bridge.broadcast import Channel, channel_of
-from bridge.channel import BroadcastChannel, Gap
+from bridge.channel.channel import Channel, channel_of
+from bridge.channel.contract import BroadcastChannel
 from bridge.errors import BridgeError, ConfigurationError, PositionLost
 from bridge.litestar.names import topic_name
 from bridge.litestar.publisher import Publisher
 from bridge.litestar.reading import Feed, Reading
+from bridge.model.message import Gap
 
 logger = logging.getLogger("bridge.litestar")
 

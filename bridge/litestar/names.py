@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 
-from bridge.broadcast import LONGEST_TOPIC
+from bridge.support.validate import LONGEST_TOPIC
 
 
 def topic_name(prefix: str, channel: str) -> str:

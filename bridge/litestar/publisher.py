@@ -10,10 +10,11 @@ from weakref import WeakValueDictionary
 
 from litestar.channels import ChannelsPlugin
 
-from bridge import aio
-from bridge.broadcast import Channel, draw_token
+from bridge.aio.subscription import publish_to
+from bridge.channel.channel import Channel
 from bridge.errors import PublishError
 from bridge.litestar.names import topic_name
+from bridge.support.tokens import draw_token
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -57,7 +58,7 @@ class Publisher:
         while True:
             try:
                 with self._hold(name) as hold:
-                    await aio.publish_to(self._channel, topic, data, hold, token=token, again=again)
+                    await publish_to(self._channel, topic, data, hold, token=token, again=again)
                 return
             except PublishError:
                 if self._refused_since is None:

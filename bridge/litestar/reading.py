@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 
-from bridge.aio import bell_of
-from bridge.broadcast import Channel
-from bridge.channel import Message
+from bridge.aio.subscription import bell_of
+from bridge.channel.channel import Channel
+from bridge.channel.subscription import QueuedSubscription
 from bridge.errors import SubscriptionClosed
-from bridge.subscription import QueuedSubscription
+from bridge.model.message import Message
 
 WAITING = 100
 """Messages that may wait for `stream_events`; more wait in the queues of their subscriptions."""

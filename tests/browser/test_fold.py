@@ -13,9 +13,10 @@ import pytest
 from playwright.sync_api import Page
 
 import bridge
-from bridge import events, wholes
+from bridge.tasks import canvas as wholes
+from bridge.tasks import events
 from tests.chromium import chromium
-from tests.test_events import RETRIED, fold, state
+from tests.tasks.test_events import RETRIED, fold, state
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "bridge.js"
 COMPARED = (
@@ -89,7 +90,7 @@ def stories() -> dict[str, list[tuple[bytes, Any]]]:
     }
 
 
-with patch("bridge.events.time.time", side_effect=count(100)):
+with patch("bridge.tasks.events.time.time", side_effect=count(100)):
     STORIES = stories()
 
 

@@ -12,8 +12,8 @@ import pytest
 from flask import Flask, Response, request
 
 import bridge
-from bridge import events
 from bridge.flask import Bridge
+from bridge.tasks import events
 from tests.servers import Valkey
 from tests.serving import serving
 

@@ -10,7 +10,8 @@ import httpx_sse
 import pytest
 
 import bridge
-from bridge import events, state
+from bridge.model import state
+from bridge.tasks import events
 from tests.servers import Valkey, eventually
 from tests.serving import serving
 

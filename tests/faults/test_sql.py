@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import bridge
-from bridge import events
 from bridge.backends.sql import reader
-from bridge.outbox import Outbox
+from bridge.tasks import events
+from bridge.tasks.publisher import Outbox
 from tests.servers import Postgres, eventually, free_port
 
 OUTAGE = 10.0

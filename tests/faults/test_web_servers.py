@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import bridge
-from bridge.waiting import shown
+from bridge.streams.availability import shown
 from tests.faults.crowd import Crowd
 from tests.listener import SECONDS, Listener
 from tests.processes import running

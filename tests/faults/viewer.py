@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 import httpx_sse
 
-from bridge.events import ENDS
+from bridge.tasks.events import ENDS
 from tests.servers import eventually
 
 HURRY = 0.25

@@ -11,7 +11,7 @@ from bridge.backends.redis.keys import Keys
 from bridge.backends.redis.servers import Cluster, OneServer, Servers
 from bridge.backends.redis.url import Unusable, hosts_in, parameters_of, parts_of
 from bridge.errors import ConfigurationError
-from bridge.state import Retention
+from bridge.model.state import Retention
 
 
 def open_backend(url: str, *, namespace: str, timeout: float, retention: Retention) -> RedisBackend:

@@ -7,16 +7,16 @@ from typing import Any
 
 import redis
 
+from bridge.backends.base import Letter, States
 from bridge.backends.redis import publishing, scripts
 from bridge.backends.redis.batch import Batch, fields_of, part_of, size_of
 from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
 from bridge.backends.redis.reader import RedisReader, messages_of, states_call
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
-from bridge.channel import Message
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
-from bridge.ports import Letter, States
-from bridge.position import Position
-from bridge.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
+from bridge.model.message import Message
+from bridge.model.position import Position
+from bridge.model.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
 
 RENEWED_TOGETHER = 100
 """Topics renewed in one step."""

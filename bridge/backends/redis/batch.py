@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bridge.backends.base import Letter
 from bridge.backends.redis import publishing
 from bridge.backends.redis.keys import Keys
-from bridge.ports import Letter
-from bridge.state import Change, Part
+from bridge.model.state import Change, Part
 
 
 class Batch:

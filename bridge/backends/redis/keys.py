@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bridge.ports import Letter
-from bridge.position import Position
-from bridge.state import Retention, TopicState
+from bridge.backends.base import Letter
+from bridge.model.position import Position
+from bridge.model.state import Retention, TopicState
 
 KNOWN_NAMES = 1000
 """Topics of which the names are kept at hand, those used most recently."""

@@ -8,7 +8,7 @@ shows when it is needed.
 What is the same for every message of a backend stands in the text, as $NAME.
 """
 
-from bridge.backends.redis import tally
+from bridge.backends.redis import counts as tally
 
 PERMIT = """
 local function permit(command, name)

@@ -14,15 +14,15 @@ from typing import Any
 
 import hiredis
 
+from bridge.backends.base import PAGE_BYTES, Attached, Event, History, Refused, Seen, States
 from bridge.backends.redis.keys import Keys, position_of, states_of
 from bridge.backends.redis.link import Awaited, Link, RefusedReply
 from bridge.backends.redis.scripts import KEEP, READ_HISTORY, READ_STATES
 from bridge.backends.redis.servers import Servers
-from bridge.channel import Message
 from bridge.errors import ConnectionLost
-from bridge.ports import PAGE_BYTES, Attached, Event, History, Refused, Seen, States
-from bridge.position import ORIGIN, Position
-from bridge.state import END
+from bridge.model.message import Message
+from bridge.model.position import ORIGIN, Position
+from bridge.model.state import END
 
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is on the server."""

@@ -13,7 +13,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from bridge.backends.redis.link import Link
 from bridge.errors import ConnectionLost
-from bridge.fork import reset_in_child
+from bridge.support.fork import reset_in_child
 
 ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
 """What the driver raises; a part of its errors for clusters have a root of their own."""

@@ -7,7 +7,7 @@ from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.options import check_interval, parse
 from bridge.errors import ConfigurationError
-from bridge.state import Retention
+from bridge.model.state import Retention
 
 POLL_INTERVAL = 0.1
 

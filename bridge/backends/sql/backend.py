@@ -8,18 +8,18 @@ from contextlib import suppress
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from bridge.backends.base import Letter, States
 from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.log import Draft, Written
 from bridge.backends.sql.reader import SqlReader
 from bridge.backends.sql.retention import renew, sweep
 from bridge.backends.sql.tables import DURABLE, key_of
-from bridge.channel import Message
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
-from bridge.fork import reset_in_child
-from bridge.ports import Letter, States
-from bridge.position import Position
-from bridge.state import END, Change, Retention
+from bridge.model.message import Message
+from bridge.model.position import Position
+from bridge.model.state import END, Change, Retention
+from bridge.support.fork import reset_in_child
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""

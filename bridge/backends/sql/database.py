@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from bridge.backends.sql import schema
 from bridge.backends.sql.log import Written
 from bridge.errors import BridgeError
-from bridge.fork import reset_in_child
+from bridge.support.fork import reset_in_child
 
 _left_to_the_parent: list[object] = []  # in a forked child, where closing them would disturb it
 

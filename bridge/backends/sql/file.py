@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from bridge.backends.sql.database import Hand
 from bridge.backends.sql.reading import CHANGED, LATEST
 from bridge.errors import ConnectionLost
-from bridge.fork import reset_in_child
+from bridge.support.fork import reset_in_child
 
 RACY_NS = 50_000_000
 """A file changed so short before it was looked at may have changed again with the same time (as in git)."""

@@ -7,11 +7,12 @@ from sqlalchemy import Connection, Row, bindparam, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from bridge.backends.sql import state, tally
+from bridge.backends.sql import counts as tally
+from bridge.backends.sql import state
 from bridge.backends.sql.retention import SET, milliseconds, trim
 from bridge.backends.sql.tables import MESSAGES, TOPICS, key_of
-from bridge.position import Position
-from bridge.state import Change, Retention
+from bridge.model.position import Position
+from bridge.model.state import Change, Retention
 
 LOOK_BACK = 1000
 """Messages among which one that is published again is looked for."""

@@ -16,7 +16,7 @@ from bridge.backends.sql.database import Database, Hand
 from bridge.backends.sql.log import Written
 from bridge.backends.sql.options import check_interval, parse
 from bridge.errors import ConfigurationError, ConnectionLost
-from bridge.state import Retention
+from bridge.model.state import Retention
 
 POLL_INTERVAL = 10.0
 """Seconds after which to look without a notification: none is lost while the connection stands."""

@@ -10,17 +10,17 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.backends.base import Attached, Event, History, Seen
 from bridge.backends.sql import reading
 from bridge.backends.sql.database import Database, let_go
 from bridge.backends.sql.log import Written
 from bridge.backends.sql.reading import NOWHERE, Head
 from bridge.backends.sql.retention import milliseconds, renew
 from bridge.backends.sql.tables import key_of
-from bridge.channel import Message
 from bridge.errors import ConnectionLost
-from bridge.ports import Attached, Event, History, Seen
-from bridge.position import ORIGIN, Position
-from bridge.state import END, Retention
+from bridge.model.message import Message
+from bridge.model.position import ORIGIN, Position
+from bridge.model.state import END, Retention
 
 ANSWERED_AT_ONCE = 50
 """Requests that are answered before the answers are handed on; some have a page each."""

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, literal, select, union_all
 
+from bridge.backends.base import PAGE_BYTES, States
 from bridge.backends.sql.tables import ENTRIES, FIELDS, LINES, MEMBERS, MESSAGES, TOPICS
-from bridge.channel import Message
-from bridge.ports import PAGE_BYTES, States
-from bridge.position import ORIGIN, Position
-from bridge.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
+from bridge.model.message import Message
+from bridge.model.position import ORIGIN, Position
+from bridge.model.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
 
 PAGE = 500
 """Messages read in one go, within `PAGE_BYTES`."""

@@ -17,7 +17,7 @@ from bridge.backends.sql.tables import (
     TALLIES,
     TOPICS,
 )
-from bridge.state import END, Retention
+from bridge.model.state import END, Retention
 
 BATCH = 256
 """Rows deleted at most with one message."""

@@ -17,7 +17,7 @@ from bridge.backends.sql.file import FileWatch, file_of, identity_of
 from bridge.backends.sql.log import Written
 from bridge.backends.sql.options import check_interval, parse
 from bridge.errors import ConfigurationError
-from bridge.state import Retention
+from bridge.model.state import Retention
 
 POLL_INTERVAL = 0.02
 

@@ -1,0 +1,9 @@
+"""The channel for coroutines: the same views, and no call that blocks the event loop.
+
+It adds no backend and no thread per subscription. Start with `subscription.py`; `executor.py` has the threads
+in which calls wait for the backend.
+"""
+
+from bridge.aio.subscription import AsyncSubscription, history, publish, subscribe
+
+__all__ = ["AsyncSubscription", "history", "publish", "subscribe"]

@@ -1,0 +1,57 @@
+"""Messages as subscriptions deliver them."""
+
+from collections.abc import Callable
+from typing import Self
+
+from bridge.errors import ConfigurationError
+from bridge.model.position import Position, position_of_id
+
+
+class Message(bytes):
+    """A payload as received: the published bytes, with where they came from."""
+
+    # Nothing but text: the garbage collector need not look into messages, of which there are many.
+    topic: str
+    id: str | None
+    """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
+    _acknowledge: Callable[[Position], None] | None = None
+
+    def __new__(cls, payload: bytes = b"", *, topic: str, id: str | None = None) -> Self:  # noqa: A002
+        message = bytes.__new__(cls, payload)
+        message.topic = topic
+        message.id = id
+        return message
+
+    @property
+    def position(self) -> Position | None:
+        """Its place in the topic, if the backend keeps messages."""
+        return None if self.id is None else position_of_id(self.id)
+
+    def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
+        """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
+        copy = type(self)(self, topic=self.topic, id=self.id)
+        copy._acknowledge = acknowledge
+        return copy
+
+    def ack(self) -> None:
+        """Note that the durable reader has dealt with this message and all before it.
+
+        A later subscription of the same durable name begins after it. Raises `ConfigurationError` on a
+        message that no durable reader received, and `PublishError` if the backend did not take note.
+        """
+        position = self.position
+        if self._acknowledge is None or position is None:
+            raise ConfigurationError("ack() is for messages of a durable reader: subscribe(durable='a name')")
+        self._acknowledge(position)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}>"
+
+
+class Gap(Message):
+    """Stands in a subscription where messages may be missing: empty, and never published by anyone.
+
+    A backend without replay delivers it, once after every outage, before the first message that follows the
+    outage. A reader that keeps state reads it afresh; one that does not may skip it:
+    `if isinstance(message, bridge.Gap): continue`.
+    """

@@ -1,0 +1,189 @@
+"""SQLSpec's event channels as a carrier, for those who run SQLSpec already.
+
+Only the mode `notify` (PostgreSQL's LISTEN and NOTIFY) broadcasts. The queue modes hand each event to one
+consumer: two instances of an application would each get a share of the messages, so they are refused.
+
+All topics of a namespace share one SQLSpec channel, one connection that listens and one consumer a process.
+"""
+
+import threading
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+
+from bridge.backends.base import Attached, Event, Letter, States
+from bridge.channel.channel import Channel
+from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
+from bridge.model.message import Message
+from bridge.model.position import Position
+from bridge.model.state import Change, Retention
+from bridge.support.validate import check_above_zero, check_name
+
+with needs_extra("bridge.sqlspec", "sqlspec"):
+    from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
+
+    from bridge.sqlspec.event_channel import EventChannel, Events, Found
+
+LARGEST_PAYLOAD = 4096
+"""Bytes. A notification of PostgreSQL has at most 8,000, and SQLSpec's JSON takes its share of them."""
+
+
+def connect(
+    event_channel: EventChannel,
+    *,
+    namespace: str = "bridge",
+    max_payload: int = LARGEST_PAYLOAD,
+    queue_size: int = 10_000,
+    timeout: float = 5.0,
+) -> Channel:
+    """Return a broadcast channel that SQLSpec's `event_channel` carries: live only, at most once.
+
+    Options are those of `bridge.connect`, but `max_payload` is at most 4,096 bytes. An `AsyncEventChannel`
+    works in the event loop that uses it first, through `bridge.aio`, and after that has ended in the next
+    one; this may be called before there is any. The event channel stays its owner's: closing what is
+    returned does not shut it down. Raises `ConfigurationError` for options that will not do, and for an
+    event channel whose mode does not broadcast.
+    """
+    if not isinstance(event_channel, SyncEventChannel | AsyncEventChannel):
+        raise ConfigurationError(f"SQLSpec's event channel is needed, not {type(event_channel).__name__}")
+    if event_channel.backend_name != "notify":
+        raise ConfigurationError(
+            f"this event channel's mode is {event_channel.backend_name!r}, which gives each event to one "
+            "consumer: instances of an application would share the messages instead of each getting all. "
+            'Use extension_config={"events": {"backend": "notify"}} on PostgreSQL, or the bridge\'s own '
+            "backend for your database, bridge.connect(url)"
+        )
+    check_above_zero(max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+    if max_payload > LARGEST_PAYLOAD:
+        raise ConfigurationError(f"max_payload can be at most {LARGEST_PAYLOAD} here, not {max_payload}")
+    try:
+        events = Events(event_channel, check_name(namespace, "a namespace"), timeout)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    backend = EventBackend(events)
+    return EventBroadcastChannel(
+        backend,
+        max_payload=max_payload,
+        queue_size=queue_size,
+        timeout=timeout,
+        retention=Retention(seconds=0, messages=0),
+    )
+
+
+class EventBroadcastChannel(Channel):
+    """A broadcast channel that learns from coroutines which event loop there is."""
+
+    _backend: "EventBackend"
+
+    def enter_loop(self) -> None:
+        self._backend.enter_loop()
+
+
+class EventReader:
+    """Reads one SQLSpec channel, and leaves out the topics that nobody asked for."""
+
+    def __init__(self, events: Events) -> None:
+        self._topics: set[str] = set()
+        self._found: SimpleQueue[Found] = SimpleQueue()
+        self._stopped = threading.Event()
+        events.consume(self._found, self._stopped)
+        try:
+            first = self._found.get(timeout=events.timeout)
+        except Empty:
+            first = TimeoutError(f"it did not answer within {events.timeout:g} s")
+        if isinstance(first, Exception):
+            self.close()
+            raise ConnectionLost(f"SQLSpec's event channel cannot listen: {first}") from first
+
+    def attach(self, topic: str) -> None:
+        self._topics.add(topic)
+        self._found.put(Attached(topic))
+
+    def detach(self, topic: str) -> None:
+        self._topics.discard(topic)
+
+    def request_state(self, topic: str, after: str | None) -> None:
+        self._found.put(States(topic, ()))
+
+    def request_history(self, topic: str, start: Position) -> None:
+        raise AssertionError("nothing is kept")
+
+    def poll(self) -> Sequence[Event]:
+        found = [self._found.get()]
+        while not self._found.empty():
+            found.append(self._found.get())
+        events: list[Event] = []
+        for item in found:
+            if isinstance(item, Exception):
+                raise ConnectionLost(f"SQLSpec's event channel failed: {item}") from item
+            if isinstance(item, Message) and item.topic not in self._topics:
+                continue
+            if isinstance(item, Message | Attached | States):
+                events.append(item)
+        return events
+
+    def wake(self) -> None:
+        self._found.put(None)
+
+    def close(self) -> None:
+        self._stopped.set()
+
+
+class EventBackend:
+    """Publishes through one SQLSpec channel; keeps nothing."""
+
+    replays = False
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def enter_loop(self) -> None:
+        """The running event loop uses it."""
+        self._events.enter_loop()
+
+    def publish(
+        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
+    ) -> Position | None:
+        if change is not None:
+            raise PublishError("SQLSpec's event channels keep no state of tasks; use bridge.connect(url)")
+        try:
+            self._events.publish(topic, payload)
+        except BridgeError:
+            raise
+        except Exception as error:  # whatever the adapter's driver raises
+            raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
+        return None
+
+    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+        topic, payload, change, token, _ = letters[0]
+        self.publish(topic, payload, change, token, again)
+        return 1
+
+    def history(self, topic: str, limit: int) -> list[Message]:
+        raise AssertionError("nothing is kept")
+
+    def acknowledged(self, topic: str, name: str) -> Position:
+        raise AssertionError("nothing is kept")
+
+    def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
+        raise AssertionError("nothing is kept")
+
+    def renew(self, topics: Sequence[str]) -> None:
+        """Nothing is kept."""
+
+    def states(self, topic: str, after: str | None = None) -> States:
+        return States(topic, ())
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        return None
+
+    def ping(self) -> None:
+        try:
+            self._events.publish("", b"")
+        except Exception as error:
+            raise ConnectionLost(f"SQLSpec's event channel cannot be reached: {error}") from error
+
+    def open_reader(self) -> EventReader:
+        return EventReader(self._events)
+
+    def close(self) -> None:
+        """The event channel is its owner's."""

@@ -1,0 +1,148 @@
+"""SQLSpec's event channels as threads see them, the asynchronous kind included."""
+
+import asyncio
+import base64
+import hashlib
+import threading
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from sqlspec.extensions.events import AsyncEventChannel, EventMessage, SyncEventChannel
+
+from bridge.backends.base import Event
+from bridge.errors import ConnectionLost, PublishError
+from bridge.model.message import Message
+from bridge.sqlspec.event_loops import EventLoops, NoEventLoop
+
+STOPS_WITHIN = 0.5
+"""Seconds after which a consumer that waits looks whether it is still wanted."""
+
+_LOSSES = (".events.listener.reconnect", ".events.listener.queue.dropped")
+
+EventChannel = SyncEventChannel | AsyncEventChannel
+
+READY = object()
+Found = Event | Exception | object
+
+
+class Events:
+    """One SQLSpec channel, which threads may use: the asynchronous kind through an event loop."""
+
+    def __init__(self, events: EventChannel, namespace: str, timeout: float) -> None:
+        self._events = events
+        # SQLSpec's names are identifiers, and PostgreSQL's end after 63 bytes.
+        self._name = f"bridge_{hashlib.sha256(namespace.encode()).hexdigest()[:32]}"
+        self.timeout = timeout
+        self._loops = EventLoops(self._move)
+        self._used: tuple[object, object] = (None, None)
+        self._found: SimpleQueue[Found] = SimpleQueue()
+        if _running_loop() is not None:
+            self.enter_loop()
+
+    def enter_loop(self) -> None:
+        """The running event loop uses it."""
+        if isinstance(self._events, AsyncEventChannel):
+            self._loops.enter()
+
+    def _note_what_the_loop_has(self) -> None:
+        """Remember SQLSpec's pool and listener, which belong to the event loop that made them."""
+        events: Any = self._events
+        self._used = (events._config.connection_instance, getattr(events._backend, "_hub", None))
+
+    def _move(self) -> None:
+        """Leave behind what belongs to an event loop that has ended, unless its owner has closed it."""
+        events: Any = self._events
+        pool, listener = self._used
+        self._used = (None, None)
+        if pool is not None and events._config.connection_instance is pool:
+            events._config.connection_instance = None
+        if listener is not None and events._backend._hub is listener:
+            events._backend._hub = None
+        self._found.put(ConnectionLost("the event loop it was read in has ended"))
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        body = {"topic": topic, "data": base64.b64encode(payload).decode()}
+        if isinstance(self._events, SyncEventChannel):
+            self._events.publish(self._name, body)
+            return
+        running = _running_loop()
+        if running is not None and self._loops.current() in (running, None):
+            raise PublishError("publish would wait for the event loop it runs in: await bridge.aio.publish()")
+        published = self._loops.start(partial(self._publish_async, body))
+        try:
+            published.result(self.timeout)
+        except TimeoutError:
+            raise PublishError(f"SQLSpec did not take the message within {self.timeout:g} s") from None
+
+    async def _publish_async(self, body: dict[str, str]) -> None:
+        assert isinstance(self._events, AsyncEventChannel)
+        try:
+            await self._events.publish(self._name, body)
+        finally:
+            self._note_what_the_loop_has()
+
+    def consume(self, found: "SimpleQueue[Found]", stopped: threading.Event) -> None:
+        """Begin to put what comes into `found`, `READY` as soon as nothing is missed any more."""
+        if isinstance(self._events, SyncEventChannel):
+            target = threading.Thread(target=self._consume, args=(found, stopped), daemon=True)
+            target.name = "bridge-sqlspec"
+            target.start()
+            return
+        self._loops.current()  # tells the reader before this one if its loop has ended
+        self._found = found
+        try:
+            self._loops.start(partial(self._consume_async, found, stopped))
+        except NoEventLoop as error:
+            found.put(error)
+
+    # SQLSpec's own iterators and listeners cannot be left while they wait, or hide a lost connection: hence
+    # its backend. It keeps a queue for each consumer from the first dequeue on.
+
+    def _consume(self, found: "SimpleQueue[Found]", stopped: threading.Event) -> None:
+        try:
+            backend: Any = self._events._backend
+            event = backend.dequeue(self._name, 0.001)
+            losses = self._losses()
+            found.put(READY)
+            while not stopped.is_set():
+                self._take(event, losses, found)
+                event = backend.dequeue(self._name, STOPS_WITHIN)
+        except Exception as error:
+            found.put(error)
+
+    async def _consume_async(self, found: "SimpleQueue[Found]", stopped: threading.Event) -> None:
+        try:
+            backend: Any = self._events._backend
+            event = await backend.dequeue(self._name, 0.001)
+            self._note_what_the_loop_has()
+            losses = self._losses()
+            found.put(READY)
+            while not stopped.is_set():
+                self._take(event, losses, found)
+                event = await backend.dequeue(self._name, STOPS_WITHIN)
+        except Exception as error:
+            found.put(error)
+        except asyncio.CancelledError:
+            # Nobody here cancels it: the event loop does so when it ends.
+            self._loops.leave()
+            found.put(ConnectionLost("the event loop it was read in has ended"))
+            raise
+
+    def _losses(self) -> float:
+        """How often SQLSpec has lost its connection or left something out, which it says nowhere else."""
+        counted = self._events.metrics_snapshot()
+        return sum(value for name, value in counted.items() if name.endswith(_LOSSES))
+
+    def _take(self, event: EventMessage | None, losses: float, found: "SimpleQueue[Found]") -> None:
+        if self._losses() != losses:
+            raise ConnectionLost("SQLSpec lost its connection or left events out")
+        if event is not None and "topic" in event.payload:
+            found.put(Message(base64.b64decode(event.payload["data"]), topic=event.payload["topic"]))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

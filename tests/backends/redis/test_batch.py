@@ -1,0 +1,347 @@
+"""A batch on Redis runs whole and in order, or stops at the first message that fails."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import bridge
+from bridge.backends.base import Letter
+from bridge.backends.redis import backend
+from bridge.channel.channel import Channel
+from bridge.support.tokens import draw_token
+from bridge.tasks import canvas as wholes
+from bridge.tasks import events
+from bridge.tasks.publisher import Outbox
+from tests.servers import Cluster, Valkey, eventually
+
+PUBLISHERS = 4
+NUMBERS = 4000
+
+PUBLISHER = """
+import sys
+import time
+from bridge.connect import connect
+from bridge.outbox import Outbox
+
+url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+outbox = Outbox(connect(url, retention_messages=10**6))
+for number in range(numbers):
+    while len(outbox._letters) > 2000:
+        time.sleep(0.001)
+    outbox.put("numbers", b"%s %d" % (name.encode(), number), None)
+deadline = time.monotonic() + 120
+while not outbox.flush(1) and time.monotonic() < deadline:
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def channel(own_valkey: Valkey) -> Iterator[Channel]:
+    with bridge.connect(own_valkey.url("redis")) as channel:
+        yield channel
+
+
+def plain(topic: str, *numbers: int) -> list[Letter]:
+    return [Letter(topic, b"%d" % number, None, draw_token()) for number in numbers]
+
+
+def entry(task: str, number: int) -> Letter:
+    message = events.make("log", task, level="info", message=str(number))
+    return Letter(events.task_topic(task), *message, draw_token())
+
+
+def part(task: str) -> Letter:
+    return Letter(events.task_topic("whole"), *wholes.make("whole", 3, task, "SUCCESS"), draw_token())
+
+
+def published(channel: Channel, topic: str) -> list[int]:
+    return [int(message) for message in channel.history(topic, 10_000)]
+
+
+def everything(server: Valkey) -> dict[bytes, bytes]:
+    """What every key of the server holds."""
+    return {key: server.command("DUMP", key) for key in server.command("KEYS", "*")}
+
+
+def refused(channel: Channel, letters: list[Letter]) -> str:
+    with pytest.raises(bridge.PublishError) as error:
+        channel.publish_many(letters)
+    return str(error.value)
+
+
+@pytest.mark.timeout(180)
+def test_batches_stay_in_order_while_scripts_vanish(own_valkey: Valkey) -> None:
+    """Four processes publish while the server forgets its scripts every 20 ms: each one's order is kept."""
+    command = [sys.executable, "-c", PUBLISHER, own_valkey.url("redis")]
+    processes = [subprocess.Popen([*command, str(name), str(NUMBERS)]) for name in range(PUBLISHERS)]
+    try:
+        while any(process.poll() is None for process in processes):
+            own_valkey.command("SCRIPT", "FLUSH")
+            time.sleep(0.02)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    with bridge.connect(own_valkey.url("redis")) as channel:
+        said = [message.decode().split() for message in channel.history("numbers", PUBLISHERS * NUMBERS)]
+    for name in range(PUBLISHERS):
+        assert [int(number) for who, number in said if who == str(name)] == list(range(NUMBERS))
+
+
+def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channel: Channel) -> None:
+    """What comes before it is published and counted, it and what comes after it are not; then it is told."""
+    own_valkey.command("SET", "bridge:{t:broken}:log", "a string")
+    letters = [*plain("numbers", 0, 1), *plain("broken", 2), *plain("numbers", 3)]
+    assert channel.publish_many(letters) == 2
+    assert published(channel, "numbers") == [0, 1]
+    assert "WRONGTYPE" in refused(channel, letters[2:])
+    own_valkey.command("DEL", "bridge:{t:broken}:log")
+    assert channel.publish_many(letters[2:], again=True) == 2
+    assert published(channel, "numbers") == [0, 1, 3]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
+    """Messages that were published already are not published again, wherever they stand in the batch."""
+    letters = [*plain("numbers", *range(30)), *plain("others", *range(30))]
+    assert channel.publish_many(letters[10:20]) == 10
+    assert channel.publish_many([*letters[10:20], *letters[20:]] if again else letters[20:], again=again)
+    assert channel.publish_many(letters[10:], again=True) == 50
+    assert published(channel, "numbers") == list(range(10, 30))
+    assert published(channel, "others") == list(range(30))
+
+
+def test_two_messages_with_one_token_are_one(channel: Channel) -> None:
+    """Also when both are in the same batch."""
+    token = draw_token()
+    letters = [Letter("numbers", b"1", None, token, shared=True) for _ in range(2)]
+    assert channel.publish_many(letters) == 2
+    assert published(channel, "numbers") == [1]
+
+
+def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call to the server takes so many messages and so many bytes, and larger messages one by one."""
+    sizes: list[int] = []
+    send = channel._backend._servers.send  # type: ignore[attr-defined]
+
+    def noting(*command: object) -> object:
+        sizes.append(sum(len(word) for word in command if isinstance(word, bytes)))
+        return send(*command)
+
+    monkeypatch.setattr(channel._backend._servers, "send", noting)  # type: ignore[attr-defined]
+    large = [Letter("numbers", (b"%d" % number).ljust(100_000), None, draw_token()) for number in range(20)]
+    assert channel.publish_many(large) == 20
+    assert max(sizes) < backend.TOGETHER_BYTES + 10_000
+    assert published(channel, "numbers") == list(range(20))
+    sizes.clear()
+    huge = [
+        Letter("numbers", (b"%d" % number).ljust(1_000_000), None, draw_token()) for number in range(20, 23)
+    ]
+    assert channel.publish_many(huge) == 3
+    assert len(sizes) == 3
+    sizes.clear()
+    assert channel.publish_many(plain("small", *range(120))) == 120
+    assert len(sizes) == 3
+    assert published(channel, "small") == list(range(120))
+
+
+def every_kind() -> list[list[Letter]]:
+    return [
+        plain("plain", 0),
+        [entry("task", 0)],
+        [part("one")],
+        [*plain("plain", 1), part("two"), entry("task", 2)],
+    ]
+
+
+STRANGERS = {
+    "meta": [plain("task:task", 0), [entry("task", 0)]],
+    "log": [plain("task:task", 0), [entry("task", 0)]],
+    "entries": [[entry("task", 0)]],
+    "parts": [[part("task")]],
+    "shown": [[part("task")]],
+    "lines": [[part("task")]],
+    "members": [[entry("task", 0)], [part("task")]],
+}
+"""The kinds of key that another program might have taken, and messages that need them."""
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("scheme", ["redis", "redis+pubsub"])
+def test_a_key_of_another_program_leaves_nothing_half_written(
+    own_valkey: Valkey, scheme: str, kind: str
+) -> None:
+    """A message that needs a key which holds something else is refused, and nothing is written."""
+    for topic in ("task:task", events.task_topic("whole"), bridge.FEED):
+        own_valkey.command("SET", f"bridge:{{t:{topic}}}:{kind}", "a string")
+    with bridge.connect(own_valkey.url(scheme)) as channel:
+        before = everything(own_valkey)
+        for letters in STRANGERS[kind]:
+            if scheme == "redis+pubsub" and (letters[0].change is None or kind == "log"):
+                continue
+            assert "WRONGTYPE" in refused(channel, letters)
+            assert everything(own_valkey) == before
+
+
+def forbidden() -> Iterator[tuple[str, list[str], str]]:
+    """Yield what a user may not do, and what the error names."""
+    for command in ("publish", "xadd", "hset", "rpush", "zadd", "expire", "pexpire"):
+        yield command, [f"-{command}"], command
+    yield "channel", ["resetchannels", f"&/0.bridge:{{t:{bridge.FEED}}}:log"], "/0.bridge:{t:task:task}:log"
+    yield "feed", ["resetchannels", "&/0.bridge:{t:task:task}:log"], f"/0.bridge:{{t:{bridge.FEED}}}:log"
+    yield "key", ["resetkeys", f"~bridge:{{t:{bridge.FEED}}}:*"], "bridge:{t:task:task}:"
+    yield "feed's key", ["resetkeys", "~bridge:{t:task:task}:*"], f"bridge:{{t:{bridge.FEED}}}:"
+
+
+@pytest.mark.parametrize(
+    ("rules", "names"), [case[1:] for case in forbidden()], ids=[case[0] for case in forbidden()]
+)
+def test_a_missing_permission_leaves_nothing_half_written(
+    own_valkey: Valkey, rules: list[str], names: str
+) -> None:
+    """A refused message is written nowhere, and the error says which permission is missing on what."""
+    own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", *rules)
+    with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        said = refused(channel, [entry("task", 0)])
+        assert names in said.lower()
+        assert own_valkey.command("KEYS", "*") == []
+        assert refused(channel, [entry("task", 0), *plain("numbers", 0)])
+        assert own_valkey.command("KEYS", "*") == []
+        own_valkey.command("ACL", "SETUSER", "ann", "~*", "&*", "+@all")
+        assert channel.publish_many([entry("task", 0)], again=True) == 1
+
+
+def test_a_missing_permission_for_the_feed_leaves_nothing_where_nothing_is_logged(own_valkey: Valkey) -> None:
+    """On redis+pubsub:// the state of a task stays as it is if the feed's channel is forbidden."""
+    rules = ["on", ">pw", "~*", "+@all", "resetchannels", "&/0.bridge:task:task"]
+    own_valkey.command("ACL", "SETUSER", "ann", *rules)
+    with bridge.connect(f"redis+pubsub://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        assert f"/0.bridge:{bridge.FEED}" in refused(channel, [entry("task", 0)])
+        assert own_valkey.command("KEYS", "*") == []
+
+
+def test_a_missing_permission_for_the_feed_leaves_nothing_on_another_node(cluster: Cluster) -> None:
+    """In a cluster the task's own message is not written either if the feed's channel is forbidden."""
+    for node in cluster.nodes:
+        rules = ["on", ">pw", "~*", "+@all", "resetchannels", "&/0.refused:{t:task:*"]
+        node.command("ACL", "SETUSER", "ann", *rules)
+    url = cluster.url().replace("://", "://ann:pw@")
+    with bridge.connect(url, namespace="refused") as channel:
+        assert f"/0.refused:{{t:{bridge.FEED}}}:log" in refused(channel, [entry("task", 0)])
+        assert not any(node.command("KEYS", "refused:*") for node in cluster.nodes)
+
+
+def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey) -> None:
+    """Of a batch whose second topic the user may not write, the first is published."""
+    own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
+    with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        letters = [*plain("numbers", 0), *plain("others", 1)]
+        assert channel.publish_many(letters) == 1
+        assert published(channel, "numbers") == [0]
+        assert "bridge:{t:others}:" in refused(channel, letters[1:])
+
+
+@pytest.mark.parametrize("refusal", ["NOPERM", "WRONGTYPE"])
+def test_a_refused_topic_holds_up_no_event_of_another(
+    own_valkey: Valkey, refusal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outbox drops what the server will not take, says so once, and sends all else."""
+    if refusal == "NOPERM":
+        own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
+    else:
+        own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~*")
+        own_valkey.command("SET", "bridge:{t:others}:meta", "a string")
+    with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        outbox = Outbox(channel)
+        for number in range(3):
+            outbox.put("others", b"refused", None)
+            outbox.put("numbers", b"%d" % number, None)
+        assert outbox.flush(10)
+        assert published(channel, "numbers") == [0, 1, 2]
+        assert outbox.dropped == 3
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "'others'" in line
+
+
+@pytest.mark.parametrize("scheme", ["redis+pubsub", "redis+sharded", "redis"])
+def test_a_forbidden_channel_is_named(own_valkey: Valkey, scheme: str) -> None:
+    """A publisher without permission for the channel is told its name."""
+    own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "~*", "resetchannels", "&other")
+    with bridge.connect(f"{scheme}://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
+        name = "/0.bridge:{t:orders}:log" if scheme == "redis" else "/0.bridge:orders"
+        with pytest.raises(bridge.PublishError) as error:
+            channel.topic("orders").publish(b"one")
+        assert name in str(error.value)
+        assert "pw" not in str(error.value).split()
+        assert own_valkey.command("KEYS", "*") == []
+
+
+def test_a_log_whose_numbering_was_lost_goes_on(own_valkey: Valkey, channel: Channel) -> None:
+    """A topic of which only the log is left, with marks ahead of the clock, takes messages again."""
+    own_valkey.command("XADD", "bridge:{t:numbers}:log", f"{2**52}-7", "p", b"0", "t", "token")
+    assert channel.publish_many([*plain("numbers", 1), *plain("numbers", 2)]) == 2
+    assert published(channel, "numbers")[-2:] == [1, 2]
+
+
+def test_a_full_server_takes_a_batch_whole_or_not_at_all(own_valkey: Valkey, channel: Channel) -> None:
+    """Out of memory: nothing is written, the error says so; with memory again all is published in order."""
+    own_valkey.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    for letters in every_kind():
+        own_valkey.command("CONFIG", "SET", "maxmemory", "1")
+        before = everything(own_valkey)
+        assert "maxmemory" in refused(channel, letters)
+        assert everything(own_valkey) == before
+        own_valkey.command("CONFIG", "SET", "maxmemory", "0")
+        assert channel.publish_many(letters, again=True) == len(letters)
+    assert published(channel, "plain") == [0, 1]
+    assert len(channel.history(bridge.FEED, 100)) == 4
+
+
+def test_memory_that_comes_and_goes_reorders_nothing(own_valkey: Valkey) -> None:
+    """While the server is now full and now not, publishing goes on in order, each message once."""
+    own_valkey.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    command = [sys.executable, "-c", PUBLISHER, own_valkey.url("redis"), "a", "1000"]
+    with subprocess.Popen(command) as process:
+        try:
+            while process.poll() is None:
+                own_valkey.command("CONFIG", "SET", "maxmemory", "1")
+                time.sleep(0.002)
+                own_valkey.command("CONFIG", "SET", "maxmemory", "0")
+                time.sleep(0.002)
+        finally:
+            process.kill()
+    with bridge.connect(own_valkey.url("redis")) as channel:
+        said = [int(message.split()[1]) for message in channel.history("numbers", 2000)]
+    assert said == list(range(1000))
+
+
+def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
+    """READONLY: a server that became a replica refuses a batch whole, and takes it as a primary."""
+    for letters in every_kind():
+        own_valkey.command("REPLICAOF", "127.0.0.1", "1")
+        assert "read only" in refused(channel, letters)
+        own_valkey.command("REPLICAOF", "NO", "ONE")
+        assert channel.publish_many(letters, again=True) == len(letters)
+    assert published(channel, "plain") == [0, 1]
+
+
+def test_a_server_that_loads_takes_nothing() -> None:
+    """LOADING: a batch is refused whole while the server reads its file, and taken after that."""
+    settings = {"enable-debug-command": "yes", "loading-process-events-interval-bytes": "1024"}
+    with Valkey(**settings) as server, bridge.connect(server.url("redis"), timeout=5) as channel:
+        assert channel.publish_many(plain("numbers", 0, 1)) == 2
+        server.command("DEBUG", "POPULATE", "200", "filler", "10000")
+        server.command("SAVE")
+        server.kill()
+        server.settings["key-load-delay"] = "10000"
+        letters = plain("numbers", 2, 3)
+        with ThreadPoolExecutor() as pool:
+            started = pool.submit(server.start)
+            eventually(lambda: "loading" in refused(channel, letters))
+            started.result()
+        assert channel.publish_many(letters, again=True) == 2
+        assert published(channel, "numbers") == [0, 1, 2, 3]
