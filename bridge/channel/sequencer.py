@@ -269,7 +269,7 @@ class Line:
         for reader, wait in list(self.waiting.items()):
             if wait.after is None or not wait.needs_history or self._asked_for.get(reader) is not wait.after:
                 continue
-            if _is_lost(wait.after, history):
+            if _is_lost(wait.after, history) or _is_gone(wait.held, history.end):
                 yield from self._lose([reader])
             else:
                 yield from self._serve(reader, wait, messages, end)
@@ -436,6 +436,13 @@ class Line:
         closed = [reader for reader in readers if not reader.stateful]
         if closed:
             yield closed, PositionLost(_LOST.format(self.topic))
+
+
+def _is_gone(page: States | None, end: Position) -> bool:
+    """Whether the server, now at `end`, was flushed or replaced since it was asked for a page of state."""
+    if page is None or page.position is None:
+        return False
+    return page.position.number > end.number or page.position.epoch != end.epoch
 
 
 def _is_lost(after: Position, history: History) -> bool:

@@ -14,6 +14,7 @@ import uvloop
 
 import bridge
 from bridge import aio
+from bridge.aio.subscription import publish_to
 from bridge.channel.channel import channel_of
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
 from tests.servers import Valkey, eventually
@@ -152,10 +153,10 @@ def test_held_messages_hold_up_no_other_topic(channel: bridge.BroadcastChannel) 
             aio.subscribe(channel.topic("free")) as free,
         ):
             names = [f"held {number}" for number in range(20)]
-            early = [aio.publish_to(inner, "held 7", b"0")]
-            calls = [aio.publish_to(inner, name, b"1", hold) for name in names]
-            calls.append(aio.publish_to(inner, "held 7", b"2"))
-            gone = aio.publish_to(inner, "held 7", b"3", hold)
+            early = [publish_to(inner, "held 7", b"0")]
+            calls = [publish_to(inner, name, b"1", hold) for name in names]
+            calls.append(publish_to(inner, "held 7", b"2"))
+            gone = publish_to(inner, "held 7", b"3", hold)
             gone.cancel()
             await asyncio.wait_for(aio.publish(channel.topic("free"), b"free"), 5)
             assert await free.receive(timeout=5) == b"free"

@@ -360,6 +360,23 @@ def test_history_is_read_once_for_those_who_come_together() -> None:
     assert world.readers[-1][0].numbers() == list(range(7, 31))
 
 
+def test_a_reader_between_two_pages_of_a_flushed_server_begins_anew() -> None:
+    """A page of the state is waiting for messages that a flush has taken away: the reader starts again."""
+    world = World()
+    world.connect()
+    reader = Reader(stateful=True, size=4)
+    world.join(reader, None, 0)
+    world.step()
+    for _ in range(2):
+        world.answer()  # the first page
+    world.publish(0)
+    world.answer()  # the second page is read at a message that has not come
+    world.server.flush()
+    world.settle()
+    reader.numbers()
+    assert reader.more is None
+
+
 def test_a_forged_mark_harms_nobody_else() -> None:
     """A cursor that names a real number and another mark is lost alone."""
     world = World()

@@ -290,7 +290,7 @@ def test_a_killed_publisher_leaves_all_or_nothing(
         url = request.getfixturevalue("own_postgres").url()
     program = f"""
 import bridge, itertools, sys
-from bridge import events
+from bridge.tasks import events
 channel = bridge.connect({url!r})
 for number in itertools.count():
     channel.publish(bridge.task_topic("t1"), *events.make("progress", "t1", current=number))

@@ -24,8 +24,8 @@ NUMBERS = 4000
 PUBLISHER = """
 import sys
 import time
-from bridge.connect import connect
-from bridge.outbox import Outbox
+from bridge.channel.factory import connect
+from bridge.tasks.publisher import Outbox
 
 url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 outbox = Outbox(connect(url, retention_messages=10**6))
