@@ -95,7 +95,7 @@ def cost_round(measured: Mapping[str, Call], numbers: Iterator[int]) -> dict[str
 
 
 def start(apart: bool = True) -> Valkey:
-    """Start Valkey; publisher and reader are on the first core. The distance decides what a call costs."""
+    """Cursor Valkey; publisher and reader are on the first core. The distance decides what a call costs."""
     pin(first=not apart)
     valkey = Valkey().start()
     pin(first=True)

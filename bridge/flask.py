@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
 from bridge.errors import ConfigurationError, needs_extra
-from bridge.streams.cursor import start_at
-from bridge.streams.limits import Full, Seats, descriptors_for_viewers
+from bridge.streams.cursor import parse_cursor
+from bridge.streams.limits import LimitReached, ViewerLimits, descriptors_for_viewers
 from bridge.streams.service import COME_BACK_AFTER, Viewers
 from bridge.tasks import events
 
@@ -93,7 +93,9 @@ class Bridge:
         if not given.get("URL"):
             raise ConfigurationError("set app.config['BRIDGE_URL'], for example to redis://localhost:6379/0")
         numbers = {key: _number(key, given.get(key)) for key in _NUMBERS}
-        seats = Seats(numbers["MAX_VIEWERS"] or descriptors_for_viewers(), numbers["MAX_VIEWERS_PER_ADDRESS"])
+        limits = ViewerLimits(
+            numbers["MAX_VIEWERS"] or descriptors_for_viewers(), numbers["MAX_VIEWERS_PER_ADDRESS"]
+        )
         options = {key.lower(): given[key] for key in _OPTIONS if key in given}
         channel = connect(given["URL"], **options)
         app.extensions["bridge"] = _State(
@@ -103,7 +105,7 @@ class Bridge:
                 given["URL"],
                 heartbeat=numbers["HEARTBEAT"],
                 backlog=numbers["VIEWER_BACKLOG"],
-                seats=seats,
+                limits=limits,
             ),
             given.get("PUBLIC") is True,
             numbers["MAX_TOPICS"],
@@ -140,14 +142,14 @@ class Bridge:
             )
         for topic in topics:
             self._readable(topic)
-        start = start_at(_cursor() or after, topics)
+        start = parse_cursor(_cursor() or after, topics)
         if start.ended.issuperset(topics):
             return Response(status=204)
         if request.method == "HEAD":
             return Response((), headers=HEADERS, direct_passthrough=True)
         body = state.viewers.stream(request.environ, topics, start, request.remote_addr or "")
-        if isinstance(body, Full):
-            refusal = TooManyRequests if body is Full.ADDRESS else ServiceUnavailable
+        if isinstance(body, LimitReached):
+            refusal = TooManyRequests if body is LimitReached.ADDRESS else ServiceUnavailable
             raise refusal(f"{body.value}; try again later", retry_after=_come_back())
         return Response(body, headers=HEADERS, direct_passthrough=True)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from bridge.streams.takeover.wsgi import LAST_CHUNK, Handover, Taken, chunk
+from bridge.streams.takeover.wsgi import LAST_CHUNK, TakenConnection, Takeover, chunk
 
 FIRST = b": first\n"
 
@@ -26,7 +26,7 @@ class Loop(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.viewers: set[Taken] = set()
+        self.viewers: set[TakenConnection] = set()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._selector = selectors.DefaultSelector()
         self._waking, self._waker = socket.socketpair()
@@ -45,7 +45,7 @@ class Loop(threading.Thread):
         self._waker.send(b"\0")
         assert done.wait(30)
 
-    def add(self, taken: Taken, *, deaf: bool) -> None:
+    def add(self, taken: TakenConnection, *, deaf: bool) -> None:
         """Serve a connection; if `deaf`, without ever reading from it."""
         self.viewers.add(taken)
         if not deaf:
@@ -64,19 +64,19 @@ class Loop(threading.Thread):
             self._write(viewer, LAST_CHUNK if viewer.chunked else b"")
             self._drop(viewer)
 
-    def _write(self, viewer: Taken, data: bytes) -> None:
+    def _write(self, viewer: TakenConnection, data: bytes) -> None:
         try:
             assert not data or viewer.socket.send(data) == len(data)
         except OSError:
             self._drop(viewer)
 
-    def _read(self, viewer: Taken) -> None:
+    def _read(self, viewer: TakenConnection) -> None:
         with suppress(OSError):
             if viewer.socket.recv(65536):
                 return
         self._drop(viewer)
 
-    def _drop(self, viewer: Taken) -> None:
+    def _drop(self, viewer: TakenConnection) -> None:
         self.viewers.discard(viewer)
         with suppress(KeyError, ValueError):  # a deaf one, or gone already
             self._selector.unregister(viewer.socket)
@@ -97,7 +97,7 @@ class Stream:
     """A response that leaves the server after its first chunk, or else sends three more and ends."""
 
     def __init__(self, environ: dict[str, Any], loop: Loop, *, deaf: bool) -> None:
-        self._handover = Handover(environ)
+        self._takeover = Takeover(environ)
         self._loop = loop
         self._deaf = deaf
         self._chunks = self._run()
@@ -106,14 +106,14 @@ class Stream:
         return self._chunks
 
     def close(self) -> None:
-        self._handover.close()
+        self._takeover.close()
 
     def _run(self) -> Iterator[bytes]:
-        taken = yield from self._handover.take(FIRST)
+        taken = yield from self._takeover.take(FIRST)
         if taken is not None:
             self._loop.do(lambda: self._loop.add(taken, deaf=self._deaf))
             return
-        yield b": plain, %b\n" % str(self._handover.refusal).encode()
+        yield b": plain, %b\n" % str(self._takeover.refusal).encode()
         for number in range(3):
             yield b"data: %d\n\n" % number
 

@@ -21,7 +21,7 @@ TURN = 100
 """Calls of one topic after which it is another topic's turn."""
 
 
-class Threads:
+class TopicExecutor:
     """The threads of one channel. They begin with the first call."""
 
     def __init__(self) -> None:
@@ -97,16 +97,16 @@ class _All:
 
     def reset_after_fork(self) -> None:
         self.lock = threading.Lock()  # Guards of.
-        self.of: WeakKeyDictionary[Channel, Threads] = WeakKeyDictionary()
+        self.of: WeakKeyDictionary[Channel, TopicExecutor] = WeakKeyDictionary()
 
 
 _all = _All()
 
 
-def threads_of(channel: Channel) -> Threads:
+def executor_of(channel: Channel) -> TopicExecutor:
     """Return the threads of `channel`; they end when it is forgotten."""
     with _all.lock:
         threads = _all.of.get(channel)
         if threads is None:
-            threads = _all.of[channel] = Threads()
+            threads = _all.of[channel] = TopicExecutor()
         return threads

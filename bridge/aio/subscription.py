@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from bridge.aio.executor import threads_of
+from bridge.aio.executor import executor_of
 from bridge.channel.channel import Channel, Start, channel_of
 from bridge.channel.contract import Producer, Subscriber
 from bridge.channel.subscription import QueuedSubscription
@@ -170,7 +170,7 @@ def publish_to(
     """
     channel.enter_loop()
     work = partial(channel.publish, topic, channel.check_payload(payload), **how)
-    return asyncio.wrap_future(threads_of(channel).in_order(topic, work, channel.timeout, hold))
+    return asyncio.wrap_future(executor_of(channel).in_order(topic, work, channel.timeout, hold))
 
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
@@ -180,7 +180,7 @@ async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
 
 
 async def _in_thread(channel: Channel, work: Callable[..., T], *arguments: object) -> T:
-    return await asyncio.wrap_future(threads_of(channel).submit(work, *arguments))
+    return await asyncio.wrap_future(executor_of(channel).submit(work, *arguments))
 
 
 class Bell:

@@ -76,7 +76,7 @@ class States:
         return sum(state.size for state in self.states)
 
 
-class Letter(NamedTuple):
+class Publication(NamedTuple):
     """A message on its way to the backend."""
 
     topic: str
@@ -156,7 +156,7 @@ class Backend(Protocol):
         """
         ...
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
         """Publish in order, in as few round trips as the backend can; return how many are published.
 
         As `publish`, for each of them. If not all are, or if it raises, any of the others may have been
@@ -195,7 +195,7 @@ class Backend(Protocol):
         """Raise `ConnectionLost` if the backend cannot be reached."""
         ...
 
-    def open_reader(self) -> Reader:
+    def open_listener(self) -> Reader:
         """Open a reading connection; raises `ConnectionLost` if it cannot."""
         ...
 

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from bridge.backends.base import PAGE_BYTES, Attached, Event, History, Letter, States
+from bridge.backends.base import PAGE_BYTES, Attached, Event, History, Publication, States
 from bridge.model.counts import Tally
 from bridge.model.message import Message
 from bridge.model.position import ORIGIN, Position
@@ -61,7 +61,7 @@ class _Log:
         self.end = ORIGIN
         self.messages: deque[tuple[float, Message]] = deque()
         self.durable: dict[str, Position] = {}
-        self.readers: list[MemoryReader] = []
+        self.readers: list[MemoryListener] = []
         self.renewed_at = 0.0
 
     def append(self, topic: str, payload: bytes, retention: Retention) -> Position:
@@ -186,21 +186,21 @@ class _Store:
         kept = self._kept.get(topic)
         return None if kept is None else kept.fields.get(name)
 
-    def attach(self, reader: "MemoryReader", topic: str) -> None:
+    def attach(self, reader: "MemoryListener", topic: str) -> None:
         with self.lock:
             log = self.log(topic)
             log.readers.append(reader)
             reader.put(Attached(topic, log.end))
 
-    def request_state(self, reader: "MemoryReader", topic: str, after: str | None) -> None:
+    def request_state(self, reader: "MemoryListener", topic: str, after: str | None) -> None:
         with self.lock:
             reader.put(self.states(topic, after))
 
-    def request_history(self, reader: "MemoryReader", topic: str, start: Position) -> None:
+    def request_history(self, reader: "MemoryListener", topic: str, start: Position) -> None:
         with self.lock:
             reader.put(self.log(topic).read(topic, start))
 
-    def detach(self, reader: "MemoryReader", topic: str) -> None:
+    def detach(self, reader: "MemoryListener", topic: str) -> None:
         with self.lock:
             log = self.log(topic)
             if reader in log.readers:
@@ -209,7 +209,7 @@ class _Store:
                 del self._logs[topic]
 
 
-class MemoryReader:
+class MemoryListener:
     """Reads a store. Its queue is bounded by the speed of the hub, which only moves messages on."""
 
     def __init__(self, store: _Store) -> None:
@@ -262,10 +262,10 @@ class MemoryBackend:
     ) -> Position | None:
         return self._store.publish(topic, payload, change, self._retention)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
-        for topic, payload, change, _, _ in letters:
+    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
+        for topic, payload, change, _, _ in publications:
             self._store.publish(topic, payload, change, self._retention)
-        return len(letters)
+        return len(publications)
 
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._store.lock:
@@ -296,8 +296,8 @@ class MemoryBackend:
     def ping(self) -> None:
         """This process is always within reach."""
 
-    def open_reader(self) -> MemoryReader:
-        return MemoryReader(self._store)
+    def open_listener(self) -> MemoryListener:
+        return MemoryListener(self._store)
 
     def close(self) -> None:
         """There is no connection to close."""

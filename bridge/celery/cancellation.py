@@ -134,7 +134,7 @@ def _look(look: _Look, task_id: str) -> None:
     found = installed(task.app) if task else None
     began = time.monotonic()
     look.again_at = began + LOOK_EVERY
-    if found is None or found.outbox.down:
+    if found is None or found.publisher.down:
         return
     try:
         look.found = found.channel.field(events.task_topic(task_id), "cancel_requested") is not None

@@ -23,12 +23,12 @@ from celery.result import AsyncResult, GroupResult
 from celery.utils import uuid
 
 from bridge.celery import tree
-from bridge.celery.installation import FLUSH_WITHIN, outbox_of
+from bridge.celery.installation import FLUSH_WITHIN, publisher_of
 from bridge.celery.marks import Start, erase_mark, keep_mark, marking, start_of, write_mark
 from bridge.celery.parts import made_mark, mark_of, running
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 
 logger = logging.getLogger("bridge.celery")
 
@@ -74,7 +74,7 @@ class _Plan:
         return tree.leaves(self.canvas, self.app, body=self.body, unroll=unroll)
 
 
-def _prepare(outbox: Outbox, plan: _Plan) -> None:
+def _prepare(publisher: BackgroundPublisher, plan: _Plan) -> None:
     """Settle to which whole the tasks of a canvas belong, and tell of a new one.
 
     There is no new one if they know theirs: the canvas is what is left of a larger one, or replaces a part.
@@ -94,7 +94,7 @@ def _prepare(outbox: Outbox, plan: _Plan) -> None:
             keep_mark(plan.canvas, plan.options, str(marks[0]))
         return
     _begin(plan)
-    _declare(outbox, plan, request)
+    _declare(publisher, plan, request)
 
 
 def _begin(plan: _Plan) -> None:
@@ -150,7 +150,7 @@ def _copy(plan: _Plan, mark: str, last_id: Any) -> None:
         plan.kwargs = {**plan.kwargs, "body": plan.canvas.body}
 
 
-def _declare(outbox: Outbox, plan: _Plan, request: Any) -> None:
+def _declare(publisher: BackgroundPublisher, plan: _Plan, request: Any) -> None:
     kind = next(word for word, type_ in _KINDS.items() if isinstance(plan.canvas, type_))
     names = dict.fromkeys(task.task for task in plan.leaves())
     about = {
@@ -160,8 +160,8 @@ def _declare(outbox: Outbox, plan: _Plan, request: Any) -> None:
         "root": request and (request.root_id or request.id),
     }
     name = str(plan.whole)
-    outbox.put(events.task_topic(name), *wholes.declare(name, plan.size, **about))
-    outbox.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
+    publisher.put(events.task_topic(name), *wholes.declare(name, plan.size, **about))
+    publisher.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
 
 
 _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}
@@ -174,17 +174,19 @@ def _erase(plan: _Plan) -> None:
             erase_mark(task.options, plan.start.mark)
 
 
-def _settle(outbox: Outbox, plan: _Plan) -> None:
+def _settle(publisher: BackgroundPublisher, plan: _Plan) -> None:
     """Tell how many tasks there are, now that all are sent."""
     if plan.whole is not None and plan.size is None:
         plan.size = sum(1 for _ in plan.leaves(unroll=True))
-        outbox.put(events.task_topic(plan.whole), *wholes.settle(plan.whole, plan.size))
+        publisher.put(events.task_topic(plan.whole), *wholes.settle(plan.whole, plan.size))
 
 
-def _give_up(outbox: Outbox, plan: _Plan, **about: Any) -> None:
+def _give_up(publisher: BackgroundPublisher, plan: _Plan, **about: Any) -> None:
     """End a whole, unless its last part has."""
     if plan.whole is not None:
-        outbox.put(events.task_topic(plan.whole), *events.make("state", plan.whole, state="FAILURE", **about))
+        publisher.put(
+            events.task_topic(plan.whole), *events.make("state", plan.whole, state="FAILURE", **about)
+        )
 
 
 def _app_of(canvas: Any) -> Any:
@@ -197,25 +199,25 @@ def _wrap(kind: Any) -> None:
 
     @functools.wraps(start)
     def apply_async(self: Any, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        outbox = outbox_of(_app_of(self))
-        if outbox is None:
+        publisher = publisher_of(_app_of(self))
+        if publisher is None:
             return start(self, args, kwargs, *more, **options)
         plan = _Plan(self, kwargs, options)
         with _logged(kind):
-            _prepare(outbox, plan)
+            _prepare(publisher, plan)
         try:
             with marking(plan.start):
                 result = start(plan.canvas, args, plan.kwargs, *more, **options)
         except Exception as error:
-            _give_up(outbox, plan, error=events.error(error))
+            _give_up(publisher, plan, error=events.error(error))
             raise
         finally:
             with _logged(kind):
                 _erase(plan)
         with _logged(kind):
-            _settle(outbox, plan)
+            _settle(publisher, plan)
         if plan.app.conf.task_always_eager:
-            _give_up(outbox, plan)  # all has run that ever will
+            _give_up(publisher, plan)  # all has run that ever will
         return result
 
     kind.apply_async = apply_async

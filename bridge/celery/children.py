@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import signals
 
-from bridge.celery.installation import FLUSH_WITHIN, outbox_of
+from bridge.celery.installation import FLUSH_WITHIN, publisher_of
 
 _is_child = False
 
@@ -22,6 +22,6 @@ def _begin(**_: Any) -> None:
 
 @signals.task_prerun.connect
 def _before_the_next(task: Any, **_: Any) -> None:
-    outbox = outbox_of(task.app) if _is_child else None
-    if outbox is not None:
-        outbox.flush(FLUSH_WITHIN)
+    publisher = publisher_of(task.app) if _is_child else None
+    if publisher is not None:
+        publisher.flush(FLUSH_WITHIN)

@@ -15,9 +15,9 @@ from celery import Celery
 from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
 from bridge.errors import ConfigurationError
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.tasks import events
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 
 logger = logging.getLogger("bridge.celery")
 
@@ -30,7 +30,7 @@ class Installed:
     """What an app with the bridge has."""
 
     channel: Channel
-    outbox: Outbox
+    publisher: BackgroundPublisher
     tracebacks: bool
     heartbeat: float
     stalls_after: float
@@ -39,7 +39,7 @@ class Installed:
     def process(self) -> str:
         """Return the name by which this process is heard of, drawn anew in each."""
         if self._process[0] != os.getpid():
-            self._process = (os.getpid(), draw_token().decode())
+            self._process = (os.getpid(), new_token().decode())
         return self._process[1]
 
 
@@ -73,14 +73,14 @@ def install(
             f"heartbeat must be seconds above zero and below stalls_after, not {heartbeat!r} and {limit!r}"
         )
     channel = connect(url, **options)
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     previous = _installed.get(app)
-    _installed[app] = Installed(channel, outbox, tracebacks, float(heartbeat), float(limit))
+    _installed[app] = Installed(channel, publisher, tracebacks, float(heartbeat), float(limit))
     if previous is None:
         _tell_sender(app)
     else:
-        previous.outbox.close()
-    atexit.register(outbox.flush, FLUSH_WITHIN)
+        previous.publisher.close()
+    atexit.register(publisher.flush, FLUSH_WITHIN)
 
 
 class _Sending(threading.local):
@@ -117,10 +117,10 @@ def installed(app: Celery) -> Installed | None:
     return _installed.get(app)
 
 
-def outbox_of(app: Celery) -> Outbox | None:
+def publisher_of(app: Celery) -> BackgroundPublisher | None:
     """Return the outbox of `app`, `None` if it is not installed."""
     found = _installed.get(app)
-    return None if found is None else found.outbox
+    return None if found is None else found.publisher
 
 
 def only_installed() -> tuple[Celery, Installed] | None:
@@ -132,16 +132,16 @@ def only_installed() -> tuple[Celery, Installed] | None:
 def flush_all() -> None:
     """Send what waits in every outbox of this process, as far as it can be in a second."""
     for found in list(_installed.values()):
-        found.outbox.flush(FLUSH_WITHIN)
+        found.publisher.flush(FLUSH_WITHIN)
 
 
-def tell(outbox: Outbox, kind: str, task_id: str, attempt: int | None, **fields: Any) -> None:
-    """Have `outbox` publish an event of a task; the longer texts of one above `max_payload` are cut."""
+def tell(publisher: BackgroundPublisher, kind: str, task_id: str, attempt: int | None, **fields: Any) -> None:
+    """Have `publisher` publish an event of a task; the longer texts of one above `max_payload` are cut."""
     for longest in (None, *_SHORTER):
         told = fields if longest is None else _shortened(fields, longest)
         payload, change = events.make(kind, task_id, attempt=attempt, **told)
-        if outbox.takes(payload):
-            outbox.put(events.task_topic(task_id), payload, change)
+        if publisher.takes(payload):
+            publisher.put(events.task_topic(task_id), payload, change)
             return
     if not _too_large.is_set():
         _too_large.set()

@@ -71,8 +71,8 @@ def _say(
     attempt = None if retries is None else retries + 1
     known = state in ("PENDING", "STARTED")
     fields |= parts.relations(source) if known else {"whole": parts.whole_of(source)}
-    tell(found.outbox, "state", task_id, attempt, state=state, **fields)
-    parts.follow(found.outbox, source, state, fields.get("name"))
+    tell(found.publisher, "state", task_id, attempt, state=state, **fields)
+    parts.follow(found.publisher, source, state, fields.get("name"))
 
 
 def _say_of(task: Any, state: str, request: Any, **fields: Any) -> None:
@@ -111,7 +111,7 @@ def _queued(sender: str, headers: dict[str, Any], **_: Any) -> None:
     _say(found, "PENDING", headers.get("id"), 0, headers, name=sender)
     _in_a_row = _in_a_row + 1 if time.monotonic() - _last_queued < _IN_A_ROW else 0
     if _in_a_row < _WAITED_FOR:
-        found.outbox.flush(FLUSH_WITHIN)
+        found.publisher.flush(FLUSH_WITHIN)
     _last_queued = time.monotonic()
 
 
@@ -155,7 +155,7 @@ def _failed(sender: Any, task_id: str, exception: BaseException, einfo: Any = No
     traceback = str(einfo.traceback) if found is not None and found.tracebacks and einfo else None
     _say_end(sender, task_id, "FAILURE", error=events.error(exception, traceback))
     if found is not None and sender.acks_late:
-        found.outbox.flush(FLUSH_WITHIN)
+        found.publisher.flush(FLUSH_WITHIN)
 
 
 @signals.task_internal_error.connect
@@ -229,7 +229,7 @@ def _ran(task: Any, retval: Any = None, state: str | None = None, **_: Any) -> N
         _break_out(task, sys.exc_info()[1])
     # Not acknowledged until it has returned: its end must be out by then. Else that leaves in the background.
     if task.acks_late or task.request.is_eager:
-        found.outbox.flush(FLUSH_WITHIN)
+        found.publisher.flush(FLUSH_WITHIN)
 
 
 def _has(found: Installed, request: Any) -> bool:

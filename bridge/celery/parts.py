@@ -7,10 +7,10 @@ from typing import Any
 from celery import current_task, signals
 
 from bridge.celery import tree
-from bridge.celery.installation import outbox_of
+from bridge.celery.installation import publisher_of
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 
 HEADER = "bridge_whole"
 """The header of a part: how many parts there are, or `?`, then a space and the id of the whole."""
@@ -57,7 +57,9 @@ def inherit(name: str, headers: dict[str, Any]) -> None:
             headers[HEADER] = mark
 
 
-def follow(outbox: Outbox, request: Any, state: str, name: str | None = None, percent: float = 0.0) -> None:
+def follow(
+    publisher: BackgroundPublisher, request: Any, state: str, name: str | None = None, percent: float = 0.0
+) -> None:
     """Tell the whole that the task of `request` is a part of, if it is of one, where the task is.
 
     Progress is told every `PROGRESS_EVERY` seconds at most. A task that has ended, but not well, takes along
@@ -70,18 +72,25 @@ def follow(outbox: Outbox, request: Any, state: str, name: str | None = None, pe
         due = ended or not percent or now - _told.get(task_id, 0.0) >= PROGRESS_EVERY
         if membership is not None and due:
             _remember(_told, task_id, now)
-            _tell(outbox, membership, task_id, state, percent, name=name, index=request.get("group_index"))
+            _tell(publisher, membership, task_id, state, percent, name=name, index=request.get("group_index"))
     if ended and state != "SUCCESS":
-        _end_stranded(outbox, request, state)
+        _end_stranded(publisher, request, state)
 
 
 def _tell(
-    outbox: Outbox, membership: tuple[str, int | None], task_id: str, state: str, percent: float, **about: Any
+    publisher: BackgroundPublisher,
+    membership: tuple[str, int | None],
+    task_id: str,
+    state: str,
+    percent: float,
+    **about: Any,
 ) -> None:
-    outbox.put(events.task_topic(membership[0]), *wholes.make(*membership, task_id, state, percent, **about))
+    publisher.put(
+        events.task_topic(membership[0]), *wholes.make(*membership, task_id, state, percent, **about)
+    )
 
 
-def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
+def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> None:
     error = {
         "type": "NotRun",
         "message": f"task {request.get('id')}, which was to run before, ended in {state}",
@@ -91,9 +100,9 @@ def _end_stranded(outbox: Outbox, request: Any, state: str) -> None:
             _remember(_given_up, task.id, time.monotonic())
             membership = _membership(task.options)
             about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
-            outbox.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
+            publisher.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
             if membership is not None:
-                _tell(outbox, membership, task.id, state, 0.0, name=task.task)
+                _tell(publisher, membership, task.id, state, 0.0, name=task.task)
 
 
 @signals.task_unknown.connect
@@ -103,10 +112,10 @@ def _never_ran(sender: Any, signal: Any, message: Any, **_: Any) -> None:
 
     What follows is in the body of the message, which the worker has not read: there is no request.
     """
-    outbox = outbox_of(sender.app)
-    if outbox is not None:
+    publisher = publisher_of(sender.app)
+    if publisher is not None:
         state = "FAILURE" if signal is signals.task_unknown else "REJECTED"
-        _end_stranded(outbox, {**(message.headers or {}), **_embedded(message)}, state)
+        _end_stranded(publisher, {**(message.headers or {}), **_embedded(message)}, state)
 
 
 def _embedded(message: Any) -> dict[str, Any]:

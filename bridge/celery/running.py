@@ -11,11 +11,11 @@ from typing import Any, ParamSpec, cast
 from celery import signals
 
 from bridge.celery import parts
-from bridge.celery.installation import outbox_of, tell
+from bridge.celery.installation import publisher_of, tell
 from bridge.model.state import Change
 from bridge.tasks import events
 from bridge.tasks.progress import Meter, Part, Step, here
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 
 logger = logging.getLogger("bridge.celery")
 
@@ -45,7 +45,7 @@ def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
 class Run(Meter):
     """One attempt of one task, in this process."""
 
-    def __init__(self, name: str, request: Any, outbox: Outbox | None) -> None:
+    def __init__(self, name: str, request: Any, publisher: BackgroundPublisher | None) -> None:
         super().__init__(self._ask)
         self.id: str = request.id
         self.failed = False
@@ -53,9 +53,9 @@ class Run(Meter):
         self._name = name
         self._request = request
         self._whole = parts.whole_of(request)
-        self._outbox = outbox
+        self._publisher = publisher
         self._steps: dict[tuple[str, ...], str] = {}
-        self.over = outbox is None
+        self.over = publisher is None
         # What this run interrupts: the task that called this one in eager mode, and its innermost part.
         self.outer = _run.get()
         self.outside = here.get()
@@ -63,8 +63,8 @@ class Run(Meter):
     @_never_raises
     def say(self, kind: str, **fields: Any) -> None:
         """Publish an event of this task."""
-        if self._outbox is not None and not self.over:
-            tell(self._outbox, kind, self.id, (self._retries or 0) + 1, whole=self._whole, **fields)
+        if self._publisher is not None and not self.over:
+            tell(self._publisher, kind, self.id, (self._retries or 0) + 1, whole=self._whole, **fields)
 
     @_never_raises
     def say_step(self, step: Step, status: str) -> None:
@@ -86,15 +86,15 @@ class Run(Meter):
             return None
         if "message" in fields:
             fields["message"] = events.cut(fields["message"])
-        if self._outbox is not None:
-            parts.follow(self._outbox, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
+        if self._publisher is not None:
+            parts.follow(self._publisher, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
         fields["whole"] = self._whole
         return events.make("progress", self.id, attempt=(self._retries or 0) + 1, **fields)
 
     @_never_raises
     def _ask(self) -> None:
-        if self._outbox is not None:
-            self._outbox.watch(events.task_topic(self.id), self)
+        if self._publisher is not None:
+            self._publisher.watch(events.task_topic(self.id), self)
 
 
 def _step(path: list[str], status: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def innermost() -> Part | None:
 @signals.task_prerun.connect
 def _begin(task: Any, **_: Any) -> None:
     global _in_main_thread
-    run = Run(task.name, task.request, outbox_of(task.app))
+    run = Run(task.name, task.request, publisher_of(task.app))
     _run.set(run)
     here.set(run.whole)
     if threading.current_thread() is threading.main_thread():

@@ -5,7 +5,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.backends.base import Backend, Letter, Transactional
+from bridge.backends.base import Backend, Publication, Transactional
 from bridge.channel.contract import Producer, Subscriber, Subscription
 from bridge.channel.hub import Hub, Member
 from bridge.channel.subscription import QueuedSubscription
@@ -13,7 +13,7 @@ from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position, parse
 from bridge.model.state import Change, Retention, TopicState
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.support.validate import check_name
 
 Start = tuple[Position | None, Callable[[Position], None] | None]
@@ -89,7 +89,7 @@ class Channel:
         """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        payload, token = self.check_payload(payload), token or draw_token()
+        payload, token = self.check_payload(payload), token or new_token()
         if connection is None:
             position = self._backend.publish(topic, payload, change, token, again)
         elif isinstance(self._backend, Transactional):
@@ -100,14 +100,14 @@ class Channel:
             )
         return None if position is None else str(position)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool = False) -> int:
+    def publish_many(self, publications: Sequence[Publication], again: bool = False) -> int:
         """Publish messages in order and return how many are; repeat it with `again` for the others.
 
         Raises `PublishError` if none is known to be published.
         """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        return self._backend.publish_many(letters, again)
+        return self._backend.publish_many(publications, again)
 
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
         subscription = self.open(topic, self.start(topic, after, durable))

@@ -7,7 +7,7 @@ from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
-from bridge.support.validate import check_above_zero, check_name
+from bridge.support.validate import check_name, check_positive
 
 
 def connect(
@@ -31,7 +31,7 @@ def connect(
     `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
     that will not do.
     """
-    check_above_zero(
+    check_positive(
         max_payload=max_payload,
         queue_size=queue_size,
         timeout=timeout,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from bridge.backends.base import Attached, Backend, Event, History, Item, Reader, Refused, Seen, States
-from bridge.channel.sequencer import Delivery, Line
+from bridge.channel.sequencer import Delivery, Sequencer
 from bridge.channel.subscription import QueuedSubscription
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
 from bridge.model.message import Message
@@ -65,7 +65,7 @@ class Hub:
     def _reset(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._lines: dict[str, Line] = {}
+        self._sequencers: dict[str, Sequencer] = {}
         self._asked: set[str] = set()  # topics that the current connection was asked to attach
         self._inbox: deque[str] = deque()
         self._reader: Reader | None = None
@@ -73,7 +73,7 @@ class Hub:
         self._stop = threading.Event()
 
     def reset_after_fork(self) -> None:
-        reader, lines, closed = self._reader, self._lines, self._stop.is_set()
+        reader, lines, closed = self._reader, self._sequencers, self._stop.is_set()
         self._reset()
         if closed:
             self._stop.set()
@@ -91,7 +91,7 @@ class Hub:
     def subscriptions(self) -> int:
         """How many subscriptions are open."""
         with self._lock:
-            return len(_members(self._lines))
+            return len(_members(self._sequencers))
 
     def open(
         self,
@@ -115,8 +115,10 @@ class Hub:
                 raise SubscriptionClosed("the channel is closed; connect again")
             asking = False
             for name in member.topics:
-                line = self._lines.get(name) or self._lines.setdefault(name, Line(name, self._retention))
-                if line.join(member, (after or {}).get(name)):
+                sequencer = self._sequencers.get(name) or self._sequencers.setdefault(
+                    name, Sequencer(name, self._retention)
+                )
+                if sequencer.join(member, (after or {}).get(name)):
                     self._inbox.append(name)
                     asking = True
             if self._thread is None:
@@ -129,7 +131,7 @@ class Hub:
         """Close every subscription and the reading connection."""
         with self._lock:
             self._stop.set()
-            members = _members(self._lines)
+            members = _members(self._sequencers)
             thread = self._thread
             self._wake()
         for member in members:
@@ -143,19 +145,19 @@ class Hub:
     def discard(self, member: Member | QueuedSubscription) -> None:
         with self._lock:
             for name in member.topics:
-                line = self._lines.get(name)
-                if line is not None:
-                    line.leave(member)
-                    if not line.readers():
+                sequencer = self._sequencers.get(name)
+                if sequencer is not None:
+                    sequencer.leave(member)
+                    if not sequencer.readers():
                         self._inbox.append(name)
             self._wake()
 
     def has_room(self, member: Member | QueuedSubscription) -> None:
         with self._lock:
             for name in member.topics:
-                line = self._lines.get(name)
-                if line is not None:
-                    line.has_room(member)
+                sequencer = self._sequencers.get(name)
+                if sequencer is not None:
+                    sequencer.has_room(member)
                     self._inbox.append(name)
             self._wake()
 
@@ -171,7 +173,7 @@ class Hub:
         while True:
             opened = False
             try:
-                reader = self._backend.open_reader()
+                reader = self._backend.open_listener()
                 opened = True
                 try:
                     self._take(reader)
@@ -203,7 +205,7 @@ class Hub:
                 raise ConnectionLost("this process was forked")
             self._reader = reader
             self._inbox.clear()
-            self._inbox.extend(self._lines)
+            self._inbox.extend(self._sequencers)
         if self.last_error is not None:
             logger.info("the backend is back")
             self.last_error = None
@@ -214,29 +216,31 @@ class Hub:
         while self._inbox:
             with self._lock:
                 name = self._inbox.popleft()
-                line = self._lines.get(name)
-                ask, deliveries = self._look_at(line, reader) if line is not None else (None, [])
+                sequencer = self._sequencers.get(name)
+                ask, deliveries = self._look_at(sequencer, reader) if sequencer is not None else (None, [])
             if ask is not None:  # without the lock: it may open a connection, and an event loop must not wait
                 ask()
             self._hand_out(deliveries)
 
-    def _look_at(self, line: Line, reader: Reader) -> tuple[Callable[[], None] | None, list[Delivery]]:
+    def _look_at(
+        self, sequencer: Sequencer, reader: Reader
+    ) -> tuple[Callable[[], None] | None, list[Delivery]]:
         """Return what to ask of the backend and what can be given already. Requires holding `_lock`."""
-        name = line.topic
+        name = sequencer.topic
         ask: Callable[[], None] | None = None
-        if not line.readers():
+        if not sequencer.readers():
             if name in self._asked:
                 self._asked.discard(name)
                 ask = partial(reader.detach, name)
-            del self._lines[name]
+            del self._sequencers[name]
             return ask, []
         if name not in self._asked:
             self._asked.add(name)
             return partial(reader.attach, name), []
-        deliveries = list(line.serve_from_tail())
-        wanted = line.wants()
+        deliveries = list(sequencer.serve_from_tail())
+        wanted = sequencer.wants()
         if wanted is not None:
-            line.asked(wanted)
+            sequencer.asked(wanted)
             if isinstance(wanted, Position):
                 ask = partial(reader.request_history, name, wanted)
             else:
@@ -250,11 +254,11 @@ class Hub:
                 return False
             self._reader = None
             self._asked.clear()
-            for name, line in list(self._lines.items()):
-                line.detach()
-                if not line.readers():
-                    del self._lines[name]
-            if not self._lines or self._stop.is_set():
+            for name, sequencer in list(self._sequencers.items()):
+                sequencer.detach()
+                if not sequencer.readers():
+                    del self._sequencers[name]
+            if not self._sequencers or self._stop.is_set():
                 self._thread = None
                 return False
         self.last_error = error
@@ -266,8 +270,8 @@ class Hub:
         with self._lock:
             if not self._mine():
                 return
-            members = _members(self._lines)
-            self._lines.clear()
+            members = _members(self._sequencers)
+            self._sequencers.clear()
             self._asked.clear()
             self._reader = self._thread = None
         logger.error("the hub ended; the next subscribe starts another", exc_info=error)
@@ -299,21 +303,21 @@ class Hub:
     def _tell(self, name: str, event: Attached | Seen | History | States | list[Message]) -> None:
         """Let the topic's line decide who gets what, and hand it out without holding the lock."""
         with self._lock:
-            line = self._lines.get(name)
-            if line is None or name not in self._asked:
+            sequencer = self._sequencers.get(name)
+            if sequencer is None or name not in self._asked:
                 return
             match event:
                 case list():
-                    deliveries = list(line.messages(event))
+                    deliveries = list(sequencer.messages(event))
                 case Attached():
-                    deliveries = list(line.attach(event.position))
+                    deliveries = list(sequencer.attach(event.position))
                 case Seen():
-                    deliveries = list(line.seen_at(event.position))
+                    deliveries = list(sequencer.seen_at(event.position))
                 case History():
-                    deliveries = list(line.history(event))
+                    deliveries = list(sequencer.history(event))
                 case States():
-                    deliveries = list(line.states(event))
-            if line.busy or not line.head:
+                    deliveries = list(sequencer.states(event))
+            if sequencer.busy or not sequencer.head:
                 self._inbox.append(name)
         self._hand_out(deliveries)
 
@@ -337,13 +341,17 @@ class Hub:
 
     def _refused(self, refused: Refused) -> None:
         with self._lock:
-            line = self._lines.pop(refused.topic, None)
+            sequencer = self._sequencers.pop(refused.topic, None)
             self._asked.discard(refused.topic)
         reason = ConnectionLost(f"the backend refuses to let us read {refused.topic!r}: {refused.error}")
         logger.error("%s", reason)
-        for member in _members({refused.topic: line} if line else {}):
+        for member in _members({refused.topic: sequencer} if sequencer else {}):
             member.fail(reason)
 
 
-def _members(lines: Mapping[str, Line]) -> set[Member | QueuedSubscription]:
-    return {cast(Member | QueuedSubscription, reader) for line in lines.values() for reader in line.readers()}
+def _members(lines: Mapping[str, Sequencer]) -> set[Member | QueuedSubscription]:
+    return {
+        cast(Member | QueuedSubscription, reader)
+        for sequencer in lines.values()
+        for reader in sequencer.readers()
+    }

@@ -37,7 +37,7 @@ class Reader(Protocol):
         ...
 
     def room(self, items: Sequence[Item]) -> int:
-        """How many of `items`, from the first on, it takes now; if not all, `Line.has_room` will be called.
+        """How many of `items`, from the first on, it takes now; if not all, `has_room` will be called.
 
         A reader for which nothing waits takes at least one, however large it is.
         """
@@ -82,7 +82,7 @@ class _Wait:
         return self.page is None if self.held is None else self.after != self.held.position
 
 
-class Line:
+class Sequencer:
     """One topic of one process, whose messages the backend keeps for as long as `retention` says."""
 
     def __init__(self, topic: str, retention: Retention) -> None:

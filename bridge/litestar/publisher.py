@@ -14,7 +14,7 @@ from bridge.aio.subscription import publish_to
 from bridge.channel.channel import Channel
 from bridge.errors import PublishError
 from bridge.litestar.names import topic_name
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -54,7 +54,7 @@ class Publisher:
             await self._publish_until_over(name, data)
 
     async def _publish_until_over(self, name: str, data: bytes) -> None:
-        topic, token, again = topic_name(self._prefix, name), draw_token(), False
+        topic, token, again = topic_name(self._prefix, name), new_token(), False
         while True:
             try:
                 with self._hold(name) as hold:

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from bridge.backends.base import Attached, Event, Letter, States
+from bridge.backends.base import Attached, Event, Publication, States
 from bridge.channel.channel import Channel
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
 from bridge.model.message import Message
 from bridge.model.position import Position
 from bridge.model.state import Change, Retention
-from bridge.support.validate import check_above_zero, check_name
+from bridge.support.validate import check_name, check_positive
 
 with needs_extra("bridge.sqlspec", "sqlspec"):
     from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
@@ -52,7 +52,7 @@ def connect(
             'Use extension_config={"events": {"backend": "notify"}} on PostgreSQL, or the bridge\'s own '
             "backend for your database, bridge.connect(url)"
         )
-    check_above_zero(max_payload=max_payload, queue_size=queue_size, timeout=timeout)
+    check_positive(max_payload=max_payload, queue_size=queue_size, timeout=timeout)
     if max_payload > LARGEST_PAYLOAD:
         raise ConfigurationError(f"max_payload can be at most {LARGEST_PAYLOAD} here, not {max_payload}")
     try:
@@ -78,7 +78,7 @@ class EventBroadcastChannel(Channel):
         self._backend.enter_loop()
 
 
-class EventReader:
+class EventListener:
     """Reads one SQLSpec channel, and leaves out the topics that nobody asked for."""
 
     def __init__(self, events: Events) -> None:
@@ -153,8 +153,8 @@ class EventBackend:
             raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
         return None
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
-        topic, payload, change, token, _ = letters[0]
+    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
+        topic, payload, change, token, _ = publications[0]
         self.publish(topic, payload, change, token, again)
         return 1
 
@@ -182,8 +182,8 @@ class EventBackend:
         except Exception as error:
             raise ConnectionLost(f"SQLSpec's event channel cannot be reached: {error}") from error
 
-    def open_reader(self) -> EventReader:
-        return EventReader(self._events)
+    def open_listener(self) -> EventListener:
+        return EventListener(self._events)
 
     def close(self) -> None:
         """The event channel is its owner's."""

@@ -32,7 +32,7 @@ def shown(url: str) -> str:
     return f"{scheme}://{hosts}" if "@" not in after and _HOSTS.fullmatch(hosts) else f"{scheme}://..."
 
 
-class Waiting:
+class BackendAvailability:
     """Whether the backend answers the streams of this process. May be shared by threads and greenlets."""
 
     def __init__(self, channel: Channel, url: str) -> None:

@@ -11,7 +11,7 @@ ANEW = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Cursor:
     """Where a stream begins: what the cursor of a viewer says of each topic."""
 
     after: Mapping[str, Position] = field(default_factory=dict)
@@ -26,22 +26,22 @@ class Start:
         return set(topics).difference(self.ended)
 
 
-def start_at(cursor: str | None, topics: Sequence[str]) -> Start:
+def parse_cursor(cursor: str | None, topics: Sequence[str]) -> Cursor:
     """Read the cursor of a stream of `topics`: for each, with commas between, an id, `end` or nothing.
 
     `BEGINNING` stands for all of them. Nothing means: begin with the state.
     """
     if not cursor:
-        return Start()
+        return Cursor()
     words = cursor.split(",", len(topics))
     if words == [BEGINNING]:
         words *= len(topics)
     if len(words) != len(topics):
-        return Start(lost=True)
+        return Cursor(lost=True)
     by_topic = dict(zip(topics, words, strict=True))
     try:
         after = {topic: parse(word) for topic, word in by_topic.items() if word not in (ENDED, ANEW)}
     except ValueError:
-        return Start(lost=True)
+        return Cursor(lost=True)
     tasks = (topic for topic in topics if events.task_of(topic) is not None)
-    return Start(after, frozenset(topic for topic in tasks if by_topic[topic] == ENDED))
+    return Cursor(after, frozenset(topic for topic in tasks if by_topic[topic] == ENDED))

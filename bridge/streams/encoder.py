@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from bridge.backends.base import Item, States
 from bridge.model.message import Gap, Message
 from bridge.streams import sse
-from bridge.streams.cursor import ANEW, ENDED, Start
+from bridge.streams.cursor import ANEW, ENDED, Cursor
 from bridge.tasks import events
 
 
@@ -24,18 +24,18 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
     return b"".join(frames)
 
 
-def resets(topics: Sequence[str], start: Start, *, with_ids: bool) -> bytes:
+def resets(topics: Sequence[str], start: Cursor, *, with_ids: bool) -> bytes:
     """Return what tells a viewer whose cursor is of no use that it begins anew."""
     return b"".join(_frame(events.reset(topic)) for topic in topics) if start.lost and with_ids else b""
 
 
-class Script:
+class Encoder:
     """What the viewers of some topics see, item by item: snapshots, events, and each task's end. No I/O.
 
     The id of each event is the cursor of the whole stream, so that one `Last-Event-ID` resumes every topic.
     """
 
-    def __init__(self, topics: Sequence[str], start: Start, *, with_ids: bool) -> None:
+    def __init__(self, topics: Sequence[str], start: Cursor, *, with_ids: bool) -> None:
         self._topics = topics
         self._with_ids = with_ids
         self._words = {topic: str(start.after.get(topic, ANEW)) for topic in topics}

@@ -1,4 +1,4 @@
-"""Seats: how many viewers one process and one client address may have at a time."""
+"""ViewerLimits: how many viewers one process and one client address may have at a time."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from bridge.support.fork import reset_in_child
 
 
-class Full(Enum):
+class LimitReached(Enum):
     """Why there is no seat."""
 
     PROCESS = "this server has as many viewers as it may"
@@ -44,7 +44,7 @@ def descriptors_run_out() -> bool:
     return lowest_free >= limit - max(limit // 10, min(KEPT, limit // 4))
 
 
-class Seats:
+class ViewerLimits:
     """Counts the viewers of a process. May be shared by threads and greenlets.
 
     `most` and `most_per_address` are numbers of viewers, `None` for no limit.
@@ -66,7 +66,7 @@ class Seats:
         """The viewers stayed in the parent."""
         self._reset()
 
-    def take(self, address: str) -> Full | None:
+    def take(self, address: str) -> LimitReached | None:
         """Take a seat for a viewer from `address`, empty if unknown; return why there is none, if so."""
         with self._lock:
             full = self._full(address)
@@ -77,16 +77,16 @@ class Seats:
                 self.refused += 1
             return full
 
-    def _full(self, address: str) -> Full | None:
+    def _full(self, address: str) -> LimitReached | None:
         """Requires holding `_lock`."""
         if self._most is not None and self._taken >= self._most:
-            return Full.PROCESS
+            return LimitReached.PROCESS
         most = self._most_per_address
         # Behind a Unix socket nobody has an address, and all would share one limit.
         if address and most is not None and self._by_address[address] >= most:
-            return Full.ADDRESS
+            return LimitReached.ADDRESS
         if descriptors_run_out():
-            return Full.DESCRIPTORS
+            return LimitReached.DESCRIPTORS
         return None
 
     def release(self, address: str) -> None:

@@ -21,15 +21,15 @@ from bridge.backends.base import Item, size_of
 from bridge.channel.channel import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.streams import sse
-from bridge.streams.cursor import Start
-from bridge.streams.encoder import Script
-from bridge.streams.limits import Seats
+from bridge.streams.cursor import Cursor
+from bridge.streams.encoder import Encoder
+from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LargeText, Renderer, Text, make_text
-from bridge.streams.takeover.wsgi import Taken
+from bridge.streams.takeover.wsgi import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.support.fork import reset_in_child
 from bridge.support.server import while_ending
-from bridge.tasks.liveness import Stalls
+from bridge.tasks.liveness import LivenessMonitor
 
 logger = logging.getLogger("bridge.streams.loop")
 
@@ -59,13 +59,13 @@ _WITH_END = getattr(socket, "MSG_MORE", 0)
 class Loop:
     """Serves the viewers of one channel. Its thread starts with the first of them."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, seats: Seats) -> None:
+    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, limits: ViewerLimits) -> None:
         self._channel = channel
-        self._seats = seats
+        self._limits = limits
         self._heartbeat = heartbeat
         self.backlog = backlog
-        self.opened = self.cut_off = self.handed_over = 0
-        self._stalls = Stalls(channel, self.do)
+        self.opened = self.cut_off = self.taken_over = 0
+        self._liveness = LivenessMonitor(channel, self.do)
         self._reset()
         reset_in_child(self)
         atexit.register(self.stop)
@@ -121,7 +121,7 @@ class Loop:
         """Have `items` sent to `viewers`."""
         self.do(self._deliver, viewers, items)
 
-    def open(self, topics: Sequence[str], start: Start, address: str) -> Viewer:
+    def open(self, topics: Sequence[str], start: Cursor, address: str) -> Viewer:
         """Begin a stream for a viewer who has taken a seat; it subscribes at once.
 
         Raises `SubscriptionClosed` after the channel was closed.
@@ -129,9 +129,9 @@ class Loop:
         self._start()
         replays = self._channel.replays
         # What one topic says is the same for all its viewers, and made once for them.
-        script = Script(topics, start, with_ids=replays) if len(topics) > 1 else None
+        encoder = Encoder(topics, start, with_ids=replays) if len(topics) > 1 else None
         running = frozenset(start.running(topics))
-        viewer = Viewer(self, running, script, address)
+        viewer = Viewer(self, running, encoder, address)
         viewer.over = not running
         self.viewers.add(viewer)
         try:
@@ -142,9 +142,9 @@ class Loop:
         self.opened += 1
         return viewer
 
-    def adopt(self, viewer: Viewer, taken: Taken, anew: bytes) -> None:
+    def adopt(self, viewer: Viewer, taken: TakenConnection, anew: bytes) -> None:
         """Serve a viewer through its own connection from now on; it gets `anew` before anything else."""
-        self.handed_over += 1
+        self.taken_over += 1
         self._inbox.append((self._adopt, (viewer, taken, anew)))
         # With nothing to send it can wait: waking the thread for each of many who come together is dear.
         to_send = anew or taken.unsent or viewer.pending or viewer.over
@@ -205,7 +205,7 @@ class Loop:
             if self._now >= turn_at:
                 turn_at += TICK
                 self._safely(self._turn)
-                self._safely(self._stalls.turn, self._watched)
+                self._safely(self._liveness.turn, self._watched)
 
     @staticmethod
     def _safely(work: Callable[..., None], *arguments: Any) -> None:
@@ -226,11 +226,11 @@ class Loop:
         text = None
         size = 0
         large = len(self._renderer.large)
-        self._stalls.see(items)
+        self._liveness.see(items)
         for viewer in viewers:
             granted = viewer.granted != viewer.arrived
-            if viewer.script is not None:
-                self._write(viewer, self._renderer.for_one(viewer.script, items), live=not granted)
+            if viewer.encoder is not None:
+                self._write(viewer, self._renderer.for_one(viewer.encoder, items), live=not granted)
             else:
                 if text is None:
                     text = self._renderer.for_all(items, viewer.opens_with_state)
@@ -345,7 +345,7 @@ class Loop:
             viewer.full = False
             self._channel.has_room(viewer)
 
-    def _adopt(self, viewer: Viewer, taken: Taken, anew: bytes) -> None:
+    def _adopt(self, viewer: Viewer, taken: TakenConnection, anew: bytes) -> None:
         if viewer.gone:
             taken.socket.close()
             return
@@ -387,7 +387,7 @@ class Loop:
         viewer.leave()
         if viewer.turn is not None:
             viewer.turn.discard(viewer)
-        self._seats.release(viewer.address)
+        self._limits.release(viewer.address)
         self._channel.leave(viewer)
         self.viewers.discard(viewer)
         if viewer.socket is not None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from weakref import WeakSet, WeakValueDictionary
 
 from bridge.backends.base import Item, States
-from bridge.streams.cursor import Start
-from bridge.streams.encoder import Script, plain_text
+from bridge.streams.cursor import Cursor
+from bridge.streams.encoder import Encoder, plain_text
 from bridge.streams.takeover.wsgi import LAST_CHUNK, chunk
 
 PIECE = 64 * 1024
@@ -71,10 +71,10 @@ class Renderer:
         self.large: WeakSet[LargeText] = WeakSet()
         """The large texts that some viewer still waits for."""
 
-    def for_one(self, script: Script, items: Sequence[Item]) -> Text | LargeText:
+    def for_one(self, encoder: Encoder, items: Sequence[Item]) -> Text | LargeText:
         """Make the text of a viewer who has a script of its own."""
-        frames = [text for item in items for text in script.frames(item)]
-        return self._made(frames, script.over, script.mere_progress(items))
+        frames = [text for item in items for text in encoder.frames(item)]
+        return self._made(frames, encoder.over, encoder.mere_progress(items))
 
     def for_all(self, items: Sequence[Item], has_state: bool) -> Text | LargeText:
         """Make the text of one topic, or take what was made of the same items before."""
@@ -97,7 +97,7 @@ class Renderer:
         raw = None if has_state else plain_text(items)
         if raw is not None:
             return self._made([raw], False, None)
-        return self.for_one(Script((items[0].topic,), Start(), with_ids=self._with_ids), items)
+        return self.for_one(Encoder((items[0].topic,), Cursor(), with_ids=self._with_ids), items)
 
     def _made(self, frames: Iterable[bytes], over: bool, progress: str | None) -> Text | LargeText:
         raw = b"".join(frames)

@@ -13,12 +13,12 @@ from typing import Any
 from bridge.channel.channel import Channel
 from bridge.errors import SubscriptionClosed
 from bridge.streams import sse
-from bridge.streams.availability import Waiting
-from bridge.streams.cursor import Start
+from bridge.streams.availability import BackendAvailability
+from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import resets
-from bridge.streams.limits import Full, Seats
+from bridge.streams.limits import LimitReached, ViewerLimits
 from bridge.streams.loop import Loop
-from bridge.streams.takeover.wsgi import Handover, close_after_response
+from bridge.streams.takeover.wsgi import Takeover, close_after_response
 from bridge.streams.viewer import Viewer
 from bridge.support.server import uncount_request
 
@@ -30,9 +30,9 @@ COME_BACK_AFTER = (5, 15)
 
 
 REMEDY = {
-    Full.PROCESS: "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
-    Full.ADDRESS: "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
-    Full.DESCRIPTORS: "raise `ulimit -n`, or let the server keep fewer idle connections open",
+    LimitReached.PROCESS: "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
+    LimitReached.ADDRESS: "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
+    LimitReached.DESCRIPTORS: "raise `ulimit -n`, or let the server keep fewer idle connections open",
 }
 
 
@@ -40,14 +40,14 @@ class Stream:
     """A stream as a WSGI iterable. It begins, and subscribes, when the server asks for the first chunk."""
 
     def __init__(
-        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Start, address: str
+        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Cursor, address: str
     ) -> None:
         self._viewers = viewers
         self._address: str | None = address
         self._topics = topics
         self._start = start
         self._viewer: Viewer | None = None
-        self._handover = Handover(environ)
+        self._takeover = Takeover(environ)
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -60,11 +60,11 @@ class Stream:
         """The server is done with the response: its viewer has gone, or its connection was taken over."""
         viewer, self._viewer = self._viewer, None
         address, self._address = self._address, None
-        self._handover.close()
+        self._takeover.close()
         if viewer is not None:
             self._viewers.loop.close(viewer)
         elif address is not None:
-            self._viewers.seats.release(address)
+            self._viewers.limits.release(address)
 
     def _run(self) -> Iterator[bytes]:
         loop = self._viewers.loop
@@ -78,17 +78,17 @@ class Stream:
             return  # the app is shutting down
         self._address = None  # the seat goes with the viewer
         established = self._viewers.waiting.established(viewer, patience)
-        taken = yield from self._handover.take(_first_chunk(established))
+        taken = yield from self._takeover.take(_first_chunk(established))
         anew = resets(self._topics, self._start, with_ids=self._viewers.channel.replays)
         if taken is not None:
             self._viewer = None
             loop.adopt(viewer, taken, anew)
             return
-        if self._handover.exhausted:
+        if self._takeover.exhausted:
             # Kept by the server it would hold a thread, under `sync` the whole worker. It comes back.
             yield sse.retry(random.uniform(*COME_BACK_AFTER))
             return
-        self._viewers.note_refusal(self._handover.refusal)
+        self._viewers.note_refusal(self._takeover.refusal)
         if anew:
             yield anew
         while not (viewer.gone or (viewer.over and not viewer.pending)):
@@ -106,26 +106,28 @@ def _first_chunk(established: bool) -> bytes:
 class Viewers:
     """The streams that this process has open."""
 
-    def __init__(self, channel: Channel, url: str, *, heartbeat: float, backlog: int, seats: Seats) -> None:
+    def __init__(
+        self, channel: Channel, url: str, *, heartbeat: float, backlog: int, limits: ViewerLimits
+    ) -> None:
         self.channel = channel
         self.heartbeat = heartbeat
-        self.seats = seats
-        self.waiting = Waiting(channel, url)
-        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog, seats=seats)
+        self.limits = limits
+        self.waiting = BackendAvailability(channel, url)
+        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog, limits=limits)
         self.refusal: str | None = None
-        self._refused: set[Full] = set()
+        self._refused: set[LimitReached] = set()
 
     def stream(
-        self, environ: dict[str, Any], topics: Sequence[str], start: Start, address: str
-    ) -> Stream | Full:
+        self, environ: dict[str, Any], topics: Sequence[str], start: Cursor, address: str
+    ) -> Stream | LimitReached:
         """Return a new stream of `topics`, for a WSGI server to iterate over and close, or the limit reached.
 
         `address` is that of the client, empty if unknown.
         """
-        full = self.seats.take(address)
+        full = self.limits.take(address)
         if full is None:
             return Stream(self, environ, topics, start, address)
-        if full is Full.DESCRIPTORS:
+        if full is LimitReached.DESCRIPTORS:
             close_after_response(environ)  # kept, it would hold one of the few that are left
         if full not in self._refused:
             self._refused.add(full)
@@ -149,6 +151,6 @@ class Viewers:
             "viewers": len(loop.viewers),
             "viewers_opened": loop.opened,
             "viewers_cut_off": loop.cut_off,
-            "viewers_refused": self.seats.refused,
-            "viewers_handed_over": loop.handed_over,
+            "viewers_refused": self.limits.refused,
+            "viewers_handed_over": loop.taken_over,
         }

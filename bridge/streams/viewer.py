@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from bridge.backends.base import Item, size_of
 from bridge.errors import SubscriptionClosed
-from bridge.streams.encoder import Script, opens_with_state
-from bridge.streams.takeover.wsgi import LAST_CHUNK, Taken, chunk
+from bridge.streams.encoder import Encoder, opens_with_state
+from bridge.streams.takeover.wsgi import LAST_CHUNK, TakenConnection, chunk
 
 AT_ONCE = 256 * 1024
 """Bytes that are sent to one viewer before it is the turn of the next."""
@@ -43,16 +43,34 @@ class Viewer:
 
     stateful = True
     __slots__ = (
-        "__weakref__", "_awaited", "_changed", "_latest", "address", "arrived", "chunked", "full", "gone",
-        "granted", "live", "loop", "opens_with_state", "over", "pending", "script", "sent_at", "size",
-        "socket", "topics", "turn",
+        "__weakref__",
+        "_awaited",
+        "_changed",
+        "_latest",
+        "address",
+        "arrived",
+        "chunked",
+        "encoder",
+        "full",
+        "gone",
+        "granted",
+        "live",
+        "loop",
+        "opens_with_state",
+        "over",
+        "pending",
+        "sent_at",
+        "size",
+        "socket",
+        "topics",
+        "turn",
     )  # fmt: skip
 
-    def __init__(self, loop: Server, topics: frozenset[str], script: Script | None, address: str) -> None:
+    def __init__(self, loop: Server, topics: frozenset[str], encoder: Encoder | None, address: str) -> None:
         self.loop = loop
         self.address = address
         self.topics = topics
-        self.script = script
+        self.encoder = encoder
         self.opens_with_state = opens_with_state(topics)
         self.socket: Any = None
         self.chunked = self.full = self.gone = self.over = False
@@ -210,7 +228,7 @@ class Viewer:
         self.pending = self._latest = None
         return True
 
-    def taken_over(self, taken: Taken, anew: bytes) -> None:
+    def taken_over(self, taken: TakenConnection, anew: bytes) -> None:
         """From here on only the loop touches it; what waits is framed for its connection."""
         self.socket, self.chunked = taken.socket, taken.chunked
         self._changed = None

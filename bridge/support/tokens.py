@@ -3,6 +3,6 @@
 import os
 
 
-def draw_token() -> bytes:
+def new_token() -> bytes:
     """Return hexadecimal digits by which the backend can tell a message from any published before."""
     return os.urandom(8).hex().encode()

@@ -21,7 +21,7 @@ def check_name(name: object, what: str) -> str:
     return name
 
 
-def check_above_zero(**numbers: object) -> None:
+def check_positive(**numbers: object) -> None:
     """Raise `ConfigurationError` for the first option that is no number above zero."""
     for name, value in numbers.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:

@@ -14,11 +14,11 @@ from typing import Any
 from bridge.backends.base import Item, States
 from bridge.channel.channel import Channel
 from bridge.errors import PositionLost, SubscriptionClosed
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.tasks import events
 from bridge.tasks import heartbeats as beats
-from bridge.tasks.missing_worker import Silence
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.missing_worker import MissingWorkerCheck
+from bridge.tasks.publisher import BackgroundPublisher
 
 TURN = 1.0
 """Seconds between two turns, and the most that one beat of our own moves the clock, times two."""
@@ -143,7 +143,7 @@ class Watch:
                     yield event, state, worker.number
 
 
-class Stalls:
+class LivenessMonitor:
     """Tells of the tasks that `Watch` finds. A member of the hub; lives in the thread of the loop."""
 
     topics = frozenset({events.WORKERS})
@@ -152,14 +152,14 @@ class Stalls:
     def __init__(self, channel: Channel, do: Callable[..., None]) -> None:
         self._channel = channel
         self._do = do
-        self._outbox = Outbox(channel)
+        self._publisher = BackgroundPublisher(channel)
         self._closed = False
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        self._me = draw_token().decode()
+        self._me = new_token().decode()
         self._watch = Watch()
-        self._silence = Silence(self._channel.where)
+        self._silence = MissingWorkerCheck(self._channel.where)
         self._joined = False
         self._turns = 0
         self._echo = time.monotonic()
@@ -185,8 +185,8 @@ class Stalls:
             except SubscriptionClosed:
                 self._closed = True  # the application closes the channel before its viewers have gone
                 return
-        if not self._outbox.down:
-            self._outbox.put(events.WORKERS, events.beat(self._me, None, self._turns), None)
+        if not self._publisher.down:
+            self._publisher.put(events.WORKERS, events.beat(self._me, None, self._turns), None)
         if self._turns % PRUNE_EVERY == 0:
             self._watch.prune(watched())
         found = list(self._watch.due())
@@ -205,7 +205,7 @@ class Stalls:
         made = events.make("state", event["task"], state=state, resumed=was is None, was=was, **said)
         # The same for all who find the same, so that it is said once.
         token = hashlib.blake2b(f"{topic} {state} {said} {number}".encode(), digest_size=8).hexdigest()
-        self._outbox.put(topic, *made, token.encode())
+        self._publisher.put(topic, *made, token.encode())
 
     def _beats(self, items: Sequence[Item]) -> None:
         now = time.monotonic()

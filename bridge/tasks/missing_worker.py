@@ -15,7 +15,7 @@ _MOST = 100
 """Tasks that are looked at; one is enough."""
 
 
-class Silence:
+class MissingWorkerCheck:
     """Which of the watched tasks no worker has taken, until a worker is heard of. For one thread.
 
     It says once in a process what is probably wrong.

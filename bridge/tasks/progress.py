@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from bridge.tasks.rate import Pace
+from bridge.tasks.rate import Rate
 
 INTERVAL = 0.1
 """Seconds between two progress events of a task."""
@@ -35,7 +35,7 @@ class Part:
         self.count = 0
         self.loop: Loop | None = None
         """The loop begun last directly in this part, while it runs."""
-        self.pace = Pace()
+        self.rate = Rate()
         self.closed = False
         self._outside: Part | None = None
         self.forget_steps()
@@ -121,7 +121,7 @@ class Step(Part):
             self.parent.running.discard(self)
             self.parent.done += self.weight
         if (said := self.figures()) is not None:
-            self.meter.remains = (said, self.pace)
+            self.meter.remains = (said, self.rate)
         self.leave()
 
 
@@ -173,7 +173,7 @@ class Meter:
         self.clock = clock
         self.whole = Part(self, None)
         self.top = self.latest = self.whole
-        self.remains: tuple[Said | None, Pace] = (None, self.whole.pace)
+        self.remains: tuple[Said | None, Rate] = (None, self.whole.rate)
         """What was said of the step that ended last: shown after it, until something else is said."""
         self.over = False
         self.waiting = False
@@ -219,7 +219,7 @@ class Meter:
         if loop.parent.loop is loop:
             loop.parent.loop = None
         if not isinstance(loop.parent, Loop):
-            loop.parent.said, loop.parent.pace = loop.figures(), loop.pace
+            loop.parent.said, loop.parent.rate = loop.figures(), loop.rate
 
     def news(self) -> dict[str, Any] | None:
         """Return the fields of a progress event if there is anything new; sets `waiting` and `due`."""
@@ -227,9 +227,9 @@ class Meter:
         self.waiting = False
         now = self.clock()
         latest, shown = self._shown()
-        said, pace = shown.figures(), shown.pace
+        said, rate = shown.figures(), shown.rate
         if said is None and latest is self.whole:
-            said, pace = self.remains
+            said, rate = self.remains
         figures = self._figures(latest, said, _message(latest, shown))
         fresh = figures != self._told
         if fresh or (self._loops and not self.over):
@@ -240,7 +240,7 @@ class Meter:
         self._told = figures
         if "current" not in figures:
             return figures
-        return figures | pace.at(figures["current"], figures.get("total"), now)
+        return figures | rate.at(figures["current"], figures.get("total"), now)
 
     def _shown(self) -> tuple[Part, Part]:
         """Return the innermost part spoken of last, and the one around it whose figures are shown."""

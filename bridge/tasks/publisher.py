@@ -10,13 +10,13 @@ import time
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from bridge.backends.base import Letter
+from bridge.backends.base import Publication
 from bridge.channel.channel import Channel
 from bridge.errors import MessageRefused, PublishError
 from bridge.model.state import Change
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.tasks import events
 
 logger = logging.getLogger("bridge.tasks.publisher")
@@ -47,16 +47,16 @@ class Source(Protocol):
 
 
 class _Waiting(NamedTuple):
-    letter: Letter
+    publication: Publication
     stands_for: int = 0
     """How many entries were left out here, if that is what the message says."""
 
     @property
     def is_entry(self) -> bool:
-        return self.letter.change is not None and self.letter.change.entry
+        return self.publication.change is not None and self.publication.change.entry
 
 
-class Outbox:
+class BackgroundPublisher:
     """Sends what it is given through one channel. Safe to share by threads and greenlets, and to fork."""
 
     def __init__(self, channel: Channel) -> None:
@@ -101,11 +101,13 @@ class Outbox:
         Messages of several processes with one `token` are one message, where the backend keeps messages.
         """
         known = token is not None
-        letter = Letter(topic, self._channel.check_payload(payload), change, token or draw_token(), known)
+        publication = Publication(
+            topic, self._channel.check_payload(payload), change, token or new_token(), known
+        )
         with self._changed:
             if change is not None and not change.entry and topic in self._sources:
                 self._ask(topic, self._sources[topic])
-            self._append(letter)
+            self._append(publication)
 
     def watch(self, topic: str, source: Source) -> None:
         """Send what `source` has to say: now if it is due, then whenever it is, as long as it is `waiting`.
@@ -129,7 +131,7 @@ class Outbox:
             self._sources[topic] = source
             self._wake()
         if message is not None:
-            self._append(Letter(topic, *message, draw_token()))
+            self._append(Publication(topic, *message, new_token()))
 
     def _ask_those_due(self) -> float | None:
         """Return the seconds until the next is due, if one is. Requires holding `_changed`."""
@@ -144,11 +146,11 @@ class Outbox:
                 logger.exception("the progress of a task could not be told")
         return None
 
-    def _append(self, letter: Letter) -> None:
+    def _append(self, publication: Publication) -> None:
         """Requires holding `_changed`."""
         if len(self._letters) >= LIMIT:
             self._make_room()
-        waiting = _Waiting(letter)
+        waiting = _Waiting(publication)
         self._letters.append(waiting)
         self._entries += waiting.is_entry
         self._wake()
@@ -180,7 +182,7 @@ class Outbox:
             if not waiting.is_entry:
                 kept.append(waiting)
                 continue
-            topic = waiting.letter.topic
+            topic = waiting.publication.topic
             surplus -= 1
             self.dropped += not waiting.stands_for
             gone.setdefault(topic, []).append(waiting)
@@ -239,27 +241,27 @@ class Outbox:
     def _run(self) -> None:
         attempt = 0
         again = False
-        letters: list[Letter] = []
+        publications: list[Publication] = []
         while self._mine():
-            if not letters:
-                letters, again = self._take(), False
+            if not publications:
+                publications, again = self._take(), False
                 continue
             began = time.monotonic()
             try:
-                sent = self._send(letters, again)
+                sent = self._send(publications, again)
             except PublishError as error:
                 attempt, again = self._wait_out(error, attempt), True
                 continue
             # Those that are left were tried too: any of them may have been published.
-            attempt, again, letters = 0, True, letters[sent:]
-            self._sent(began, len(letters))
+            attempt, again, publications = 0, True, publications[sent:]
+            self._sent(began, len(publications))
 
     def _mine(self) -> bool:
         """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
         with self._changed:
             return not self._stopped and self._thread is threading.current_thread()
 
-    def _take(self) -> list[Letter]:
+    def _take(self) -> list[Publication]:
         """Wait for messages and take what waits, as far as it goes in one batch."""
         with self._changed:
             wait = self._ask_those_due()
@@ -272,7 +274,7 @@ class Outbox:
             taken = [self._letters.popleft() for _ in range(min(most, len(self._letters)))]
             self._entries -= sum(waiting.is_entry for waiting in taken)
             self._sending = len(taken)
-            return [waiting.letter for waiting in taken]
+            return [waiting.publication for waiting in taken]
 
     def _sent(self, began: float, left: int) -> None:
         with self._changed:
@@ -283,24 +285,26 @@ class Outbox:
                 rest = began + PAUSE - time.monotonic()
                 self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
 
-    def _send(self, letters: list[Letter], again: bool) -> int:
-        """Send some of `letters`; return how many need not be sent any more."""
+    def _send(self, publications: list[Publication], again: bool) -> int:
+        """Send some of `publications`; return how many need not be sent any more."""
         try:
-            return self._channel.publish_many(letters, again=again)
+            return self._channel.publish_many(publications, again=again)
         except MessageRefused as error:
             # The first of them: to wait for it would hold up all others.
             self.dropped += 1
             if not self._refused:
                 self._refused = True
                 logger.error(
-                    "an event of %r was dropped, further ones are only counted: %s", letters[0].topic, error
+                    "an event of %r was dropped, further ones are only counted: %s",
+                    publications[0].topic,
+                    error,
                 )
             return 1
         except PublishError:
             raise
         except Exception:
-            if len(letters) > 1:
-                return self._send(letters[:1], again=True)
+            if len(publications) > 1:
+                return self._send(publications[:1], again=True)
             self.dropped += 1
             logger.exception("a task event could not be sent and was dropped")
             return 1
@@ -315,6 +319,6 @@ class Outbox:
 def _left_out(topic: str, those: list[_Waiting]) -> _Waiting:
     """Return what stands in for entries of `topic`."""
     count = sum(waiting.stands_for or 1 for waiting in those)
-    changes = [waiting.letter.change for waiting in those if waiting.letter.change is not None]
+    changes = [waiting.publication.change for waiting in those if waiting.publication.change is not None]
     message = events.left_out(topic, count, changes)
-    return _Waiting(Letter(topic, *message, draw_token()), count)
+    return _Waiting(Publication(topic, *message, new_token()), count)

@@ -6,7 +6,7 @@ SMOOTHED_OVER = 15.0
 """Seconds after which an observation weighs 1/e in the rate."""
 
 
-class Pace:
+class Rate:
     """The smoothed rate of one figure: a mean over the past, in which what is t seconds old weighs e^(-t/15).
 
     That is an exponential moving average in continuous time, as Unix load averages are, corrected for its

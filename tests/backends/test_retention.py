@@ -14,8 +14,8 @@ from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 
 import bridge
-from bridge.backends.redis import reader as redis_reader
-from bridge.backends.sql import reader as sql_reader
+from bridge.backends.redis import listener as redis_reader
+from bridge.backends.sql import listener as sql_reader
 from bridge.celery.installation import installed
 from bridge.model import state
 from bridge.tasks import canvas as wholes

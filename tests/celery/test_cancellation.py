@@ -18,7 +18,7 @@ from bridge.celery import (
     install,
 )
 from bridge.celery import (
-    installation as outboxes,
+    installation as publishers,
 )
 from bridge.celery.cancellation import requested
 from bridge.tasks import events
@@ -108,7 +108,7 @@ def test_with_the_bridge_down_nobody_has_asked() -> None:
 @pytest.fixture
 def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apps that other tests have installed are not there."""
-    monkeypatch.setattr(outboxes, "_installed", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(publishers, "_installed", weakref.WeakKeyDictionary())
 
 
 def revoked_by(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[str]:

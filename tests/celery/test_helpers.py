@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 import bridge
 from bridge.celery import install, log, progress, publish, step, track
-from bridge.celery import installation as outboxes
+from bridge.celery import installation as publishers
 from bridge.celery.installation import installed
 from bridge.tasks import events
 from tests.processes import running
@@ -396,7 +396,7 @@ def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
 @pytest.fixture
 def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, Any, dict[str, set[str]]]]:
     """An app with the bridge, one without, the channel, and what headers of the bridge each task gets."""
-    monkeypatch.setattr(outboxes, "_installed", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(publishers, "_installed", weakref.WeakKeyDictionary())
     url = f"memory://{uuid.uuid4().hex}"
     noted: dict[str, set[str]] = {}
     bridged, bare = (
@@ -602,7 +602,7 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
 
     request = Context(id="stopped", retries=0, hostname="w1")
     task_retry.send(sender=work, request=request, einfo=None)
-    installed(app).outbox.flush(5)  # type: ignore[union-attr]
+    installed(app).publisher.flush(5)  # type: ignore[union-attr]
     (state,) = channel.states(bridge.task_topic("stopped"))
     whole = events.snapshot(state, "stopped")
     assert (whole["state"], whole["reason"]) == ("PENDING", "requeued")

@@ -61,7 +61,7 @@ class ScriptedBackend:
         self.readers = list(readers)
         self.opened = 0
 
-    def open_reader(self) -> ScriptedReader:
+    def open_listener(self) -> ScriptedReader:
         if not self.readers:
             raise bridge.ConnectionLost("nobody answers")
         self.opened += 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.backends.base import History, Item, States
-from bridge.channel.sequencer import Delivery, Line, StatePage
+from bridge.channel.sequencer import Delivery, Sequencer, StatePage
 from bridge.errors import PositionLost
 from bridge.model.message import Gap, Message
 from bridge.model.position import BEGINNING, ORIGIN, Position, parse
@@ -106,7 +106,7 @@ class World:
 
     def __init__(self) -> None:
         self.server = Server()
-        self.line = Line("t", Retention(60, 10_000))
+        self.sequencer = Sequencer("t", Retention(60, 10_000))
         self.wire: deque[Callable[[], Iterator[Delivery]]] = deque()
         self.asked: deque[Position | StatePage] = deque()
         self.answers: deque[Callable[[], Iterator[Delivery]]] = deque()
@@ -128,10 +128,10 @@ class World:
         """What the hub does: serve from the tail, and ask for what is wanted."""
         if not self.connected:
             return
-        self.deliver(self.line.serve_from_tail())
-        wanted = self.line.wants()
+        self.deliver(self.sequencer.serve_from_tail())
+        wanted = self.sequencer.wants()
         if wanted is not None:
-            self.line.asked(wanted)
+            self.sequencer.asked(wanted)
             self.asked.append(wanted)
 
     def read(self) -> None:
@@ -139,12 +139,12 @@ class World:
         wanted = self.asked.popleft()
         if isinstance(wanted, Position):
             answer = self.server.read(wanted)
-            self.answers.append(lambda: self.line.history(answer))
+            self.answers.append(lambda: self.sequencer.history(answer))
         else:
             number = int(wanted.after or 0) + 1
             more = str(number) if number < STATE_PAGES else None
             states = States("t", [], self.server.end, wanted.after, more)
-            self.answers.append(lambda: self.line.states(states))
+            self.answers.append(lambda: self.sequencer.states(states))
 
     def step(self) -> None:
         """Let one message that is on the wire arrive."""
@@ -164,7 +164,7 @@ class World:
         if not self.connected:
             self.connected = True
             end = self.server.end
-            self.wire.append(lambda: self.line.attach(end))
+            self.wire.append(lambda: self.sequencer.attach(end))
 
     def disconnect(self) -> None:
         if self.connected:
@@ -172,17 +172,17 @@ class World:
             self.wire.clear()
             self.asked.clear()
             self.answers.clear()
-            self.line.detach()
+            self.sequencer.detach()
 
     def publish(self, copies: int) -> None:
         """Publish; the live message arrives once, not at all or twice."""
         message = self.server.publish()
         for _ in range(copies if self.connected else 0):
-            self.wire.append(lambda: self.line.messages([message]))
+            self.wire.append(lambda: self.sequencer.messages([message]))
 
     def join(self, reader: Reader, after: Position | None, start: int) -> None:
         self.readers.append((reader, start))
-        self.line.join(reader, after)
+        self.sequencer.join(reader, after)
         self.ask()
 
     def settle(self) -> None:
@@ -196,7 +196,7 @@ class World:
             self.step()
             self.answer()
         end = self.server.end
-        self.wire.append(lambda: self.line.seen_at(end))
+        self.wire.append(lambda: self.sequencer.seen_at(end))
         for _ in range(10_000):
             if not self.under_way and not self.drain():
                 return
@@ -214,7 +214,7 @@ class World:
         for reader, _ in self.readers:
             queued |= reader.queued > 0
             reader.queued = 0
-            self.line.has_room(reader)
+            self.sequencer.has_room(reader)
         self.ask()
         return queued or self.under_way
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import bridge
-from bridge.backends.sql import reader
+from bridge.backends.sql import listener as reader
 from bridge.tasks import events
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 from tests.servers import Postgres, eventually, free_port
 
 OUTAGE = 10.0
@@ -140,22 +140,22 @@ def test_a_task_goes_on_while_the_file_is_locked(tmp_path: Path) -> None:
     """The outbox of a worker takes events at once, and sends them in order when the lock is gone."""
     channel = bridge.connect(f"sqlite:///{tmp_path}/bridge.db", timeout=0.5)
     channel.ping()
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     task = bridge.task_topic("t1")
     with sqlite3.connect(tmp_path / "bridge.db", isolation_level=None) as locking:
         locking.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         for number in range(100):
-            outbox.put(task, *events.make("progress", "t1", current=number))
+            publisher.put(task, *events.make("progress", "t1", current=number))
         assert time.monotonic() - started < 1
-        assert outbox.flush(5) is False
+        assert publisher.flush(5) is False
         locking.execute("COMMIT")
     locking.close()
-    eventually(lambda: outbox.flush(1))
+    eventually(lambda: publisher.flush(1))
     sent = [events.decode(message) for message in channel.topic(task).history(limit=1000)]
     assert [event["current"] for event in sent if event] == list(range(100))
-    assert outbox.dropped == 0
-    outbox.close()
+    assert publisher.dropped == 0
+    publisher.close()
 
 
 def mounted(folder: Path) -> bool:

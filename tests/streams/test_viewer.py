@@ -10,10 +10,10 @@ import pytest
 import bridge
 from bridge.channel.channel import channel_of
 from bridge.model.message import Message
-from bridge.streams.cursor import Start
-from bridge.streams.limits import Seats
+from bridge.streams.cursor import Cursor
+from bridge.streams.limits import ViewerLimits
 from bridge.streams.loop import Loop as RealLoop
-from bridge.streams.takeover.wsgi import Taken
+from bridge.streams.takeover.wsgi import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.tasks import events
 from tests.servers import eventually
@@ -81,17 +81,17 @@ def test_one_message_is_granted_however_large_it_is() -> None:
 
 def test_what_a_full_connection_has_not_taken_comes_first() -> None:
     """The rest of the head goes out before the stream begins anew, and that before what was published."""
-    seats = Seats(None, None)
-    seats.take("")
+    limits = ViewerLimits(None, None)
+    limits.take("")
     ours, client = socketpair()
     client.settimeout(10)
     with bridge.connect("memory://") as channel, client:
         topic = channel.topic("news")
-        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, seats=seats)
-        viewer = loop.open(["news"], Start(), "")
+        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
+        viewer = loop.open(["news"], Cursor(), "")
         assert viewer.wait_established(10)
         topic.publish(b"1")
-        taken = Taken(socket(fileno=ours.detach()), chunked=False, unsent=b"head, ")
+        taken = TakenConnection(socket(fileno=ours.detach()), chunked=False, unsent=b"head, ")
         taken.socket.setblocking(False)
         loop.adopt(viewer, taken, b"anew, ")
         received = b""
@@ -105,17 +105,17 @@ def test_what_a_full_connection_has_not_taken_comes_first() -> None:
 @pytest.mark.parametrize("behind", [False, True])
 def test_one_live_message_may_be_larger_than_the_backlog(behind: bool) -> None:
     """A client that reads slowly gets it whole; with others behind it the client is cut off."""
-    seats = Seats(None, None)
-    seats.take("")
+    limits = ViewerLimits(None, None)
+    limits.take("")
     ours, client = socketpair()
     ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
     client.settimeout(10)
     with bridge.connect(f"memory://large-{behind}") as channel, client:
         topic = channel.topic("news")
-        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, seats=seats)
-        viewer = loop.open(["news"], Start(), "")
+        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
+        viewer = loop.open(["news"], Cursor(), "")
         assert viewer.wait_established(10)
-        taken = Taken(socket(fileno=ours.detach()), chunked=False, unsent=b"")
+        taken = TakenConnection(socket(fileno=ours.detach()), chunked=False, unsent=b"")
         taken.socket.setblocking(False)
         loop.adopt(viewer, taken, b"")
         eventually(lambda: viewer.socket is not None)
@@ -138,7 +138,7 @@ def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: p
     with bridge.connect("memory://states") as channel:
         topic = bridge.task_topic("t1")
         loop = RealLoop(
-            channel_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, seats=Seats(None, None)
+            channel_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, limits=ViewerLimits(None, None)
         )
         viewers = []
         for _ in range(3):
@@ -146,9 +146,9 @@ def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: p
             ours, client = socketpair()
             ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
             clients.append(client)
-            loop._seats.take("")
-            viewers.append(loop.open([topic], Start(), ""))
-            taken = Taken(socket(fileno=ours.detach()), chunked=True, unsent=b"")
+            loop._limits.take("")
+            viewers.append(loop.open([topic], Cursor(), ""))
+            taken = TakenConnection(socket(fileno=ours.detach()), chunked=True, unsent=b"")
             taken.socket.setblocking(False)
             loop.adopt(viewers[-1], taken, b"retry: 1\n")
             eventually(lambda: viewers[-1].gone or viewers[-1].size > 100_000)

@@ -12,8 +12,8 @@ from bridge.backends.base import States
 from bridge.model.message import Message
 from bridge.model.state import TopicState
 from bridge.tasks import events
-from bridge.tasks.liveness import Stalls
-from bridge.tasks.missing_worker import PATIENCE, Silence
+from bridge.tasks.liveness import LivenessMonitor
+from bridge.tasks.missing_worker import PATIENCE, MissingWorkerCheck
 from tests.celery.test_lifecycle import Watcher
 from tests.servers import Valkey, eventually
 from tests.serving import logged
@@ -34,11 +34,13 @@ def told(state: str, topic: str = TASK) -> Message:
 
 
 @pytest.fixture
-def silence() -> Silence:
-    return Silence("redis://h/0, namespace 'n'")
+def silence() -> MissingWorkerCheck:
+    return MissingWorkerCheck("redis://h/0, namespace 'n'")
 
 
-def complaints(silence: Silence, caplog: pytest.LogCaptureFixture, watched: str = TASK) -> list[str]:
+def complaints(
+    silence: MissingWorkerCheck, caplog: pytest.LogCaptureFixture, watched: str = TASK
+) -> list[str]:
     """What is logged in a long time in which nothing happens."""
     for _ in range(3 * int(PATIENCE)):
         silence.tick(1.0, {watched})
@@ -56,7 +58,7 @@ def complaints(silence: Silence, caplog: pytest.LogCaptureFixture, watched: str 
     ids=["unknown", "queued", "told", "told in the feed"],
 )
 def test_a_watched_task_that_no_worker_takes(
-    silence: Silence, caplog: pytest.LogCaptureFixture, item: Any
+    silence: MissingWorkerCheck, caplog: pytest.LogCaptureFixture, item: Any
 ) -> None:
     """Logged once, with the place where nobody speaks and what is to be looked at."""
     silence.see([item])
@@ -75,7 +77,7 @@ def test_a_watched_task_that_no_worker_takes(
     ids=["opened", "told", "told in the feed"],
 )
 def test_a_task_that_a_worker_has_taken(
-    silence: Silence, caplog: pytest.LogCaptureFixture, item: Any
+    silence: MissingWorkerCheck, caplog: pytest.LogCaptureFixture, item: Any
 ) -> None:
     """Is no reason to complain, also if nobody had it before."""
     silence.see([opened(), item])
@@ -83,7 +85,9 @@ def test_a_task_that_a_worker_has_taken(
     assert complaints(silence, caplog) == []
 
 
-def test_nobody_is_missed_once_heard_of(silence: Silence, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_is_missed_once_heard_of(
+    silence: MissingWorkerCheck, caplog: pytest.LogCaptureFixture
+) -> None:
     """A worker that beats here may be busy for long; a task that nobody watches is nobody's concern."""
     silence.see([opened()])
     assert complaints(silence, caplog, watched="another") == []
@@ -107,7 +111,7 @@ def test_only_beats_of_the_same_namespace_count(
     """A worker that beats in another namespace is not heard of, nor another process that serves viewers."""
     watching: Any = bridge.connect(impatient, namespace="here")
     other: Any = bridge.connect(impatient, namespace=namespace)
-    stalls = Stalls(watching, lambda do, *arguments: do(*arguments))
+    stalls = LivenessMonitor(watching, lambda do, *arguments: do(*arguments))
     stalls.see([opened()])
 
     def found() -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.tasks.progress import INTERVAL, Loop, Meter, Part, Step, here
-from bridge.tasks.rate import Pace
+from bridge.tasks.rate import Rate
 
 
 class Sender:
@@ -327,28 +327,28 @@ def test_whatever_a_task_does(acts: list[tuple[Any, ...]]) -> None:
 
 def test_a_steady_pace_is_exact() -> None:
     """However irregularly it is told, a steady rate is that rate, and the eta what is left at it."""
-    pace = Pace()
+    rate = Rate()
     now = 0.0
-    assert pace.at(0, 1000, now) == {}
+    assert rate.at(0, 1000, now) == {}
     for pause in (0.1, 3, 0.01, 60, 0.5):
         now += pause
-        told = pace.at(now * 10, 1000, now)
+        told = rate.at(now * 10, 1000, now)
         assert told["rate"] == pytest.approx(10)
         assert told["eta"] == pytest.approx((1000 - now * 10) / 10, rel=0.01)
 
 
 def test_a_pace_follows_a_change_smoothly() -> None:
     """After a change the rate is between old and new, nearer to the new one the longer it lasts."""
-    pace = Pace()
-    pace.at(0, None, 0)
+    rate = Rate()
+    rate.at(0, None, 0)
     current = 0.0
     for second in range(1, 61):
         current += 100
-        pace.at(current, None, second)
+        rate.at(current, None, second)
     rates = []
     for second in range(61, 121):
         current += 10
-        rates.append(pace.at(current, None, second)["rate"])
+        rates.append(rate.at(current, None, second)["rate"])
     assert rates == sorted(rates, reverse=True)
     assert 90 < rates[0] < 100
     assert rates[14] == pytest.approx(10 + 90 / math.e, rel=0.03)
@@ -357,9 +357,9 @@ def test_a_pace_follows_a_change_smoothly() -> None:
 
 def test_a_figure_that_goes_back_begins_a_new_pace() -> None:
     """A count that begins anew is not taken for a negative rate; an unknown or reached total has no eta."""
-    pace = Pace()
-    pace.at(0, 10, 0)
-    assert pace.at(10, 10, 1) == {"rate": 10.0}
-    assert pace.at(2, 10, 2) == {}
-    assert pace.at(4, 10, 3) == {"rate": 2.0, "eta": 3.0}
-    assert pace.at(6, None, 3) == {"rate": 2.0}  # no time has passed: nothing can be learnt
+    rate = Rate()
+    rate.at(0, 10, 0)
+    assert rate.at(10, 10, 1) == {"rate": 10.0}
+    assert rate.at(2, 10, 2) == {}
+    assert rate.at(4, 10, 3) == {"rate": 2.0, "eta": 3.0}
+    assert rate.at(6, None, 3) == {"rate": 2.0}  # no time has passed: nothing can be learnt

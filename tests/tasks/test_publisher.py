@@ -11,19 +11,19 @@ from collections.abc import Sequence
 import pytest
 
 import bridge
-from bridge.backends.base import Letter
+from bridge.backends.base import Publication
 from bridge.errors import PublishError
 from bridge.model.state import Change
 from bridge.tasks import events
-from bridge.tasks import publisher as outbox_module
-from bridge.tasks.publisher import Outbox
+from bridge.tasks import publisher as publisher_module
+from bridge.tasks.publisher import BackgroundPublisher
 from tests.servers import Valkey, eventually, free_port
 
 TOPIC = bridge.task_topic("t1")
 
 
-def put(outbox: Outbox, text: str) -> None:
-    outbox.put(TOPIC, *events.make("log", "t1", level="info", message=text))
+def put(publisher: BackgroundPublisher, text: str) -> None:
+    publisher.put(TOPIC, *events.make("log", "t1", level="info", message=text))
 
 
 def texts(channel: bridge.BroadcastChannel) -> list[str]:
@@ -35,131 +35,133 @@ def texts(channel: bridge.BroadcastChannel) -> list[str]:
 def test_messages_are_sent_in_order(valkey: Valkey) -> None:
     """After a flush, all that was put is with the backend, in order."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="in-order")
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     for number in range(500):
-        put(outbox, str(number))
-    assert outbox.flush(10)
+        put(publisher, str(number))
+    assert publisher.flush(10)
     assert texts(channel) == [str(number) for number in range(500)]
-    outbox.close()
+    publisher.close()
 
 
 def test_batches_arrive_whole_and_in_order() -> None:
     """Also where the server forgets its scripts meanwhile, or is killed and started again."""
     server = Valkey.durable().start()
     channel = bridge.connect(server.url("redis"), timeout=2)
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     for number in range(3000):
-        put(outbox, str(number))
+        put(publisher, str(number))
         if number == 1000:
             server.command("SCRIPT", "FLUSH")
         if number == 2000:
             server.kill()
             server.start()
-    eventually(lambda: outbox.flush(10))
+    eventually(lambda: publisher.flush(10))
     told = map(events.decode, channel.topic(TOPIC).as_subscriber().history(limit=10_000))
     assert [event["message"] for event in told if event] == [str(number) for number in range(3000)]
-    outbox.close()
+    publisher.close()
     server.stop()
 
 
 def test_what_several_say_with_one_token_is_said_once(valkey: Valkey) -> None:
     """Two processes that find the same publish one message."""
     urls = [valkey.url("redis")] * 2
-    outboxes = [Outbox(bridge.connect(url, namespace="tokens")) for url in urls]
-    for outbox in outboxes:
-        outbox.put(TOPIC, *events.make("state", "t1", state="STALLED"), b"0123456789abcdef")
-        assert outbox.flush(10)
+    publishers = [BackgroundPublisher(bridge.connect(url, namespace="tokens")) for url in urls]
+    for publisher in publishers:
+        publisher.put(TOPIC, *events.make("state", "t1", state="STALLED"), b"0123456789abcdef")
+        assert publisher.flush(10)
     with bridge.connect(urls[0], namespace="tokens") as channel:
         assert len(channel.topic(TOPIC).as_subscriber().history(limit=10)) == 1
-    for outbox in outboxes:
-        outbox.close()
+    for publisher in publishers:
+        publisher.close()
 
 
 def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixture) -> None:
     """While the server is down neither put nor flush waits; afterwards all arrives in order."""
     server = Valkey().start()
     channel = bridge.connect(server.url("redis+pubsub"))
-    outbox = Outbox(channel)
-    put(outbox, "before")
-    assert outbox.flush(10)
+    publisher = BackgroundPublisher(channel)
+    put(publisher, "before")
+    assert publisher.flush(10)
     server.kill()
     with caplog.at_level(logging.WARNING, "bridge"):
         started = time.monotonic()
         for number in range(1000):
-            put(outbox, str(number))
-            outbox.flush(5)
+            put(publisher, str(number))
+            publisher.flush(5)
         assert time.monotonic() - started < 5
         assert len(caplog.records) == 1
         server.start()
-        eventually(lambda: outbox.flush(10))
+        eventually(lambda: publisher.flush(10))
     assert texts(channel) == [
         str(number) for number in range(1000)
     ]  # a restarted server has forgotten the rest
     assert len(caplog.records) == 2
-    outbox.close()
+    publisher.close()
     server.stop()
 
 
 def test_a_server_that_hangs_is_waited_for_once() -> None:
     """With the server stopped in mid-air the first flush waits for its timeout, the others do not."""
     server = Valkey().start()
-    outbox = Outbox(bridge.connect(server.url("redis+pubsub")))
-    put(outbox, "before")
-    assert outbox.flush(10)
+    publisher = BackgroundPublisher(bridge.connect(server.url("redis+pubsub")))
+    put(publisher, "before")
+    assert publisher.flush(10)
     server.signal(signal.SIGSTOP)
     started = time.monotonic()
     for number in range(100):
-        put(outbox, str(number))
-        assert not outbox.flush(0.3)
+        put(publisher, str(number))
+        assert not publisher.flush(0.3)
     assert time.monotonic() - started < 1
     server.signal(signal.SIGCONT)
-    eventually(lambda: outbox.flush(10))
-    outbox.close()
+    eventually(lambda: publisher.flush(10))
+    publisher.close()
     server.stop()
 
 
 def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its limit the outbox lets the older entries go; one line says how many, where they would be."""
-    monkeypatch.setattr(outbox_module, "LIMIT", 10)
+    monkeypatch.setattr(publisher_module, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    outbox = Outbox(channel)
-    put(outbox, "first")
-    eventually(lambda: not outbox.flush(0.01))
-    outbox.put(TOPIC, *events.make("state", "t1", state="STARTED"))
-    outbox.put(TOPIC, *events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}]))
+    publisher = BackgroundPublisher(channel)
+    put(publisher, "first")
+    eventually(lambda: not publisher.flush(0.01))
+    publisher.put(TOPIC, *events.make("state", "t1", state="STARTED"))
+    publisher.put(
+        TOPIC, *events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}])
+    )
     for number in range(1000):
-        put(outbox, str(number))
+        put(publisher, str(number))
     server.start()
-    eventually(lambda: outbox.flush(10))
+    eventually(lambda: publisher.flush(10))
     (state,) = channel.states(TOPIC)
     whole = events.snapshot(state, "t1")
     first, notice, *kept = (event["message"] for event in whole["events"])
     assert first == "first"
-    assert notice.startswith(f"{outbox.dropped:,} events were left out here")
+    assert notice.startswith(f"{publisher.dropped:,} events were left out here")
     assert kept == [str(number) for number in range(1000 - len(kept), 1000)]
     assert len(kept) >= 5
-    assert outbox.dropped == 1001 - len(kept)
+    assert publisher.dropped == 1001 - len(kept)
     assert (whole["state"], whole["steps"]) == ("STARTED", [{"name": "early"}])
-    outbox.close()
+    publisher.close()
     server.stop()
 
 
 def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without entries to leave out, the oldest messages go and are counted."""
-    monkeypatch.setattr(outbox_module, "LIMIT", 10)
+    monkeypatch.setattr(publisher_module, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    outbox = Outbox(channel)
-    put(outbox, "first")
-    eventually(lambda: not outbox.flush(0.01))
+    publisher = BackgroundPublisher(channel)
+    put(publisher, "first")
+    eventually(lambda: not publisher.flush(0.01))
     for number in range(30):
-        outbox.put(bridge.task_topic(str(number)), *events.make("state", str(number), state="PENDING"))
+        publisher.put(bridge.task_topic(str(number)), *events.make("state", str(number), state="PENDING"))
     server.start()
-    eventually(lambda: outbox.flush(10))
-    assert outbox.dropped == 20
+    eventually(lambda: publisher.flush(10))
+    assert publisher.dropped == 20
     assert [bool(channel.states(bridge.task_topic(str(number)))) for number in (19, 20)] == [False, True]
-    outbox.close()
+    publisher.close()
     server.stop()
 
 
@@ -185,72 +187,72 @@ class Counter:
 def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
     """It is asked at once, then each time it is due, without any other message to drive it."""
     channel = bridge.connect("memory://source")
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     source = Counter(4)
-    outbox.watch(TOPIC, source)
+    publisher.watch(TOPIC, source)
     assert len(source.asked) == 1
     eventually(lambda: texts(channel) == ["1", "2", "3", "4"])
     pauses = [later - sooner for sooner, later in itertools.pairwise(source.asked)]
     assert min(pauses) >= 0.05
-    outbox.close()
+    publisher.close()
 
 
 def test_a_source_is_asked_before_the_state_changes() -> None:
     """What a source still has to say goes out before a change of its topic's state, due or not."""
     channel = bridge.connect("memory://source-state")
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     source = Counter(3)
-    outbox.watch(TOPIC, source)
-    put(outbox, "an entry changes nothing")
-    outbox.put(TOPIC, *events.make("state", "t1", state="SUCCESS"))
-    assert outbox.flush(10)
+    publisher.watch(TOPIC, source)
+    put(publisher, "an entry changes nothing")
+    publisher.put(TOPIC, *events.make("state", "t1", state="SUCCESS"))
+    assert publisher.flush(10)
     assert texts(channel)[:3] == ["1", "an entry changes nothing", "2"]
-    outbox.close()
+    publisher.close()
 
 
 def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
     """An error while a source is asked is logged, and the others are sent as ever."""
     channel = bridge.connect("memory://source-error")
-    outbox = Outbox(channel)
+    publisher = BackgroundPublisher(channel)
     source = Counter(2)
-    outbox.watch(TOPIC, source)
+    publisher.watch(TOPIC, source)
     with caplog.at_level(logging.ERROR, "bridge"):
         source.take = lambda: 1 / 0  # type: ignore[assignment]
         eventually(lambda: "could not be told" in caplog.text)
-    put(outbox, "after")
+    put(publisher, "after")
     eventually(lambda: texts(channel) == ["1", "after"])
-    outbox.close()
+    publisher.close()
 
 
 def test_too_large_a_payload_is_refused_at_the_call() -> None:
     """A payload over max_payload is the caller's ValueError, not a line in a log later."""
-    outbox = Outbox(bridge.connect("memory://outbox", max_payload=10))
+    publisher = BackgroundPublisher(bridge.connect("memory://outbox", max_payload=10))
     with pytest.raises(ValueError, match="10"):
-        put(outbox, "much too long")
-    outbox.close()
+        put(publisher, "much too long")
+    publisher.close()
 
 
 def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
     """A child sends what it puts, and not what its parent had put."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="forked")
-    outbox = Outbox(channel)
-    put(outbox, "parent")
-    assert outbox.flush(10)
+    publisher = BackgroundPublisher(channel)
+    put(publisher, "parent")
+    assert publisher.flush(10)
     child = os.fork()
     if child == 0:
-        put(outbox, "child")
-        os._exit(0 if outbox.flush(10) else 1)
+        put(publisher, "child")
+        os._exit(0 if publisher.flush(10) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert texts(channel) == ["parent", "child"]
-    outbox.close()
+    publisher.close()
 
 
 def test_closing_ends_the_thread() -> None:
     """After close the outbox has no thread, whether or not the backend could be reached."""
     before = threading.active_count()
-    outbox = Outbox(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
-    put(outbox, "never sent")
-    outbox.close()
+    publisher = BackgroundPublisher(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    put(publisher, "never sent")
+    publisher.close()
     eventually(lambda: threading.active_count() <= before)
 
 
@@ -260,21 +262,21 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
     taken: list[bytes] = []
     tries = itertools.count()
 
-    def publish_many(letters: Sequence[Letter], again: bool = False) -> int:
+    def publish_many(publications: Sequence[Publication], again: bool = False) -> int:
         if next(tries) == 1:
             raise PublishError("away")
-        taken.append(letters[0].payload)
+        taken.append(publications[0].payload)
         return 1
 
     channel.publish_many = publish_many  # type: ignore[method-assign]
-    outbox = Outbox(channel)
-    with outbox._changed:
+    publisher = BackgroundPublisher(channel)
+    with publisher._changed:
         for payload in (b"one", b"two", b"three"):
-            outbox.put("t", payload, None)
+            publisher.put("t", payload, None)
     eventually(lambda: len(taken) >= 3)
-    assert outbox.flush(5)
+    assert publisher.flush(5)
     assert taken == [b"one", b"two", b"three"]
-    outbox.close()
+    publisher.close()
 
 
 def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
@@ -282,22 +284,22 @@ def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
     channel = bridge.connect("memory://")
     asked: list[tuple[list[bytes], bool]] = []
 
-    def publish_many(letters: Sequence[Letter], again: bool = False) -> int:
-        asked.append(([letter.payload for letter in letters], again))
-        return min(2, len(letters))
+    def publish_many(publications: Sequence[Publication], again: bool = False) -> int:
+        asked.append(([publication.payload for publication in publications], again))
+        return min(2, len(publications))
 
     channel.publish_many = publish_many  # type: ignore[method-assign]
-    outbox = Outbox(channel)
-    with outbox._changed:
+    publisher = BackgroundPublisher(channel)
+    with publisher._changed:
         for payload in (b"1", b"2", b"3", b"4", b"5"):
-            outbox.put("t", payload, None)
-    assert outbox.flush(5)
-    outbox.put("t", b"6", None)
-    assert outbox.flush(5)
+            publisher.put("t", payload, None)
+    assert publisher.flush(5)
+    publisher.put("t", b"6", None)
+    assert publisher.flush(5)
     assert asked == [
         ([b"1", b"2", b"3", b"4", b"5"], False),
         ([b"3", b"4", b"5"], True),
         ([b"5"], True),
         ([b"6"], False),
     ]
-    outbox.close()
+    publisher.close()

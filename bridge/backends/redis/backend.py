@@ -7,11 +7,11 @@ from typing import Any
 
 import redis
 
-from bridge.backends.base import Letter, States
+from bridge.backends.base import Publication, States
 from bridge.backends.redis import publishing, scripts
 from bridge.backends.redis.batch import Batch, fields_of, part_of, size_of
 from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
-from bridge.backends.redis.reader import RedisReader, messages_of, states_call
+from bridge.backends.redis.listener import RedisListener, messages_of, states_call
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.model.message import Message
@@ -59,22 +59,22 @@ class RedisBackend:
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
-        letter = Letter(topic, payload, change, token)
-        with self._errors(PublishError, "did not take the message", letter):
+        publication = Publication(topic, payload, change, token)
+        with self._errors(PublishError, "did not take the message", publication):
             try:
-                return self._publish_once(letter, again)
+                return self._publish_once(publication, again)
             except MOVED_AWAY:
                 # Closed while it was idle, or failed over; with the token nothing is published twice.
                 if not self.replays:
                     raise
                 self._servers.refresh()
-                return self._publish_once(letter, True)
+                return self._publish_once(publication, True)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
         published = 0
-        while published < len(letters):
+        while published < len(publications):
             try:
-                done = self._publish_together(letters[published:], again)
+                done = self._publish_together(publications[published:], again)
             except PublishError:
                 if not published:
                     raise
@@ -82,14 +82,14 @@ class RedisBackend:
             published += done
         return published
 
-    def _publish_together(self, letters: Sequence[Letter], again: bool) -> int:
-        """Publish the first of `letters`, as many as go in one step; return how many."""
+    def _publish_together(self, publications: Sequence[Publication], again: bool) -> int:
+        """Publish the first of `publications`, as many as go in one step; return how many."""
         if self._servers.one_slot or not self.replays:
-            topic, payload, change, token, shared = letters[0]
+            topic, payload, change, token, shared = publications[0]
             self.publish(topic, payload, change, token, again or shared)
             return 1
-        together = letters[: _fitting(letters)]
-        with self._errors(PublishError, "did not take the messages", letters[0]):
+        together = publications[: _fitting(publications)]
+        with self._errors(PublishError, "did not take the messages", publications[0]):
             try:
                 return len(self._publish_batch(together, again))
             except MOVED_AWAY:
@@ -98,23 +98,23 @@ class RedisBackend:
                 return len(self._publish_batch(together, True))
             except redis.exceptions.NoPermissionError:
                 # The server refuses the keys of a call as a whole: ask for those of the first message.
-                return len(self._publish_batch(letters[:1], again))
+                return len(self._publish_batch(publications[:1], again))
 
-    def _publish_batch(self, letters: Sequence[Letter], again: bool) -> list[Any]:
+    def _publish_batch(self, publications: Sequence[Publication], again: bool) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
         batch = Batch(self._keys, grouped=not self._servers.one_slot)
-        known = {letter.topic: self._known.get(letter.topic, b"") for letter in letters}
-        for letter in letters:
+        known = {publication.topic: self._known.get(publication.topic, b"") for publication in publications}
+        for publication in publications:
             # What is known of a topic is compared once.
-            batch.add(letter, again or letter.shared, known.pop(letter.topic, b""))
+            batch.add(publication, again or publication.shared, known.pop(publication.topic, b""))
         answers: list[Any] = self._run(batch.script, batch.keys, batch.args)
-        for letter, answer in zip(letters, answers, strict=False):
+        for publication, answer in zip(publications, answers, strict=False):
             if answer:
-                self._confirm(letter.topic, answer[0] if isinstance(answer, list) else answer)
+                self._confirm(publication.topic, answer[0] if isinstance(answer, list) else answer)
         return answers
 
-    def _publish_once(self, letter: Letter, again: bool) -> Position | None:
-        topic, payload, change, token, _ = letter
+    def _publish_once(self, publication: Publication, again: bool) -> Position | None:
+        topic, payload, change, token, _ = publication
         if not self.replays:
             if change is None:
                 self._servers.send(self._command, self._keys.channel(topic), payload)
@@ -127,7 +127,7 @@ class RedisBackend:
             answer = self._run(publishing.PUBLISH, self._keys.of_message(topic), args)
             self._confirm(topic, answer)
             return position_in(answer)
-        answer = self._publish_batch([letter], again)[0]
+        answer = self._publish_batch([publication], again)[0]
         if not answer:  # refused, or no news
             return None
         place, payloads = (answer[0], answer[1:]) if isinstance(answer, list) else (answer, [payload])
@@ -228,34 +228,36 @@ class RedisBackend:
         with self._errors(ConnectionLost, "did not answer"):
             self._servers.send("PING")
 
-    def open_reader(self) -> RedisReader:
+    def open_listener(self) -> RedisListener:
         with self._errors(ConnectionLost, "cannot be reached"):
             self._servers.refresh()
-        return RedisReader(self._servers, self._keys, sharded=self._sharded, logged=self.replays)
+        return RedisListener(self._servers, self._keys, sharded=self._sharded, logged=self.replays)
 
     def close(self) -> None:
         self._servers.close()
 
     @contextmanager
-    def _errors(self, kind: type[BridgeError], what: str, letter: Letter | None = None) -> Iterator[None]:
-        """Translate the driver's errors; of a refused permission tell what `letter` needs."""
+    def _errors(
+        self, kind: type[BridgeError], what: str, publication: Publication | None = None
+    ) -> Iterator[None]:
+        """Translate the driver's errors; of a refused permission tell what `publication` needs."""
         try:
             yield
         except ERRORS as error:
             needs = ""
             forbidden = isinstance(error, redis.exceptions.NoPermissionError)
-            if letter is not None and forbidden:
-                needs = f"; it needs {self._keys.needed(letter, self._command)}"
+            if publication is not None and forbidden:
+                needs = f"; it needs {self._keys.needed(publication, self._command)}"
             if kind is PublishError and (forbidden or "WRONGTYPE" in str(error)):
                 kind = MessageRefused
             raise kind(f"{self._servers.address} {what}: {error}{needs}") from error
 
 
-def _fitting(letters: Sequence[Letter]) -> int:
-    """Return how many of `letters`, at least one, are few and small enough for one step."""
+def _fitting(publications: Sequence[Publication]) -> int:
+    """Return how many of `publications`, at least one, are few and small enough for one step."""
     room = TOGETHER_BYTES
-    for number, letter in enumerate(letters[:TOGETHER]):
-        room -= size_of(letter)
+    for number, publication in enumerate(publications[:TOGETHER]):
+        room -= size_of(publication)
         if room < 0:
             return max(1, number)
-    return min(len(letters), TOGETHER)
+    return min(len(publications), TOGETHER)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bridge.backends.base import Letter
+from bridge.backends.base import Publication
 from bridge.backends.redis import publishing
 from bridge.backends.redis.keys import Keys
 from bridge.model.state import Change, Part
@@ -21,9 +21,9 @@ class Batch:
         self._kinds: set[str] = set()
         self._again = False
 
-    def add(self, letter: Letter, again: bool, known: bytes) -> None:
+    def add(self, publication: Publication, again: bool, known: bytes) -> None:
         """Add a message; `known` is a place of its topic that was confirmed once."""
-        topic, payload, change, token, _ = letter
+        topic, payload, change, token, _ = publication
         names = self._names
         words: list[Any] = [payload]
         kind, own = "message", names.of_message
@@ -57,9 +57,9 @@ class Batch:
         return place
 
 
-def size_of(letter: Letter) -> int:
+def size_of(publication: Publication) -> int:
     """Return about how many bytes a message sends to the server."""
-    change, size = letter.change, len(letter.payload)
+    change, size = publication.change, len(publication.payload)
     if change is not None:
         size += sum(map(len, change.fields.values()))
         if change.part is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bridge.backends.base import Letter
+from bridge.backends.base import Publication
 from bridge.model.position import Position
 from bridge.model.state import Retention, TopicState
 
@@ -81,12 +81,16 @@ class Keys:
         """Return the keys of what is kept of a topic, but for the places of its durable readers."""
         return self.of(topic)[1:8]
 
-    def needed(self, letter: Letter, command: str) -> str:
+    def needed(self, publication: Publication, command: str) -> str:
         """Return in words what a user must be allowed to do who publishes a message."""
-        topics = [letter.topic] if letter.change is None else [letter.topic, letter.change.group]
+        topics = (
+            [publication.topic]
+            if publication.change is None
+            else [publication.topic, publication.change.group]
+        )
         channels = " ".join(self.channel(topic).decode() for topic in topics)
         needed = f"{command} on {channels}"
-        if self._logged or letter.change is not None:
+        if self._logged or publication.change is not None:
             keys = " ".join(f"{self.meta(topic).removesuffix(b'meta').decode()}*" for topic in topics)
             needed = f"to read and write {keys} and {needed}"
         return needed

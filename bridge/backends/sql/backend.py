@@ -8,11 +8,11 @@ from contextlib import suppress
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bridge.backends.base import Letter, States
+from bridge.backends.base import Publication, States
 from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
+from bridge.backends.sql.listener import SqlListener
 from bridge.backends.sql.log import Draft, Written
-from bridge.backends.sql.reader import SqlReader
 from bridge.backends.sql.retention import renew, sweep
 from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
@@ -54,14 +54,14 @@ class SqlBackend:
     def publish(
         self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
     ) -> Position | None:
-        written = self._write([Letter(topic, payload, change, token)], again)
+        written = self._write([Publication(topic, payload, change, token)], again)
         self._sweep()
         return self._place(topic, written)
 
-    def publish_many(self, letters: Sequence[Letter], again: bool) -> int:
+    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
         written = 0
-        for start in range(0, len(letters), TOGETHER):
-            together = letters[start : start + TOGETHER]
+        for start in range(0, len(publications), TOGETHER):
+            together = publications[start : start + TOGETHER]
             try:
                 self._write(together, again)
             except PublishError:
@@ -72,43 +72,45 @@ class SqlBackend:
         self._sweep()
         return written
 
-    def _write(self, letters: Sequence[Letter], again: bool) -> list[Written]:
+    def _write(self, publications: Sequence[Publication], again: bool) -> list[Written]:
         with self._database.errors(PublishError, "did not take the message"):
             try:
-                return self._write_once(letters, again)
+                return self._write_once(publications, again)
             except DBAPIError as error:
                 if not self._database.recover(error):
                     raise
-                return self._write_once(letters, True)
+                return self._write_once(publications, True)
 
-    def _write_once(self, letters: Sequence[Letter], again: bool) -> list[Written]:
+    def _write_once(self, publications: Sequence[Publication], again: bool) -> list[Written]:
         self._database.prepare()
-        known = {letter.topic: self._known.get(letter.topic) for letter in letters}
+        known = {publication.topic: self._known.get(publication.topic) for publication in publications}
         written: list[Written] = []
         with self._database.writing() as connection:
-            if len(letters) > 1:
-                self._hold_topics(connection, letters)
-            for letter in letters:
+            if len(publications) > 1:
+                self._hold_topics(connection, publications)
+            for publication in publications:
                 # What is known of a topic is compared once.
-                place = known.pop(letter.topic, None)
-                draft = Draft(self._namespace, letter.topic, letter.payload, letter.token, place)
-                repeated = again or letter.shared
-                written += log.publish(connection, draft, letter.change, self._retention, repeated)
+                place = known.pop(publication.topic, None)
+                draft = Draft(
+                    self._namespace, publication.topic, publication.payload, publication.token, place
+                )
+                repeated = again or publication.shared
+                written += log.publish(connection, draft, publication.change, self._retention, repeated)
             self._database.announce(connection, written)
         self._database.published(written)
-        for topic in {letter.topic for letter in letters}:
+        for topic in {publication.topic for publication in publications}:
             position = self._place(topic, written)
             if position is not None:
                 self._confirm(topic, position)
         return written
 
-    def _hold_topics(self, connection: Connection, letters: Sequence[Letter]) -> None:
+    def _hold_topics(self, connection: Connection, publications: Sequence[Publication]) -> None:
         """Lock all topics of a transaction at first, as everyone does: in order, groups after their members.
 
         Two who hold what the other one waits for would be a deadlock.
         """
-        groups = {letter.change.group for letter in letters if letter.change is not None}
-        for topics in ({letter.topic for letter in letters} - groups, groups):
+        groups = {publication.change.group for publication in publications if publication.change is not None}
+        for topics in ({publication.topic for publication in publications} - groups, groups):
             for topic in sorted(topics):
                 log.hold_topic(connection, self._namespace, topic)
 
@@ -230,10 +232,10 @@ class SqlBackend:
         with self._database.errors(ConnectionLost, "could not be migrated"):
             return self._database.migrate()
 
-    def open_reader(self) -> SqlReader:
+    def open_listener(self) -> SqlListener:
         with self._database.errors(ConnectionLost, "cannot be reached"):
             self._database.prepare()
-            return SqlReader(self._database, self._namespace, self._retention)
+            return SqlListener(self._database, self._namespace, self._retention)
 
     def close(self) -> None:
         self._database.close()

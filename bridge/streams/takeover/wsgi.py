@@ -27,7 +27,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Taken(NamedTuple):
+class TakenConnection(NamedTuple):
     """A connection that no server knows of any more.
 
     The socket is non-blocking, and native even under gevent: threads and greenlets may wait for it in a
@@ -41,7 +41,7 @@ class Taken(NamedTuple):
     """What the connection did not take of the head and the first chunk: it comes before anything else."""
 
 
-class Handover:
+class Takeover:
     """What the response to one request needs to take its connection over; all in the server's own thread.
 
     `refusal` says why it cannot be done, and is `None` as long as it can. `exhausted` says that only a
@@ -55,7 +55,7 @@ class Handover:
         self._taken = False
         self.exhausted = False
 
-    def take(self, first: bytes) -> Generator[bytes, None, Taken | None]:
+    def take(self, first: bytes) -> Generator[bytes, None, TakenConnection | None]:
         """Yield `first`, then return the connection, or `None` to go on as before.
 
         It must be the first chunk of the response, and short: the server writes it and the head into a pair
@@ -74,7 +74,7 @@ class Handover:
             return None
         self._taken = True
         connection, unsent = diversion.keep(came_out)
-        taken = Taken(connection, body != first, unsent)
+        taken = TakenConnection(connection, body != first, unsent)
         if self._read_ahead is not None:
             # Else pywsgi takes what the client sent behind its request for another one, and answers it.
             while self._read_ahead.read1(_AT_ONCE):

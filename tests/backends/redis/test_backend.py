@@ -11,7 +11,7 @@ import pytest
 
 import bridge
 from bridge.backends.redis import link as redis_backend
-from bridge.backends.redis import reader
+from bridge.backends.redis import listener as reader
 from bridge.model import state
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import bridge
-from bridge.backends.base import Letter
+from bridge.backends.base import Publication
 from bridge.backends.redis import backend
 from bridge.channel.channel import Channel
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 from tests.servers import Cluster, Valkey, eventually
 
 PUBLISHERS = 4
@@ -25,10 +25,10 @@ PUBLISHER = """
 import sys
 import time
 from bridge.channel.factory import connect
-from bridge.tasks.publisher import Outbox
+from bridge.tasks.publisher import BackgroundPublisher
 
 url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-outbox = Outbox(connect(url, retention_messages=10**6))
+outbox = BackgroundPublisher(connect(url, retention_messages=10**6))
 for number in range(numbers):
     while len(outbox._letters) > 2000:
         time.sleep(0.001)
@@ -45,17 +45,17 @@ def channel(own_valkey: Valkey) -> Iterator[Channel]:
         yield channel
 
 
-def plain(topic: str, *numbers: int) -> list[Letter]:
-    return [Letter(topic, b"%d" % number, None, draw_token()) for number in numbers]
+def plain(topic: str, *numbers: int) -> list[Publication]:
+    return [Publication(topic, b"%d" % number, None, new_token()) for number in numbers]
 
 
-def entry(task: str, number: int) -> Letter:
+def entry(task: str, number: int) -> Publication:
     message = events.make("log", task, level="info", message=str(number))
-    return Letter(events.task_topic(task), *message, draw_token())
+    return Publication(events.task_topic(task), *message, new_token())
 
 
-def part(task: str) -> Letter:
-    return Letter(events.task_topic("whole"), *wholes.make("whole", 3, task, "SUCCESS"), draw_token())
+def part(task: str) -> Publication:
+    return Publication(events.task_topic("whole"), *wholes.make("whole", 3, task, "SUCCESS"), new_token())
 
 
 def published(channel: Channel, topic: str) -> list[int]:
@@ -67,9 +67,9 @@ def everything(server: Valkey) -> dict[bytes, bytes]:
     return {key: server.command("DUMP", key) for key in server.command("KEYS", "*")}
 
 
-def refused(channel: Channel, letters: list[Letter]) -> str:
+def refused(channel: Channel, publications: list[Publication]) -> str:
     with pytest.raises(bridge.PublishError) as error:
-        channel.publish_many(letters)
+        channel.publish_many(publications)
     return str(error.value)
 
 
@@ -95,31 +95,33 @@ def test_batches_stay_in_order_while_scripts_vanish(own_valkey: Valkey) -> None:
 def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channel: Channel) -> None:
     """What comes before it is published and counted, it and what comes after it are not; then it is told."""
     own_valkey.command("SET", "bridge:{t:broken}:log", "a string")
-    letters = [*plain("numbers", 0, 1), *plain("broken", 2), *plain("numbers", 3)]
-    assert channel.publish_many(letters) == 2
+    publications = [*plain("numbers", 0, 1), *plain("broken", 2), *plain("numbers", 3)]
+    assert channel.publish_many(publications) == 2
     assert published(channel, "numbers") == [0, 1]
-    assert "WRONGTYPE" in refused(channel, letters[2:])
+    assert "WRONGTYPE" in refused(channel, publications[2:])
     own_valkey.command("DEL", "bridge:{t:broken}:log")
-    assert channel.publish_many(letters[2:], again=True) == 2
+    assert channel.publish_many(publications[2:], again=True) == 2
     assert published(channel, "numbers") == [0, 1, 3]
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
     """Messages that were published already are not published again, wherever they stand in the batch."""
-    letters = [*plain("numbers", *range(30)), *plain("others", *range(30))]
-    assert channel.publish_many(letters[10:20]) == 10
-    assert channel.publish_many([*letters[10:20], *letters[20:]] if again else letters[20:], again=again)
-    assert channel.publish_many(letters[10:], again=True) == 50
+    publications = [*plain("numbers", *range(30)), *plain("others", *range(30))]
+    assert channel.publish_many(publications[10:20]) == 10
+    assert channel.publish_many(
+        [*publications[10:20], *publications[20:]] if again else publications[20:], again=again
+    )
+    assert channel.publish_many(publications[10:], again=True) == 50
     assert published(channel, "numbers") == list(range(10, 30))
     assert published(channel, "others") == list(range(30))
 
 
 def test_two_messages_with_one_token_are_one(channel: Channel) -> None:
     """Also when both are in the same batch."""
-    token = draw_token()
-    letters = [Letter("numbers", b"1", None, token, shared=True) for _ in range(2)]
-    assert channel.publish_many(letters) == 2
+    token = new_token()
+    publications = [Publication("numbers", b"1", None, token, shared=True) for _ in range(2)]
+    assert channel.publish_many(publications) == 2
     assert published(channel, "numbers") == [1]
 
 
@@ -133,13 +135,16 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
         return send(*command)
 
     monkeypatch.setattr(channel._backend._servers, "send", noting)  # type: ignore[attr-defined]
-    large = [Letter("numbers", (b"%d" % number).ljust(100_000), None, draw_token()) for number in range(20)]
+    large = [
+        Publication("numbers", (b"%d" % number).ljust(100_000), None, new_token()) for number in range(20)
+    ]
     assert channel.publish_many(large) == 20
     assert max(sizes) < backend.TOGETHER_BYTES + 10_000
     assert published(channel, "numbers") == list(range(20))
     sizes.clear()
     huge = [
-        Letter("numbers", (b"%d" % number).ljust(1_000_000), None, draw_token()) for number in range(20, 23)
+        Publication("numbers", (b"%d" % number).ljust(1_000_000), None, new_token())
+        for number in range(20, 23)
     ]
     assert channel.publish_many(huge) == 3
     assert len(sizes) == 3
@@ -149,7 +154,7 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
     assert published(channel, "small") == list(range(120))
 
 
-def every_kind() -> list[list[Letter]]:
+def every_kind() -> list[list[Publication]]:
     return [
         plain("plain", 0),
         [entry("task", 0)],
@@ -180,10 +185,10 @@ def test_a_key_of_another_program_leaves_nothing_half_written(
         own_valkey.command("SET", f"bridge:{{t:{topic}}}:{kind}", "a string")
     with bridge.connect(own_valkey.url(scheme)) as channel:
         before = everything(own_valkey)
-        for letters in STRANGERS[kind]:
-            if scheme == "redis+pubsub" and (letters[0].change is None or kind == "log"):
+        for publications in STRANGERS[kind]:
+            if scheme == "redis+pubsub" and (publications[0].change is None or kind == "log"):
                 continue
-            assert "WRONGTYPE" in refused(channel, letters)
+            assert "WRONGTYPE" in refused(channel, publications)
             assert everything(own_valkey) == before
 
 
@@ -239,10 +244,10 @@ def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey
     """Of a batch whose second topic the user may not write, the first is published."""
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
-        letters = [*plain("numbers", 0), *plain("others", 1)]
-        assert channel.publish_many(letters) == 1
+        publications = [*plain("numbers", 0), *plain("others", 1)]
+        assert channel.publish_many(publications) == 1
         assert published(channel, "numbers") == [0]
-        assert "bridge:{t:others}:" in refused(channel, letters[1:])
+        assert "bridge:{t:others}:" in refused(channel, publications[1:])
 
 
 @pytest.mark.parametrize("refusal", ["NOPERM", "WRONGTYPE"])
@@ -256,13 +261,13 @@ def test_a_refused_topic_holds_up_no_event_of_another(
         own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~*")
         own_valkey.command("SET", "bridge:{t:others}:meta", "a string")
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
-        outbox = Outbox(channel)
+        publisher = BackgroundPublisher(channel)
         for number in range(3):
-            outbox.put("others", b"refused", None)
-            outbox.put("numbers", b"%d" % number, None)
-        assert outbox.flush(10)
+            publisher.put("others", b"refused", None)
+            publisher.put("numbers", b"%d" % number, None)
+        assert publisher.flush(10)
         assert published(channel, "numbers") == [0, 1, 2]
-        assert outbox.dropped == 3
+        assert publisher.dropped == 3
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "'others'" in line
 
@@ -290,13 +295,13 @@ def test_a_log_whose_numbering_was_lost_goes_on(own_valkey: Valkey, channel: Cha
 def test_a_full_server_takes_a_batch_whole_or_not_at_all(own_valkey: Valkey, channel: Channel) -> None:
     """Out of memory: nothing is written, the error says so; with memory again all is published in order."""
     own_valkey.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    for letters in every_kind():
+    for publications in every_kind():
         own_valkey.command("CONFIG", "SET", "maxmemory", "1")
         before = everything(own_valkey)
-        assert "maxmemory" in refused(channel, letters)
+        assert "maxmemory" in refused(channel, publications)
         assert everything(own_valkey) == before
         own_valkey.command("CONFIG", "SET", "maxmemory", "0")
-        assert channel.publish_many(letters, again=True) == len(letters)
+        assert channel.publish_many(publications, again=True) == len(publications)
     assert published(channel, "plain") == [0, 1]
     assert len(channel.history(bridge.FEED, 100)) == 4
 
@@ -321,11 +326,11 @@ def test_memory_that_comes_and_goes_reorders_nothing(own_valkey: Valkey) -> None
 
 def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
     """READONLY: a server that became a replica refuses a batch whole, and takes it as a primary."""
-    for letters in every_kind():
+    for publications in every_kind():
         own_valkey.command("REPLICAOF", "127.0.0.1", "1")
-        assert "read only" in refused(channel, letters)
+        assert "read only" in refused(channel, publications)
         own_valkey.command("REPLICAOF", "NO", "ONE")
-        assert channel.publish_many(letters, again=True) == len(letters)
+        assert channel.publish_many(publications, again=True) == len(publications)
     assert published(channel, "plain") == [0, 1]
 
 
@@ -338,10 +343,10 @@ def test_a_server_that_loads_takes_nothing() -> None:
         server.command("SAVE")
         server.kill()
         server.settings["key-load-delay"] = "10000"
-        letters = plain("numbers", 2, 3)
+        publications = plain("numbers", 2, 3)
         with ThreadPoolExecutor() as pool:
             started = pool.submit(server.start)
-            eventually(lambda: "loading" in refused(channel, letters))
+            eventually(lambda: "loading" in refused(channel, publications))
             started.result()
-        assert channel.publish_many(letters, again=True) == 2
+        assert channel.publish_many(publications, again=True) == 2
         assert published(channel, "numbers") == [0, 1, 2, 3]

@@ -17,13 +17,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, t
 
 import bridge
 from bridge import cli
-from bridge.backends.base import Letter
-from bridge.backends.sql import reader, reading, retention, schema, tables
+from bridge.backends.base import Publication
+from bridge.backends.sql import listener as reader
+from bridge.backends.sql import reading, retention, schema, tables
 from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
 from bridge.model import state
 from bridge.model.state import MAX_LINES
-from bridge.support.tokens import draw_token
+from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
 from tests.channel.test_contract import drain
@@ -403,10 +404,10 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
     assert len(channel.history(bridge.FEED, 10)) == 1
 
 
-def told(task: str, number: int, shared: bool = False) -> Letter:
+def told(task: str, number: int, shared: bool = False) -> Publication:
     """A log line of a task, on its way."""
     line = events.make("log", task, level="info", message=str(number))
-    return Letter(bridge.task_topic(task), *line, draw_token(), shared)
+    return Publication(bridge.task_topic(task), *line, new_token(), shared)
 
 
 @sql
@@ -414,12 +415,14 @@ def test_many_messages_are_published_in_order_and_once(connect: Connect, databas
     """What is published together comes in order, everywhere; repeated with `again`, nothing comes twice."""
     channel: Any = connect()
     whole = bridge.task_topic("whole:w")
-    letters = [told(f"t{number % 3}", number) for number in range(120)]
-    letters += [Letter(whole, *wholes.make("whole:w", 2, part, "SUCCESS"), draw_token()) for part in "ab"]
-    letters.append(Letter("orders", b"last", None, draw_token()))
+    publications = [told(f"t{number % 3}", number) for number in range(120)]
+    publications += [
+        Publication(whole, *wholes.make("whole:w", 2, part, "SUCCESS"), new_token()) for part in "ab"
+    ]
+    publications.append(Publication("orders", b"last", None, new_token()))
     with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
         for again in (False, True, True):
-            channel._backend.publish_many(letters, again)
+            channel._backend.publish_many(publications, again)
         channel._backend.publish_many([], False)
         channel.topic(bridge.FEED).publish(b"end")
         seen = [events.decode(message) or {} for message in drain(feed, b"end")]
@@ -435,12 +438,12 @@ def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: 
     channels: list[Any] = [connect() for _ in range(4)]
     channels[0].ping()
     for number in range(10):
-        letter = told(f"t{number}", 1, shared=True)
+        publication = told(f"t{number}", 1, shared=True)
         with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(one._backend.publish_many, [letter], False) for one in channels]
+            calls = [pool.submit(one._backend.publish_many, [publication], False) for one in channels]
             for call in calls:
                 call.result(20)
-        assert len(channels[0].history(letter.topic, 10)) == 1
+        assert len(channels[0].history(publication.topic, 10)) == 1
 
 
 @sql
@@ -454,10 +457,10 @@ def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
 
     def publish(number: int) -> None:
         for _ in range(5):
-            letters = [told(f"t{task}", number) for task in range(10)]
+            publications = [told(f"t{task}", number) for task in range(10)]
             barrier.wait(20)
-            channels[number]._backend.publish_many(letters[:: -1 if number % 2 else 1], False)
-            channels[number]._backend.publish(*letters[number][:3], draw_token(), False)
+            channels[number]._backend.publish_many(publications[:: -1 if number % 2 else 1], False)
+            channels[number]._backend.publish(*publications[number][:3], new_token(), False)
 
     with ThreadPoolExecutor() as pool:
         for call in [pool.submit(publish, number) for number in range(4)]:

@@ -20,7 +20,7 @@ import httpx
 import httpx_sse
 import pytest
 
-from bridge.streams.takeover.wsgi import Handover, Taken, chunk
+from bridge.streams.takeover.wsgi import TakenConnection, Takeover, chunk
 from tests.processes import running
 from tests.servers import eventually, free_port
 from tests.serving import SERVERS
@@ -468,10 +468,10 @@ def environ(connection: object, **changes: str) -> dict[str, Any]:
     return {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", **shown, **changes}
 
 
-def finish(steps: Generator[bytes, None, Taken | None]) -> Taken | None:
+def finish(steps: Generator[bytes, None, TakenConnection | None]) -> TakenConnection | None:
     with pytest.raises(StopIteration) as returned:
         next(steps)
-    taken: Taken | None = returned.value.value
+    taken: TakenConnection | None = returned.value.value
     return taken
 
 
@@ -485,8 +485,8 @@ def test_the_connection_changes_hands(
     """The server keeps a descriptor that swallows what it writes, and ends; neither outlives an exec."""
     server, client = pair
     first = b": fifteen bytes"
-    handover = Handover(environ(server))
-    steps = handover.take(first)
+    takeover = Takeover(environ(server))
+    steps = takeover.take(first)
     assert next(steps) == first
     server.sendall(HEAD)
     server.sendall(say(first))
@@ -499,8 +499,8 @@ def test_the_connection_changes_hands(
     assert not os.get_inheritable(server.fileno())
     server.sendall(b"0\r\n\r\n")
     assert server.recv(1) == b""
-    handover.close()
-    handover.close()
+    takeover.close()
+    takeover.close()
     assert server.recv(1) == b""
     with pytest.raises(BrokenPipeError):
         server.sendall(b"HTTP/1.1 200 OK\r\n")
@@ -519,14 +519,14 @@ def test_the_connection_comes_back_with_what_was_written(
     server, client = pair
     server.settimeout(5)
     descriptors = sorted(Path("/dev/fd").iterdir())
-    handover = Handover(environ(server))
-    steps = handover.take(b":\n")
+    takeover = Takeover(environ(server))
+    steps = takeover.take(b":\n")
     next(steps)
     server.sendall(b"something else")
     if ended:
         assert finish(steps) is None
-        assert "rewrites" in str(handover.refusal)
-    handover.close()
+        assert "rewrites" in str(takeover.refusal)
+    takeover.close()
     server.sendall(b", and more")
     server.shutdown(socket.SHUT_WR)
     assert client.makefile("rb").read() == b"something else, and more"
@@ -543,7 +543,7 @@ def test_what_a_full_connection_does_not_take_is_kept(pair: tuple[socket.socket,
     with suppress(BlockingIOError):
         while True:
             filled += server.send(b"x" * 65536)
-    steps = Handover(environ(server)).take(b":\n")
+    steps = Takeover(environ(server)).take(b":\n")
     next(steps)
     server.sendall(HEAD + b":\n")
     taken = finish(steps)
@@ -561,8 +561,8 @@ def test_a_client_that_has_gone_is_left_for_the_server_to_notice(
 ) -> None:
     """Giving the connection back raises nothing in the response; the server's own next write fails."""
     server, client = pair
-    handover = Handover(environ(server))
-    steps = handover.take(b":\n")
+    takeover = Takeover(environ(server))
+    steps = takeover.take(b":\n")
     next(steps)
     client.close()
     server.sendall(b"something else")
@@ -590,10 +590,10 @@ class Encrypted:
 )
 def test_what_cannot_be_taken_is_known_beforehand(given: dict[str, Any], says: str) -> None:
     """The response learns the reason, sends its first chunk, and may be closed like any other."""
-    handover = Handover(given)
-    assert says in str(handover.refusal)
-    assert list(handover.take(b":\n")) == [b":\n"]
-    handover.close()
+    takeover = Takeover(given)
+    assert says in str(takeover.refusal)
+    assert list(takeover.take(b":\n")) == [b":\n"]
+    takeover.close()
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
@@ -607,12 +607,12 @@ def test_without_descriptors_left_the_stream_stays(
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, limits[1]))
     try:
-        handover = Handover(environ(server))
-        assert list(handover.take(b":\n")) == [b":\n"]
+        takeover = Takeover(environ(server))
+        assert list(takeover.take(b":\n")) == [b":\n"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert "duplicated" in str(handover.refusal)
-    assert handover.exhausted
+    assert "duplicated" in str(takeover.refusal)
+    assert takeover.exhausted
     again = os.dup(server.fileno())
     os.close(again)
     assert again == free
@@ -626,7 +626,7 @@ def test_a_connection_that_the_server_has_closed_is_refused(
     """There is nothing to take from a closed socket, and nothing is raised."""
     server, _ = pair
     server.close()
-    handover = Handover(environ(server))
-    assert list(handover.take(b":\n")) == [b":\n"]
-    assert "duplicated" in str(handover.refusal)
-    assert not handover.exhausted
+    takeover = Takeover(environ(server))
+    assert list(takeover.take(b":\n")) == [b":\n"]
+    assert "duplicated" in str(takeover.refusal)
+    assert not takeover.exhausted

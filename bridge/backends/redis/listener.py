@@ -37,7 +37,7 @@ _SERVER_FAULTS = (
 """How errors begin that say nothing of a topic: another connection, later, may have the answer."""
 
 
-class RedisReader:
+class RedisListener:
     """Reads through one link to each node that has a topic."""
 
     def __init__(self, servers: Servers, keys: Keys, *, sharded: bool, logged: bool) -> None:

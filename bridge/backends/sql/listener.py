@@ -29,7 +29,7 @@ COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is, woken or not."""
 
 
-class SqlReader:
+class SqlListener:
     """Reads what follows the place that it knows of each topic, whenever a topic may have changed."""
 
     def __init__(self, database: Database, namespace: str, retention: Retention) -> None:
