@@ -41,14 +41,14 @@ def measure(channel: Any, size: int) -> dict[str, float]:
         for part in parts:
             told = wholes.make(whole, size, part, state, name="tests.add")
             before = time.perf_counter_ns()
-            channel.publish(topic, *told)
+            channel.publish(told)
             taken.append((time.perf_counter_ns() - before) / 1000)
             if part is parts[-2] and state == "SUCCESS":
                 found.update(snapshot(channel, whole))
         return taken
 
     found: dict[str, float] = {}
-    channel.publish(topic, *wholes.declare(whole, size, canvas="group"))
+    channel.publish(wholes.declare(whole, size, canvas="group"))
     starts, ends = tell("STARTED"), tell("SUCCESS")
     assert events.end_of(events.snapshot(channel.states(topic)[0], whole)) == "SUCCESS"
     return {

@@ -68,8 +68,7 @@ def calls(valkey: Valkey) -> Iterator[dict[str, Call]]:
             found[f"bridge, {scheme}://"] = lambda n, producer=producer: producer.publish(payload(n))
             found[f"bridge, {scheme}://, task event with snapshot"] = lambda n, channel=channel: (
                 channel.publish(
-                    events.task_topic(TASK),
-                    *events.make("progress", TASK, current=n, total=1_000_000, percent=12.34),
+                    events.make("progress", TASK, current=n, total=1_000_000, percent=12.34),
                 )
             )
         yield found

@@ -213,8 +213,8 @@ class Server:
 
     def say(self, task: str, kind: str, **fields: Any) -> Seen:
         """Publish an event of a task; return what its viewers must see."""
-        payload, change = events.make(kind, task, **fields)
-        return Seen(kind, self.channel.publish(bridge.task_topic(task), payload, change), payload.decode())
+        event = events.make(kind, task, **fields)
+        return Seen(kind, self.channel.publish(event), event.payload.decode())
 
 
 @pytest.fixture(scope="module", autouse=True)

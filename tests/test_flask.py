@@ -37,7 +37,7 @@ def make_app(**config: Any) -> tuple[Flask, Bridge]:
 
 
 def say(channel: Any, kind: str, task: str = "t1", **fields: Any) -> None:
-    channel.publish(events.task_topic(task), *events.make(kind, task, **fields))
+    channel.publish(events.make(kind, task, **fields))
 
 
 @pytest.fixture

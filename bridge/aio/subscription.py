@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
 from bridge.aio.executor import executor_of
@@ -20,6 +20,7 @@ from bridge.channel.contract import Producer, Subscriber
 from bridge.channel.subscription import QueuedSubscription
 from bridge.errors import SubscriptionClosed
 from bridge.model.message import Message
+from bridge.model.publication import Publication
 from bridge.support.server import forget, while_ending
 
 T = TypeVar("T")
@@ -158,19 +159,20 @@ async def publish(producer: Producer, payload: bytes) -> str | None:
     calls run at once. Raises what `bridge.Producer.publish` raises. A call that is cancelled publishes
     nothing if it had not begun to; else the message may arrive all the same.
     """
-    return await publish_to(channel_of(producer), producer.topic, payload)
+    return await publish_to(channel_of(producer), Publication(producer.topic, payload))
 
 
 def publish_to(
-    channel: Channel, topic: str, payload: bytes, hold: "Future[None] | None" = None, **how: Any
+    channel: Channel, publication: Publication, hold: "Future[None] | None" = None
 ) -> "asyncio.Future[str | None]":
-    """Begin to publish to the topic of that name, `how` being that of `Channel.publish`.
+    """Begin to publish a message.
 
-    The message, and what is published to the topic after it, leaves when `hold` is done.
+    The message, and what is published to its topic after it, leaves when `hold` is done.
     """
     channel.enter_loop()
-    work = partial(channel.publish, topic, channel.check_payload(payload), **how)
-    return asyncio.wrap_future(executor_of(channel).in_order(topic, work, channel.timeout, hold))
+    publication.payload = channel.check_payload(publication.payload)
+    work = partial(channel.publish, publication)
+    return asyncio.wrap_future(executor_of(channel).in_order(publication.topic, work, channel.timeout, hold))
 
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:

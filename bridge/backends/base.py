@@ -7,11 +7,12 @@ only the hub's own thread calls it, `wake` excepted.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from bridge.model.message import Message
 from bridge.model.position import Position
-from bridge.model.state import Change, TopicState
+from bridge.model.publication import Publication
+from bridge.model.state import TopicState
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,6 @@ class States:
         return sum(state.size for state in self.states)
 
 
-class Publication(NamedTuple):
-    """A message on its way to the backend."""
-
-    topic: str
-    payload: bytes
-    change: Change | None
-    token: bytes
-    shared: bool = False
-    """Whether others may have published a message with this token, which is then the same one."""
-
-
 Event = Message | Attached | Refused | Seen | History | States
 Item = Message | States
 """What a subscription holds."""
@@ -100,7 +90,7 @@ def size_of(item: Item) -> int:
     return item.size if isinstance(item, States) else len(item) + 64
 
 
-class Reader(Protocol):
+class Listener(Protocol):
     """One reading connection. `ConnectionLost` from any method means: close it and open another."""
 
     def attach(self, topic: str) -> None:
@@ -145,22 +135,20 @@ class Backend(Protocol):
     replays: bool
     """Whether it keeps messages; without, the methods that read them are not called."""
 
-    def publish(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        """Publish, applying `change` in the same step; return the message's position if there is one.
+    def publish(self, publication: Publication) -> Position | None:
+        """Publish a message and apply its change in one atomic step.
 
-        `token` is drawn for each message; with `again` the message may have been published already, and is
-        not a second time where the backend keeps messages. Raises `PublishError`. A refused change
-        publishes nothing.
+        Returns the message's position, `None` if the backend keeps no positions or refuses the change; a
+        refused change publishes nothing. A message that is `repeated` and was already published is not
+        published again, where the backend keeps messages. Raises `PublishError`.
         """
         ...
 
-    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
-        """Publish in order, in as few round trips as the backend can; return how many are published.
+    def publish_many(self, publications: Sequence[Publication]) -> int:
+        """Publish messages in order, in as few round trips as possible; return how many are published.
 
-        As `publish`, for each of them. If not all are, or if it raises, any of the others may have been
-        published: repeat those, with `again`.
+        If not all are, or if it raises `PublishError`, any of the others may have been published: mark those
+        as `repeated` and publish them again.
         """
         ...
 
@@ -195,7 +183,7 @@ class Backend(Protocol):
         """Raise `ConnectionLost` if the backend cannot be reached."""
         ...
 
-    def open_listener(self) -> Reader:
+    def open_listener(self) -> Listener:
         """Open a reading connection; raises `ConnectionLost` if it cannot."""
         ...
 
@@ -208,9 +196,7 @@ class Backend(Protocol):
 class Transactional(Protocol):
     """A backend that is a database."""
 
-    def publish_within(
-        self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
-    ) -> Position | None:
+    def publish_within(self, connection: object, publication: Publication) -> Position | None:
         """Publish as a part of the transaction of `connection`: the message exists if it is committed.
 
         Raises `ConfigurationError` if `connection` is none to such a database, and `PublishError`.

@@ -12,10 +12,11 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from bridge.backends.base import PAGE_BYTES, Attached, Event, History, Publication, States
+from bridge.backends.base import PAGE_BYTES, Attached, Event, History, States
 from bridge.model.counts import Tally
 from bridge.model.message import Message
 from bridge.model.position import ORIGIN, Position
+from bridge.model.publication import Publication
 from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, Change, Retention, TopicState
 from bridge.support.fork import reset_in_child
 
@@ -257,14 +258,14 @@ class MemoryBackend:
         self._store = store
         self._retention = retention
 
-    def publish(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        return self._store.publish(topic, payload, change, self._retention)
+    def publish(self, publication: Publication) -> Position | None:
+        return self._store.publish(
+            publication.topic, publication.payload, publication.change, self._retention
+        )
 
-    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
-        for topic, payload, change, _, _ in publications:
-            self._store.publish(topic, payload, change, self._retention)
+    def publish_many(self, publications: Sequence[Publication]) -> int:
+        for publication in publications:
+            self.publish(publication)
         return len(publications)
 
     def history(self, topic: str, limit: int) -> list[Message]:

@@ -10,7 +10,7 @@ from celery.worker.state import revoked
 
 from bridge.celery.installation import Installed, installed, only_installed
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
-from bridge.model.state import Change
+from bridge.model.publication import Publication
 from bridge.tasks import events
 
 LOOK_EVERY = 0.5
@@ -53,7 +53,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
-        found.channel.publish(events.task_topic(task_id), *_asked(snapshot, terminate))
+        found.channel.publish(_asked(snapshot, terminate))
         snapshot = _snapshot(found, task_id)
         if events.end_of(snapshot) or "cancel_requested" in snapshot:
             return True
@@ -80,7 +80,7 @@ def _snapshot(found: Installed, task_id: str) -> dict[str, Any]:
     return events.snapshot(states[0] if states else None, task_id)
 
 
-def _asked(snapshot: dict[str, Any], terminate: bool) -> tuple[bytes, Change]:
+def _asked(snapshot: dict[str, Any], terminate: bool) -> Publication:
     """Return the event that fits the state: a later attempt than it knows would refuse it."""
     attempt = snapshot.get("attempt", 1) + (snapshot["state"] == "RETRY")
     return events.make(

@@ -160,7 +160,7 @@ def _declare(publisher: BackgroundPublisher, plan: _Plan, request: Any) -> None:
         "root": request and (request.root_id or request.id),
     }
     name = str(plan.whole)
-    publisher.put(events.task_topic(name), *wholes.declare(name, plan.size, **about))
+    publisher.put(wholes.declare(name, plan.size, **about))
     publisher.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
 
 
@@ -178,15 +178,13 @@ def _settle(publisher: BackgroundPublisher, plan: _Plan) -> None:
     """Tell how many tasks there are, now that all are sent."""
     if plan.whole is not None and plan.size is None:
         plan.size = sum(1 for _ in plan.leaves(unroll=True))
-        publisher.put(events.task_topic(plan.whole), *wholes.settle(plan.whole, plan.size))
+        publisher.put(wholes.settle(plan.whole, plan.size))
 
 
 def _give_up(publisher: BackgroundPublisher, plan: _Plan, **about: Any) -> None:
     """End a whole, unless its last part has."""
     if plan.whole is not None:
-        publisher.put(
-            events.task_topic(plan.whole), *events.make("state", plan.whole, state="FAILURE", **about)
-        )
+        publisher.put(events.make("state", plan.whole, state="FAILURE", **about))
 
 
 def _app_of(canvas: Any) -> Any:

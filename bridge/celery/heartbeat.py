@@ -17,6 +17,7 @@ from bridge.celery.installation import Installed, installed
 from bridge.celery.lifecycle import topics_in_hand
 from bridge.errors import PublishError
 from bridge.model import state
+from bridge.model.publication import Publication
 from bridge.tasks import events
 
 RENEWED_AT_ONCE = 500
@@ -56,7 +57,7 @@ class _Heart:
         said = events.beat(self._found.process(), self._worker, number, gone=gone)
         # An old beat is worth nothing: the next will tell, and the outbox logs the outage.
         with suppress(PublishError):
-            self._found.channel.publish(events.WORKERS, said)
+            self._found.channel.publish(Publication(events.WORKERS, said))
 
     def _renew(self) -> None:
         """Now and then have the backend keep what is known of the tasks that this worker has.

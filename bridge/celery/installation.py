@@ -139,16 +139,16 @@ def tell(publisher: BackgroundPublisher, kind: str, task_id: str, attempt: int |
     """Have `publisher` publish an event of a task; the longer texts of one above `max_payload` are cut."""
     for longest in (None, *_SHORTER):
         told = fields if longest is None else _shortened(fields, longest)
-        payload, change = events.make(kind, task_id, attempt=attempt, **told)
-        if publisher.takes(payload):
-            publisher.put(events.task_topic(task_id), payload, change)
+        event = events.make(kind, task_id, attempt=attempt, **told)
+        if publisher.takes(event.payload):
+            publisher.put(event)
             return
     if not _too_large.is_set():
         _too_large.set()
         logger.warning(
             "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
             "Choose a larger max_payload; further events that are too large are not logged",
-            kind, task_id, len(payload),
+            kind, task_id, len(event.payload),
         )  # fmt: skip
 
 

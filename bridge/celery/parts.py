@@ -85,9 +85,7 @@ def _tell(
     percent: float,
     **about: Any,
 ) -> None:
-    publisher.put(
-        events.task_topic(membership[0]), *wholes.make(*membership, task_id, state, percent, **about)
-    )
+    publisher.put(wholes.make(*membership, task_id, state, percent, **about))
 
 
 def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> None:
@@ -100,7 +98,7 @@ def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> N
             _remember(_given_up, task.id, time.monotonic())
             membership = _membership(task.options)
             about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
-            publisher.put(events.task_topic(task.id), *events.make("state", task.id, state=state, **about))
+            publisher.put(events.make("state", task.id, state=state, **about))
             if membership is not None:
                 _tell(publisher, membership, task.id, state, 0.0, name=task.task)
 

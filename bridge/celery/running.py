@@ -12,7 +12,7 @@ from celery import signals
 
 from bridge.celery import parts
 from bridge.celery.installation import publisher_of, tell
-from bridge.model.state import Change
+from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks.progress import Meter, Part, Step, here
 from bridge.tasks.publisher import BackgroundPublisher
@@ -79,7 +79,7 @@ class Run(Meter):
             steps = [_step(list(path), status) for path, status in self._steps.items()]
         self.say("step", steps=steps, **_step(path, status))
 
-    def take(self) -> tuple[bytes, Change] | None:
+    def take(self) -> Publication | None:
         """Return a progress event if there is news; for the outbox."""
         fields = self.news()
         if fields is None:

@@ -5,15 +5,15 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.backends.base import Backend, Publication, Transactional
+from bridge.backends.base import Backend, Transactional
 from bridge.channel.contract import Producer, Subscriber, Subscription
 from bridge.channel.hub import Hub, Member
 from bridge.channel.subscription import QueuedSubscription
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position, parse
-from bridge.model.state import Change, Retention, TopicState
-from bridge.support.tokens import new_token
+from bridge.model.publication import Publication
+from bridge.model.state import Retention, TopicState
 from bridge.support.validate import check_name
 
 Start = tuple[Position | None, Callable[[Position], None] | None]
@@ -73,41 +73,32 @@ class Channel:
             )
         return payload
 
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        change: Change | None = None,
-        token: bytes | None = None,
-        again: bool = False,
-        connection: Any = None,
-    ) -> str | None:
-        """Publish to the topic of that name, with what the message changes in the topic's state.
+    def publish(self, publication: Publication, connection: Any = None) -> str | None:
+        """Publish a message; return its id, `None` where the backend keeps no ids.
 
-        Who may have to publish the message once more draws a `token` for it, and says so with `again`.
         With `connection` it becomes a part of that connection's transaction.
         """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        payload, token = self.check_payload(payload), token or new_token()
+        publication.payload = self.check_payload(publication.payload)
         if connection is None:
-            position = self._backend.publish(topic, payload, change, token, again)
+            position = self._backend.publish(publication)
         elif isinstance(self._backend, Transactional):
-            position = self._backend.publish_within(connection, topic, payload, change, token)
+            position = self._backend.publish_within(connection, publication)
         else:
             raise ConfigurationError(
                 "publish(connection=...) needs a database as the backend, such as postgresql:// or sqlite:///"
             )
         return None if position is None else str(position)
 
-    def publish_many(self, publications: Sequence[Publication], again: bool = False) -> int:
-        """Publish messages in order and return how many are; repeat it with `again` for the others.
+    def publish_many(self, publications: Sequence[Publication]) -> int:
+        """Publish messages in order and return how many are published; repeat the others.
 
         Raises `PublishError` if none is known to be published.
         """
         if self._closed:
             raise PublishError("the channel is closed; connect again")
-        return self._backend.publish_many(publications, again)
+        return self._backend.publish_many(publications)
 
     def subscribe(self, topic: str, after: str | None, durable: str | None) -> QueuedSubscription:
         subscription = self.open(topic, self.start(topic, after, durable))
@@ -260,7 +251,7 @@ class TopicProducer(View):
     """The `Producer` of every backend."""
 
     def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
-        return self._channel.publish(self._name, payload, connection=connection)
+        return self._channel.publish(Publication(self._name, payload), connection)
 
 
 class TopicSubscriber(View):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
-from bridge.backends.base import Attached, Backend, Event, History, Item, Reader, Refused, Seen, States
+from bridge.backends.base import Attached, Backend, Event, History, Item, Listener, Refused, Seen, States
 from bridge.channel.sequencer import Delivery, Sequencer
 from bridge.channel.subscription import QueuedSubscription
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
@@ -68,12 +68,12 @@ class Hub:
         self._sequencers: dict[str, Sequencer] = {}
         self._asked: set[str] = set()  # topics that the current connection was asked to attach
         self._inbox: deque[str] = deque()
-        self._reader: Reader | None = None
+        self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
     def reset_after_fork(self) -> None:
-        reader, lines, closed = self._reader, self._sequencers, self._stop.is_set()
+        reader, lines, closed = self._listener, self._sequencers, self._stop.is_set()
         self._reset()
         if closed:
             self._stop.set()
@@ -163,8 +163,8 @@ class Hub:
 
     def _wake(self) -> None:
         """Have the thread look at the inbox. Requires holding `_lock`."""
-        if self._reader is not None:
-            self._reader.wake()
+        if self._listener is not None:
+            self._listener.wake()
 
     # Everything below runs in the hub's own thread.
 
@@ -198,32 +198,32 @@ class Hub:
         """Whether this thread is still the hub's: gevent carries a copy of it into a forked child."""
         return self._thread is threading.current_thread()
 
-    def _take(self, reader: Reader) -> None:
+    def _take(self, listener: Listener) -> None:
         """Make `reader` the current connection and attach every topic to it."""
         with self._lock:
             if not self._mine():
                 raise ConnectionLost("this process was forked")
-            self._reader = reader
+            self._listener = listener
             self._inbox.clear()
             self._inbox.extend(self._sequencers)
         if self.last_error is not None:
             logger.info("the backend is back")
             self.last_error = None
-        self._look_at_inbox(reader)
+        self._look_at_inbox(listener)
 
-    def _look_at_inbox(self, reader: Reader) -> None:
+    def _look_at_inbox(self, listener: Listener) -> None:
         """Attach what is newly read, detach what no longer is, and ask for what is waited for."""
         while self._inbox:
             with self._lock:
                 name = self._inbox.popleft()
                 sequencer = self._sequencers.get(name)
-                ask, deliveries = self._look_at(sequencer, reader) if sequencer is not None else (None, [])
+                ask, deliveries = self._look_at(sequencer, listener) if sequencer is not None else (None, [])
             if ask is not None:  # without the lock: it may open a connection, and an event loop must not wait
                 ask()
             self._hand_out(deliveries)
 
     def _look_at(
-        self, sequencer: Sequencer, reader: Reader
+        self, sequencer: Sequencer, listener: Listener
     ) -> tuple[Callable[[], None] | None, list[Delivery]]:
         """Return what to ask of the backend and what can be given already. Requires holding `_lock`."""
         name = sequencer.topic
@@ -231,20 +231,20 @@ class Hub:
         if not sequencer.readers():
             if name in self._asked:
                 self._asked.discard(name)
-                ask = partial(reader.detach, name)
+                ask = partial(listener.detach, name)
             del self._sequencers[name]
             return ask, []
         if name not in self._asked:
             self._asked.add(name)
-            return partial(reader.attach, name), []
+            return partial(listener.attach, name), []
         deliveries = list(sequencer.serve_from_tail())
         wanted = sequencer.wants()
         if wanted is not None:
             sequencer.asked(wanted)
             if isinstance(wanted, Position):
-                ask = partial(reader.request_history, name, wanted)
+                ask = partial(listener.request_history, name, wanted)
             else:
-                ask = partial(reader.request_state, name, wanted.after)
+                ask = partial(listener.request_state, name, wanted.after)
         return ask, deliveries
 
     def _outlives(self, error: ConnectionLost, attempt: int) -> bool:
@@ -252,7 +252,7 @@ class Hub:
         with self._lock:
             if not self._mine():
                 return False
-            self._reader = None
+            self._listener = None
             self._asked.clear()
             for name, sequencer in list(self._sequencers.items()):
                 sequencer.detach()
@@ -273,7 +273,7 @@ class Hub:
             members = _members(self._sequencers)
             self._sequencers.clear()
             self._asked.clear()
-            self._reader = self._thread = None
+            self._listener = self._thread = None
         logger.error("the hub ended; the next subscribe starts another", exc_info=error)
         reason = ConnectionLost(f"the hub that read the backend ended: {error!r}")
         reason.__cause__ = error

@@ -14,7 +14,7 @@ from bridge.aio.subscription import publish_to
 from bridge.channel.channel import Channel
 from bridge.errors import PublishError
 from bridge.litestar.names import topic_name
-from bridge.support.tokens import new_token
+from bridge.model.publication import Publication
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -54,11 +54,11 @@ class Publisher:
             await self._publish_until_over(name, data)
 
     async def _publish_until_over(self, name: str, data: bytes) -> None:
-        topic, token, again = topic_name(self._prefix, name), new_token(), False
+        publication = Publication(topic_name(self._prefix, name), data)
         while True:
             try:
                 with self._hold(name) as hold:
-                    await publish_to(self._channel, topic, data, hold, token=token, again=again)
+                    await publish_to(self._channel, publication, hold)
                 return
             except PublishError:
                 if self._refused_since is None:
@@ -66,7 +66,7 @@ class Publisher:
                 over = time.monotonic() - self._refused_since > self._channel.timeout
                 if over or not self._channel.replays or self._channel.closed:
                     raise
-            again = True
+            publication.repeated = True
             await asyncio.sleep(self._poll_interval)
 
     def _note_refusal(self, error: PublishError) -> None:

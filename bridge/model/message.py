@@ -14,12 +14,22 @@ class Message(bytes):
     topic: str
     id: str | None
     """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
+    kind: str | None
+    """The type of the task event in the payload; `None` for a message that is no task event."""
     _acknowledge: Callable[[Position], None] | None = None
 
-    def __new__(cls, payload: bytes = b"", *, topic: str, id: str | None = None) -> Self:  # noqa: A002
+    def __new__(
+        cls,
+        payload: bytes = b"",
+        *,
+        topic: str,
+        id: str | None = None,  # noqa: A002
+        kind: str | None = None,
+    ) -> Self:
         message = bytes.__new__(cls, payload)
         message.topic = topic
         message.id = id
+        message.kind = kind
         return message
 
     @property
@@ -29,7 +39,7 @@ class Message(bytes):
 
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
         """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
-        copy = type(self)(self, topic=self.topic, id=self.id)
+        copy = type(self)(self, topic=self.topic, id=self.id, kind=self.kind)
         copy._acknowledge = acknowledge
         return copy
 

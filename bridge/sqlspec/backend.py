@@ -10,12 +10,13 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from bridge.backends.base import Attached, Event, Publication, States
+from bridge.backends.base import Attached, Event, States
 from bridge.channel.channel import Channel
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
 from bridge.model.message import Message
 from bridge.model.position import Position
-from bridge.model.state import Change, Retention
+from bridge.model.publication import Publication
+from bridge.model.state import Retention
 from bridge.support.validate import check_name, check_positive
 
 with needs_extra("bridge.sqlspec", "sqlspec"):
@@ -140,22 +141,19 @@ class EventBackend:
         """The running event loop uses it."""
         self._events.enter_loop()
 
-    def publish(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        if change is not None:
+    def publish(self, publication: Publication) -> Position | None:
+        if publication.change is not None:
             raise PublishError("SQLSpec's event channels keep no state of tasks; use bridge.connect(url)")
         try:
-            self._events.publish(topic, payload)
+            self._events.publish(publication.topic, publication.payload)
         except BridgeError:
             raise
         except Exception as error:  # whatever the adapter's driver raises
             raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
         return None
 
-    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
-        topic, payload, change, token, _ = publications[0]
-        self.publish(topic, payload, change, token, again)
+    def publish_many(self, publications: Sequence[Publication]) -> int:
+        self.publish(publications[0])
         return 1
 
     def history(self, topic: str, limit: int) -> list[Message]:

@@ -18,6 +18,7 @@ event of a part has its `whole`.
 from dataclasses import replace
 from typing import Any
 
+from bridge.model.publication import Publication
 from bridge.model.state import ENDED_WELL, RUNNING, WAITING, WHOLE, Change, Part
 from bridge.tasks import events
 
@@ -30,7 +31,7 @@ _TALLY = (
 )
 
 
-def declare(whole: str, size: int | None, **fields: Any) -> tuple[bytes, Change]:
+def declare(whole: str, size: int | None, **fields: Any) -> Publication:
     """Return the event that a whole of `size` parts is queued; one without parts has ended.
 
     Where nobody knows yet how many parts there will be, `size` is `None`, and `settle` tells it later.
@@ -39,17 +40,16 @@ def declare(whole: str, size: int | None, **fields: Any) -> tuple[bytes, Change]
     return events.make("state", whole, state="SUCCESS" if size == 0 else "PENDING", parts=parts, **fields)
 
 
-def settle(whole: str, size: int) -> tuple[bytes, Change]:
+def settle(whole: str, size: int) -> Publication:
     """Return the `progress` event that `whole` has `size` parts, which ends it if all of them have ended."""
     tail = b',"current":\x01,"total":\x09,"percent":\x02%s}' % _TALLY
-    payload, change = _with_tail("progress", whole, tail)
     part = Part("", size, WAITING, size, b"", ENDINGS, _turn(whole, ENDED_WELL))
-    return payload, replace(change, part=part)
+    return _counted(_with_tail("progress", whole, tail), part)
 
 
 def make(
     whole: str, size: int | None, task: str, state: str, percent: float = 0.0, **about: Any
-) -> tuple[bytes, Change]:
+) -> Publication:
     """Return the `progress` event of `whole` that says where its part `task` is, and what it changes.
 
     `percent` is how much of the part is done; `about` is told of the part. The backend fills in the sums, and
@@ -64,23 +64,36 @@ def make(
         line["ended"] = True
     told = events.encode(line | {name: value for name, value in about.items() if value is not None})
     tail = b',"current":\x01,"total":\x09,"percent":\x02%s,"part":%s}' % (_TALLY, told)
-    payload, change = _with_tail("progress", whole, tail)
     part = Part(task, size or 0, stage, value, told, ENDINGS, _turn(whole, stage))
-    return payload, replace(change, part=part)
+    return _counted(_with_tail("progress", whole, tail), part)
+
+
+def _counted(publication: Publication, part: Part) -> Publication:
+    assert publication.change is not None, "every event of a canvas changes its state"
+    publication.change = replace(publication.change, part=part)
+    return publication
 
 
 def _turn(whole: str, stage: int) -> tuple[bytes, Change]:
     """What is said of the whole with the start of its first part, or with the end of its last."""
     state = "STARTED" if stage == RUNNING else ENDINGS[0]
-    payload, change = _with_tail("state", whole, _TALLY + b"}", state=state)
+    said = _with_tail("state", whole, _TALLY + b"}", state=state)
+    payload, change = said.payload, said.change
+    assert change is not None, "every event of a canvas changes its state"
     if state == "STARTED":
         return payload, change
     payload = payload.replace(b'"state":"%s"' % state.encode(), b'"state":"\x03"')
     return payload, replace(change, fields={"state": payload, "state.\x03": payload})
 
 
-def _with_tail(kind: str, whole: str, tail: bytes, **fields: Any) -> tuple[bytes, Change]:
-    short, change = events.make(kind, whole, **fields)
-    payload = short[:-1] + tail
-    kept = {name: payload if value == short else value for name, value in change.fields.items() if value}
-    return payload, replace(change, fields=kept)
+def _with_tail(kind: str, whole: str, tail: bytes, **fields: Any) -> Publication:
+    made = events.make(kind, whole, **fields)
+    assert made.change is not None, "every event of a canvas changes its state"
+    payload = made.payload[:-1] + tail
+    kept = {
+        name: payload if value == made.payload else value
+        for name, value in made.change.fields.items()
+        if value
+    }
+    made.payload, made.change = payload, replace(made.change, fields=kept)
+    return made

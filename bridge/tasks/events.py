@@ -34,6 +34,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from bridge.model.publication import Publication
 from bridge.model.state import END, Change, TopicState
 from bridge.tasks.encoding import DEEPEST, parse
 from bridge.tasks.encoding import LONGEST_TEXT as LONGEST_TEXT
@@ -135,8 +136,8 @@ def make(
     resumed: bool = False,
     steps: Sequence[Mapping[str, Any]] = (),
     **fields: Any,
-) -> tuple[bytes, Change]:
-    """Return a task event of type `kind` as JSON, and what it changes in the state of its task.
+) -> Publication:
+    """Return a task event of type `kind`, to be published, with what it changes in the state of its task.
 
     Fields that are `None` are left out. `attempt` counts from 1; an end may leave it open. With `resumed` the
     task comes back to an earlier state, which replaces STARTED or STALLED. With a `step` event go all `steps`
@@ -157,7 +158,8 @@ def make(
     is_entry = kind not in ("state", "progress", "cancel_requested")
     # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
     listed = event.get("whole") is None
-    return payload, Change(rank, rank == END, kept, is_entry, FEED, listed)
+    change = Change(rank, rank == END, kept, is_entry, FEED, listed)
+    return Publication(task_topic(task), payload, kind, change)
 
 
 def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
@@ -182,12 +184,13 @@ def is_mere_progress(payload: bytes) -> bool:
     return b'"type":"progress"' in payload[:64] and b'"ended":true' not in payload
 
 
-def left_out(topic: str, count: int, changes: Sequence[Change]) -> tuple[bytes, Change]:
+def left_out(topic: str, count: int, changes: Sequence[Change]) -> Publication:
     """Return what stands in for `count` events that are left out: a line of the log, and their `changes`."""
     text = f"{count:,} events were left out here: there were more than could be sent"
-    payload, _ = make("log", task_of(topic) or topic, level="warning", message=text)
+    notice = make("log", task_of(topic) or topic, level="warning", message=text)
     fields = {name: value for change in changes for name, value in change.fields.items()}
-    return payload, replace(changes[-1], fields=fields)
+    notice.change = replace(changes[-1], fields=fields)
+    return notice
 
 
 def last_state(fields: Mapping[str, bytes]) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 from bridge.backends.base import Item, States
 from bridge.channel.channel import Channel
 from bridge.errors import PositionLost, SubscriptionClosed
+from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks import events
 from bridge.tasks import heartbeats as beats
@@ -186,7 +187,7 @@ class LivenessMonitor:
                 self._closed = True  # the application closes the channel before its viewers have gone
                 return
         if not self._publisher.down:
-            self._publisher.put(events.WORKERS, events.beat(self._me, None, self._turns), None)
+            self._publisher.put(Publication(events.WORKERS, events.beat(self._me, None, self._turns)))
         if self._turns % PRUNE_EVERY == 0:
             self._watch.prune(watched())
         found = list(self._watch.due())
@@ -205,7 +206,8 @@ class LivenessMonitor:
         made = events.make("state", event["task"], state=state, resumed=was is None, was=was, **said)
         # The same for all who find the same, so that it is said once.
         token = hashlib.blake2b(f"{topic} {state} {said} {number}".encode(), digest_size=8).hexdigest()
-        self._publisher.put(topic, *made, token.encode())
+        made.token, made.repeated = token.encode(), True
+        self._publisher.put(made)
 
     def _beats(self, items: Sequence[Item]) -> None:
         now = time.monotonic()

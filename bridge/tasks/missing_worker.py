@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from bridge.backends.base import Item, States
 from bridge.tasks import events
 
-logger = logging.getLogger("bridge.tasks")
+logger = logging.getLogger("bridge.tasks.missing_worker")
 
 PATIENCE = 15.0
 """Seconds that a watched task may wait without a beat of any worker: three of them, unless that is set."""

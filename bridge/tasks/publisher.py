@@ -8,15 +8,14 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from bridge.backends.base import Publication
 from bridge.channel.channel import Channel
 from bridge.errors import MessageRefused, PublishError
-from bridge.model.state import Change
+from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
-from bridge.support.tokens import new_token
 from bridge.tasks import events
 
 logger = logging.getLogger("bridge.tasks.publisher")
@@ -39,7 +38,7 @@ class Source(Protocol):
     waiting: bool
     """Whether it is to be asked again."""
 
-    def take(self) -> tuple[bytes, Change] | None:
+    def take(self) -> Publication | None:
         """Return what is new, and set `due` and `waiting`. Not called twice at once."""
 
     def reset_after_fork(self) -> None:
@@ -70,7 +69,7 @@ class BackgroundPublisher:
     def _reset(self) -> None:
         # Guards everything below. May be taken twice: the garbage collector closes generators that report.
         self._changed = threading.Condition(threading.RLock())
-        self._letters: deque[_Waiting] = deque()
+        self._publications: deque[_Waiting] = deque()
         self._entries = 0  # of the letters
         # By topic, the one due first in front: each goes to the end when it was asked.
         for source in self._sources.values():
@@ -95,15 +94,10 @@ class BackgroundPublisher:
             return False
         return True
 
-    def put(self, topic: str, payload: bytes, change: Change | None, token: bytes | None = None) -> None:
-        """Queue a message. Never waits; raises `ValueError` for a payload that is too large.
-
-        Messages of several processes with one `token` are one message, where the backend keeps messages.
-        """
-        known = token is not None
-        publication = Publication(
-            topic, self._channel.check_payload(payload), change, token or new_token(), known
-        )
+    def put(self, publication: Publication) -> None:
+        """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
+        publication.payload = self._channel.check_payload(publication.payload)
+        change, topic = publication.change, publication.topic
         with self._changed:
             if change is not None and not change.entry and topic in self._sources:
                 self._ask(topic, self._sources[topic])
@@ -131,7 +125,7 @@ class BackgroundPublisher:
             self._sources[topic] = source
             self._wake()
         if message is not None:
-            self._append(Publication(topic, *message, new_token()))
+            self._append(message)
 
     def _ask_those_due(self) -> float | None:
         """Return the seconds until the next is due, if one is. Requires holding `_changed`."""
@@ -148,10 +142,10 @@ class BackgroundPublisher:
 
     def _append(self, publication: Publication) -> None:
         """Requires holding `_changed`."""
-        if len(self._letters) >= LIMIT:
+        if len(self._publications) >= LIMIT:
             self._make_room()
         waiting = _Waiting(publication)
-        self._letters.append(waiting)
+        self._publications.append(waiting)
         self._entries += waiting.is_entry
         self._wake()
 
@@ -171,14 +165,14 @@ class BackgroundPublisher:
         """
         surplus = self._entries // 2
         if surplus < LIMIT // 4:
-            self._entries -= self._letters.popleft().is_entry
+            self._entries -= self._publications.popleft().is_entry
             self.dropped += 1
             return
         kept: list[_Waiting] = []
         gone: dict[str, list[_Waiting]] = {}
         places: dict[str, int] = {}
         while surplus:
-            waiting = self._letters.popleft()
+            waiting = self._publications.popleft()
             if not waiting.is_entry:
                 kept.append(waiting)
                 continue
@@ -190,8 +184,8 @@ class BackgroundPublisher:
                 kept.append(waiting)
         for topic, those in gone.items():
             kept[places[topic]] = _left_out(topic, those)
-        self._letters.extendleft(reversed(kept))
-        self._entries = sum(waiting.is_entry for waiting in self._letters)
+        self._publications.extendleft(reversed(kept))
+        self._entries = sum(waiting.is_entry for waiting in self._publications)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until all is sent; return whether it is.
@@ -201,9 +195,9 @@ class BackgroundPublisher:
         with self._changed:
             self._awaited += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._down or not (self._letters or self._sending), timeout)
+            self._changed.wait_for(lambda: self._down or not (self._publications or self._sending), timeout)
             self._awaited -= 1
-            sent = not (self._letters or self._sending)
+            sent = not (self._publications or self._sending)
             if not sent and not self._down:
                 self._go_down(f"no answer within {timeout:g} s")
             return sent
@@ -217,7 +211,7 @@ class BackgroundPublisher:
         """Send what waits if the backend can be reached, then stop."""
         self.flush(1.0)
         with self._changed:
-            unsent = len(self._letters) + self._sending
+            unsent = len(self._publications) + self._sending
             if unsent:
                 self.dropped += unsent
                 logger.warning("%d task events could not be sent before the outbox was closed", unsent)
@@ -240,20 +234,21 @@ class BackgroundPublisher:
 
     def _run(self) -> None:
         attempt = 0
-        again = False
         publications: list[Publication] = []
         while self._mine():
             if not publications:
-                publications, again = self._take(), False
+                publications = self._take()
                 continue
             began = time.monotonic()
             try:
-                sent = self._send(publications, again)
+                sent = self._send(publications)
             except PublishError as error:
-                attempt, again = self._wait_out(error, attempt), True
+                attempt = self._wait_out(error, attempt)
+                _mark_repeated(publications)
                 continue
             # Those that are left were tried too: any of them may have been published.
-            attempt, again, publications = 0, True, publications[sent:]
+            attempt, publications = 0, publications[sent:]
+            _mark_repeated(publications)
             self._sent(began, len(publications))
 
     def _mine(self) -> bool:
@@ -265,13 +260,13 @@ class BackgroundPublisher:
         """Wait for messages and take what waits, as far as it goes in one batch."""
         with self._changed:
             wait = self._ask_those_due()
-            if not self._letters:
+            if not self._publications:
                 self._idle = True
                 self._changed.wait(wait)  # the loop around this looks again
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
             most = BATCH if self._channel.replays else 1
-            taken = [self._letters.popleft() for _ in range(min(most, len(self._letters)))]
+            taken = [self._publications.popleft() for _ in range(min(most, len(self._publications)))]
             self._entries -= sum(waiting.is_entry for waiting in taken)
             self._sending = len(taken)
             return [waiting.publication for waiting in taken]
@@ -280,15 +275,15 @@ class BackgroundPublisher:
         with self._changed:
             self._sending = left
             self._come_up()
-            if not (self._letters or left):
+            if not (self._publications or left):
                 self._changed.notify_all()
                 rest = began + PAUSE - time.monotonic()
                 self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
 
-    def _send(self, publications: list[Publication], again: bool) -> int:
+    def _send(self, publications: list[Publication]) -> int:
         """Send some of `publications`; return how many need not be sent any more."""
         try:
-            return self._channel.publish_many(publications, again=again)
+            return self._channel.publish_many(publications)
         except MessageRefused as error:
             # The first of them: to wait for it would hold up all others.
             self.dropped += 1
@@ -304,7 +299,8 @@ class BackgroundPublisher:
             raise
         except Exception:
             if len(publications) > 1:
-                return self._send(publications[:1], again=True)
+                _mark_repeated(publications)
+                return self._send(publications[:1])
             self.dropped += 1
             logger.exception("a task event could not be sent and was dropped")
             return 1
@@ -316,9 +312,13 @@ class BackgroundPublisher:
         return attempt + 1
 
 
+def _mark_repeated(publications: Iterable[Publication]) -> None:
+    for publication in publications:
+        publication.repeated = True
+
+
 def _left_out(topic: str, those: list[_Waiting]) -> _Waiting:
     """Return what stands in for entries of `topic`."""
     count = sum(waiting.stands_for or 1 for waiting in those)
     changes = [waiting.publication.change for waiting in those if waiting.publication.change is not None]
-    message = events.left_out(topic, count, changes)
-    return _Waiting(Publication(topic, *message, new_token()), count)
+    return _Waiting(events.left_out(topic, count, changes), count)

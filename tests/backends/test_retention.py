@@ -40,7 +40,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def say(channel: Any, task: str, of: str) -> str | None:
     """Publish that a task is in a state; return the message's id."""
-    message_id: str | None = channel.publish(bridge.task_topic(task), *events.make("state", task, state=of))
+    message_id: str | None = channel.publish(events.make("state", task, state=of))
     return message_id
 
 
@@ -87,7 +87,7 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     channel: Any = connect(retention_seconds=1)
     for task in ("renewed", "renewed too"):
         say(channel, task, "STARTED")
-    channel.publish(bridge.task_topic("whole:w"), *wholes.make("whole:w", 2, "renewed", "STARTED"))
+    channel.publish(wholes.make("whole:w", 2, "renewed", "STARTED"))
     say(channel, "left alone", "STARTED")
     say(channel, "ended", "SUCCESS")
     tasks = ("renewed", "renewed too", "whole:w", "left alone", "ended")

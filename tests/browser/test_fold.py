@@ -99,10 +99,11 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
     """After each event, the state folded from all of them is the state that a snapshot gives."""
     for told in accumulate(([event] for event in STORIES[story]), list.__add__):
         rank, accepted = -1, []
-        for payload, change in told:
+        for event in told:
+            change = event.change
             if not change.refused_by(rank):
                 rank = change.rank
-                accepted.append(json.loads(payload))
+                accepted.append(json.loads(event.payload))
         live, late = page.evaluate(
             """([told, snapshot]) => [
                 told.reduce((task, event) => window.bridge.fold(task, event), null),
@@ -124,7 +125,7 @@ def test_a_whole_that_learns_its_size_late_folds_as_its_snapshot(page: Page) -> 
             wholes.make("w", None, "a", "SUCCESS"),
             wholes.make("w", None, "b", "FAILURE"),
         ):
-            channel.publish(topic, *message)
+            channel.publish(message)
             told = [json.loads(payload) for payload in channel.topic(topic).history(limit=10)]
             live = page.evaluate("told => told.reduce((a, b) => window.bridge.fold(a, b), null)", told)
             late = events.snapshot(channel.states(topic)[0], "w")

@@ -67,12 +67,12 @@ def test_a_task_ends_where_it_looks(eager: tuple[Celery, Any]) -> None:
 def test_it_can_be_asked_for_in_every_state(eager: tuple[Celery, Any], state: str, attempt: int) -> None:
     """Whatever the task is at, the wish is noted once and keeps neither its next state nor its end away."""
     app, channel = eager
-    channel.publish(bridge.task_topic("t"), *events.make("state", "t", attempt=attempt, state=state))
+    channel.publish(events.make("state", "t", attempt=attempt, state=state))
     assert cancel("t", app=app)
     assert "cancel_requested" in snapshot(channel, "t")
     again = attempt + (state == "RETRY")
     for follows in ("STARTED", "SUCCESS"):
-        channel.publish(bridge.task_topic("t"), *events.make("state", "t", attempt=again, state=follows))
+        channel.publish(events.make("state", "t", attempt=again, state=follows))
         assert snapshot(channel, "t")["state"] == follows
 
 

@@ -606,9 +606,7 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
     (state,) = channel.states(bridge.task_topic("stopped"))
     whole = events.snapshot(state, "stopped")
     assert (whole["state"], whole["reason"]) == ("PENDING", "requeued")
-    channel.publish(
-        bridge.task_topic("stopped"), *events.make("state", "stopped", state="STARTED", redelivered=True)
-    )
+    channel.publish(events.make("state", "stopped", state="STARTED", redelivered=True))
     (state,) = channel.states(bridge.task_topic("stopped"))
     assert events.snapshot(state, "stopped")["state"] == "STARTED"
 

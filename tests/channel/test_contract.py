@@ -406,7 +406,7 @@ def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChan
 
     def publish() -> None:
         for number in range(total):
-            channel.publish(name, *events.make("log", "t1", level="info", message=str(number)))  # type: ignore[attr-defined]
+            channel.publish(events.make("log", "t1", level="info", message=str(number)))  # type: ignore[attr-defined]
 
     publisher = threading.Thread(target=publish)
     publisher.start()
@@ -424,7 +424,7 @@ def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChan
 def test_a_change_below_the_rank_of_the_state_is_refused(channel: bridge.BroadcastChannel) -> None:
     """After a task's end neither a late progress event nor a second end is published or kept."""
     name = bridge.task_topic("t1")
-    say = lambda kind, **fields: channel.publish(name, *events.make(kind, "t1", **fields))  # type: ignore[attr-defined] # noqa: E731
+    say = lambda kind, **fields: channel.publish(events.make(kind, "t1", **fields))  # type: ignore[attr-defined] # noqa: E731
     with channel.topic(name).subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
         say("state", state="STARTED")
         say("progress", current=1)

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 import bridge
+from bridge.model.publication import Publication
 from bridge.tasks import events
 from tests.channel.test_contract import drain
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
+from tests.publications import repeated
 from tests.servers import eventually
 
 replaying = pytest.mark.parametrize("url", REPLAYING, indirect=True)
@@ -218,16 +220,12 @@ def test_only_durable_readers_acknowledge(channel: bridge.BroadcastChannel) -> N
 @pytest.mark.parametrize("url", ["redis"], indirect=True)  # within a process no answer is ever lost
 def test_a_message_published_again_with_its_token_appears_once(channel: Any) -> None:
     """What is repeated because its answer was lost is found by its token and gets the same id."""
-    for change in (None, events.make("log", "t1", level="info", message="x")[1]):
+    for change in (None, events.make("log", "t1", level="info", message="x").change):
         name = bridge.task_topic("t1") if change else "orders"
-        first = channel.publish(name, b"one", change, b"0000token-12")
-        between = channel.publish(name, b"two", change, b"0000token-13")
-        assert channel.publish(name, b"one", change, b"0000token-12", again=True) == first
-        assert channel.publish(name, b"three", change, b"0000token-14", again=True) not in (
-            first,
-            between,
-            None,
-        )
+        one, two, three = (Publication(name, text, change=change) for text in (b"one", b"two", b"three"))
+        first, between = channel.publish(one), channel.publish(two)
+        assert channel.publish(*repeated([one])) == first
+        assert channel.publish(*repeated([three])) not in (first, between, None)
         assert channel.history(name, 10) == [b"one", b"two", b"three"]
 
 

@@ -84,7 +84,7 @@ def _publish(channel: Any, topic: str, text: str) -> str:
     if task is None:
         message_id = channel.topic(topic).publish(text.encode())
     else:
-        message_id = channel.publish(topic, *events.make("log", task, level="info", message=text))
+        message_id = channel.publish(events.make("log", task, level="info", message=text))
     assert isinstance(message_id, str)
     return message_id
 

@@ -39,7 +39,7 @@ class Served:
         return told
 
     def say(self, kind: str, task: str, **fields: Any) -> None:
-        self.channel.publish(bridge.task_topic(task), *events.make(kind, task, **fields))
+        self.channel.publish(events.make(kind, task, **fields))
 
 
 @contextmanager

@@ -39,8 +39,7 @@ def serve(valkey: Valkey, namespace: str, **settings: str) -> Any:
 
 def say(channel: Any, task: str, number: int) -> str:
     """Publish a numbered task event; return its id."""
-    payload, change = events.make("number", task, data={"n": number})
-    message_id = channel.publish(bridge.task_topic(task), payload, change)
+    message_id = channel.publish(events.make("number", task, data={"n": number}))
     assert isinstance(message_id, str)
     return message_id
 

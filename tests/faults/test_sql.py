@@ -17,6 +17,7 @@ import pytest
 
 import bridge
 from bridge.backends.sql import listener as reader
+from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
 from tests.servers import Postgres, eventually, free_port
@@ -38,14 +39,13 @@ class Publishing:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            token = b"%016x" % self.sent
-            again = False
+            publication = Publication("numbers", b"%d" % self.sent)
             while True:
                 try:
-                    self._channel.publish("numbers", b"%d" % self.sent, None, token, again=again)
+                    self._channel.publish(publication)
                     break
                 except bridge.PublishError:
-                    again = True
+                    publication.repeated = True
                     self.refused += 1
                     time.sleep(0.05)
             self.sent += 1
@@ -146,7 +146,7 @@ def test_a_task_goes_on_while_the_file_is_locked(tmp_path: Path) -> None:
         locking.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         for number in range(100):
-            publisher.put(task, *events.make("progress", "t1", current=number))
+            publisher.put(events.make("progress", "t1", current=number))
         assert time.monotonic() - started < 1
         assert publisher.flush(5) is False
         locking.execute("COMMIT")
@@ -293,7 +293,7 @@ import bridge, itertools, sys
 from bridge.tasks import events
 channel = bridge.connect({url!r})
 for number in itertools.count():
-    channel.publish(bridge.task_topic("t1"), *events.make("progress", "t1", current=number))
+    channel.publish(events.make("progress", "t1", current=number))
 """
     with bridge.connect(url, timeout=5) as channel:
         task, feed = channel.topic(bridge.task_topic("t1")), channel.topic(bridge.FEED)

@@ -5,7 +5,6 @@ It writes what it does to FILE. On SIGUSR1 it writes the stack of every thread t
 
 import faulthandler
 import logging
-import os
 import random
 import signal
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bridge
+from bridge.model.publication import Publication
 
 TOPIC = "numbers"
 LARGE = 200_000
@@ -30,17 +30,16 @@ def publish(channel: Any, name: str, file: Path, pause: float) -> None:
     """
     number = 0
     while not stopped.wait(random.uniform(0, 2 * pause)):
-        token = os.urandom(8).hex().encode()
-        again = False
+        publication = Publication(TOPIC, b"")
         while True:
             filling = b"x" * (0 if number % 20 else LARGE)
-            payload = f"{name} {number} {time.time()} ".encode() + filling
+            publication.payload = f"{name} {number} {time.time()} ".encode() + filling
             try:
-                channel.publish(TOPIC, payload, None, token, again=again)
+                channel.publish(publication)
                 break
             except bridge.PublishError as error:
                 logger.info("%s is refused: %s", number, error)
-                again = True
+                publication.repeated = True
                 time.sleep(0.05)
         file.write_text(str(number))
         number += 1

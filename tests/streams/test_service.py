@@ -42,7 +42,7 @@ def stats(address: str) -> dict[str, int]:
 
 
 def say(channel: Any, kind: str, **fields: Any) -> None:
-    channel.publish(bridge.task_topic("t1"), *events.make(kind, "t1", **fields))
+    channel.publish(events.make(kind, "t1", **fields))
 
 
 @pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])

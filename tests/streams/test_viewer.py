@@ -142,7 +142,7 @@ def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: p
         )
         viewers = []
         for _ in range(3):
-            channel.publish(topic, *events.make("log", "t1", level="info", message="x" * 400_000))
+            channel.publish(events.make("log", "t1", level="info", message="x" * 400_000))
             ours, client = socketpair()
             ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
             clients.append(client)

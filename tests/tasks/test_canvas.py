@@ -3,15 +3,17 @@
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 import bridge
+from bridge.model.publication import Publication
 from bridge.model.state import MAX_LINES
-from bridge.streams.cursor import Start
-from bridge.streams.encoder import Script
+from bridge.streams.cursor import Cursor
+from bridge.streams.encoder import Encoder
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
 from tests.conftest import Connect
@@ -24,12 +26,12 @@ RANDOM_RUNS = 20
 
 def tell(channel: Any, size: int | None, task: str, state: str, percent: float = 0.0) -> bool:
     """Publish where a part is; return whether it was news."""
-    return published(channel, *wholes.make(WHOLE, size, task, state, percent=percent))
+    return published(channel, wholes.make(WHOLE, size, task, state, percent=percent))
 
 
-def published(channel: Any, payload: bytes, change: Any) -> bool:
+def published(channel: Any, publication: Publication) -> bool:
     before = snapshot(channel)
-    channel.publish(TOPIC, payload, change)
+    channel.publish(publication)
     return snapshot(channel) != before
 
 
@@ -56,7 +58,7 @@ def test_a_whole_goes_from_its_first_part_to_its_last(channel: Any) -> None:
     """It starts with the first part, sums up what the parts say, and ends once, with the last of them."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
-        channel.publish(TOPIC, *wholes.declare(WHOLE, 4, canvas="group", name="work"))
+        channel.publish(wholes.declare(WHOLE, 4, canvas="group", name="work"))
         assert snapshot(channel)["parts"]["waiting"] == 4
         tell(channel, 4, "a", "STARTED")
         tell(channel, 4, "a", "STARTED", 50)
@@ -117,14 +119,14 @@ def test_a_whole_may_learn_its_size_after_parts_have_ended(channel: Any) -> None
     """Until then it counts those heard of and is at 0 percent; it ends with its last part, and once."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription:
-        channel.publish(TOPIC, *wholes.declare(WHOLE, None, canvas="chord"))
+        channel.publish(wholes.declare(WHOLE, None, canvas="chord"))
         for part in "ab":
             tell(channel, None, part, "STARTED", 50)
         tell(channel, None, "a", "SUCCESS")
         tell(channel, None, "b", "SUCCESS")
         assert snapshot(channel)["state"] == "STARTED"
-        assert published(channel, *wholes.settle(WHOLE, 3))
-        assert not published(channel, *wholes.settle(WHOLE, 3))
+        assert published(channel, wholes.settle(WHOLE, 3))
+        assert not published(channel, wholes.settle(WHOLE, 3))
         tell(channel, None, "c", "STARTED", 50)
         tell(channel, None, "c", "FAILURE")
         topic.publish(b"sentinel")
@@ -143,13 +145,14 @@ def test_a_whole_ends_when_its_size_is_told_last(channel: Any) -> None:
         tell(channel, None, part, ending)
         assert snapshot(channel)["state"] != "REVOKED"
     with channel.topic(TOPIC).subscribe() as subscription:
-        for again in (False, True):
-            channel.publish(TOPIC, *wholes.settle(WHOLE, 2), b"t" * 16, again)
+        settled = wholes.settle(WHOLE, 2)
+        channel.publish(settled)
+        channel.publish(replace(settled, repeated=True))
         channel.topic(TOPIC).publish(b"sentinel")
         assert [event["type"] for event in received(subscription)] == ["progress", "state"]
     assert snapshot(channel)["state"] == "REVOKED"
     assert snapshot(channel)["progress"]["total"] == 2
-    assert not published(channel, *wholes.settle(WHOLE, 2))
+    assert not published(channel, wholes.settle(WHOLE, 2))
 
 
 def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
@@ -159,7 +162,7 @@ def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
         for part in "ab":
             told = wholes.make(WHOLE, 2, part, "SUCCESS")
             for again in (False, True, True):
-                channel.publish(TOPIC, *told, part.encode() * 16, again)
+                channel.publish(replace(told, repeated=again))
         topic.publish(b"sentinel")
         channel.topic(bridge.FEED).publish(b"sentinel")
         for reader in (subscription, feed):
@@ -181,9 +184,9 @@ def test_whatever_is_said_the_bar_never_steps_back(connect: Connect) -> None:
             known = chance.choice((size, None))
             for part, state, percent in said:
                 told = wholes.make(whole, known, part, state, percent=percent)
-                chance.choice(channels).publish(topic, *told)
+                chance.choice(channels).publish(told)
             if known is None:
-                channels[0].publish(topic, *wholes.settle(whole, size))
+                channels[0].publish(wholes.settle(whole, size))
             channels[0].topic(topic).publish(b"sentinel")
             seen = list(received(subscription))
         _check(seen, said, snapshot(channels[1], whole))
@@ -218,7 +221,7 @@ def test_publishers_race_for_the_last_part(connect: Connect) -> None:
     def publish(number: int) -> None:
         barrier.wait()
         for part in range(number // 2, 80, 4):
-            others[number % 4].publish(TOPIC, *wholes.make(WHOLE, 80, str(part), "SUCCESS"))
+            others[number % 4].publish(wholes.make(WHOLE, 80, str(part), "SUCCESS"))
 
     with channel.topic(TOPIC).subscribe() as subscription:
         threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
@@ -249,11 +252,11 @@ def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
 
 def test_the_feed_lists_a_whole_but_not_its_parts(channel: Any) -> None:
     """10,000 parts do not push every other task off the list of recent ones."""
-    channel.publish(TOPIC, *wholes.declare(WHOLE, 2))
+    channel.publish(wholes.declare(WHOLE, 2))
     for task, whole in (("alone", None), ("part", WHOLE)):
         made = events.make("state", task, state="STARTED", whole=whole)
-        channel.publish(bridge.task_topic(task), *made)
-        channel.publish(bridge.task_topic(task), *events.make("log", task, message="hello", whole=whole))
+        channel.publish(made)
+        channel.publish(events.make("log", task, message="hello", whole=whole))
     tell(channel, 2, "part", "STARTED")
     listed = {events.task_of(state.topic) for state in channel.states(bridge.FEED)}
     assert listed == {"alone", WHOLE}
@@ -263,17 +266,17 @@ def test_the_feed_lists_a_whole_but_not_its_parts(channel: Any) -> None:
 
 def test_a_whole_without_parts_is_over_at_once(channel: Any) -> None:
     """Who watches an empty group sees its end."""
-    channel.publish(TOPIC, *wholes.declare(WHOLE, 0, canvas="group"))
+    channel.publish(wholes.declare(WHOLE, 0, canvas="group"))
     assert snapshot(channel)["state"] == "SUCCESS"
 
 
 def test_progress_that_ends_a_part_does_not_give_way() -> None:
     """For a viewer that lags newer progress replaces older, but not what tells that a part has ended."""
-    script = Script([TOPIC], Start(), with_ids=False)
+    encoder = Encoder([TOPIC], Cursor(), with_ids=False)
     for state, gives_way in (("STARTED", True), ("SUCCESS", False), ("FAILURE", False)):
-        payload, _ = wholes.make(WHOLE, 2, "a", state, name='","ended":true', percent=1)
-        message = bridge.Message(payload, topic=TOPIC)
-        assert (script.mere_progress([message]) is not None) is gives_way
+        event = wholes.make(WHOLE, 2, "a", state, name='","ended":true', percent=1)
+        message = bridge.Message(event.payload, topic=TOPIC)
+        assert (encoder.mere_progress([message]) is not None) is gives_way
 
 
 @pytest.mark.parametrize("backend", ["redis"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.model.publication import Publication
 from bridge.model.state import TopicState
 from bridge.tasks import encoding, events
 
@@ -21,20 +22,21 @@ class Awkward:
     __str__ = __repr__
 
 
-def fold(*made: tuple[bytes, Any]) -> dict[str, Any]:
+def fold(*made: Publication) -> dict[str, Any]:
     """Return the snapshot that a backend's state amounts to after these events."""
     state, rank = TopicState("task:t1"), -1
-    for payload, change in made:
-        if not change.refused_by(rank):
+    for event in made:
+        change = event.change
+        if change is not None and not change.refused_by(rank):
             rank = change.rank
             state.fields.update(change.fields)
-            state.entries += [payload] if change.entry else []
+            state.entries += [event.payload] if change.entry else []
     return events.snapshot(state, "t1")
 
 
 def test_an_event_is_one_json_object_with_type_task_and_time() -> None:
     """Fields that are None are left out; the schema's version, the task and the time are always there."""
-    payload, _ = events.make("progress", "t1", current=1, total=None, message="zwölf")
+    payload = events.make("progress", "t1", current=1, total=None, message="zwölf").payload
     event = json.loads(payload)
     assert (event["v"], event["type"], event["task"]) == (events.SCHEMA_VERSION, "progress", "t1")
     assert isinstance(event["at"], float)
@@ -54,7 +56,7 @@ cyclic.append(cyclic)
 )
 def test_any_value_can_be_told(value: object) -> None:
     """A value that JSON cannot express is told in words: the event stays valid JSON with its own fields."""
-    payload, _ = events.make("state", "t1", state="SUCCESS", name="work", result=value)
+    payload = events.make("state", "t1", state="SUCCESS", name="work", result=value).payload
     event = json.loads(payload.decode(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert (event["type"], event["task"], event["state"], event["name"]) == ("state", "t1", "SUCCESS", "work")
     assert "result" in event
@@ -155,9 +157,9 @@ values = st.recursive(
 def test_whatever_is_told_every_reader_can_parse_it(value: Any, name: str) -> None:
     """Any value comes out as valid JSON in UTF-8 of bounded depth, and is never missing from a snapshot."""
     made = events.make("preview", "t1", name=name, data=cooked(value))
-    event = json.loads(made[0].decode(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    event = json.loads(made.payload.decode(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert depth_of(event) <= encoding.DEEPEST
-    assert events.decode(made[0]) == event
+    assert events.decode(made.payload) == event
     assert json.loads(events.encode(fold(made)))["events"] == [event]
 
 
@@ -177,7 +179,7 @@ def test_whatever_is_told_every_reader_can_parse_it(value: Any, name: str) -> No
 )
 def test_only_what_cannot_be_told_is_put_in_words(value: Any, told: Any) -> None:
     """What is around it keeps its structure."""
-    event = events.decode(events.make("preview", "t1", data=value)[0])
+    event = events.decode(events.make("preview", "t1", data=value).payload)
     assert event is not None
     assert event["data"] == told
 
@@ -187,7 +189,7 @@ def test_an_unlimited_python_writes_what_others_can_read() -> None:
     limit = sys.get_int_max_str_digits()
     try:
         sys.set_int_max_str_digits(0)
-        payload, _ = events.make("preview", "t1", data=[10**5000])
+        payload = events.make("preview", "t1", data=[10**5000]).payload
     finally:
         sys.set_int_max_str_digits(limit)
     assert events.decode(payload) is not None
@@ -279,7 +281,7 @@ def test_a_retry_is_no_end_and_begins_afresh() -> None:
 RETRIED = {"error": {"type": "E", "message": "m"}, "reason": "m", "retry_at": 1_800_000_000.5}
 
 
-def state(now: str, attempt: int, **fields: Any) -> tuple[bytes, Any]:
+def state(now: str, attempt: int, **fields: Any) -> Publication:
     """An event that tells a state of the task."""
     return events.make("state", "t1", attempt=attempt, state=now, **fields)
 
@@ -337,8 +339,10 @@ def test_states_never_go_backwards(order: list[tuple[str, int]]) -> None:
 
 def test_a_snapshot_in_text_is_the_snapshot() -> None:
     """The JSON that streams send says what `snapshot` returns, without what is no event."""
-    entries = [events.make("log", "t1", level="info", message=f"line {n} \u2028 \x00 é")[0] for n in range(3)]
-    fields = {"state": events.make("state", "t1", state="STARTED")[0]}
+    entries = [
+        events.make("log", "t1", level="info", message=f"line {n} \u2028 \x00 é").payload for n in range(3)
+    ]
+    fields = {"state": events.make("state", "t1", state="STARTED").payload}
     state = TopicState("task:t1", fields, [*entries, b"{"], 7)
     text, bare = events.snapshot_text(state, "t1")
     snapshot = events.snapshot(state, "t1")

@@ -15,8 +15,8 @@ LIMIT = 10.0
 
 def say(watch: Watch, task: str, state: str, process: str | None = "w1", **fields: Any) -> None:
     """Have the watch see a state of a task."""
-    payload, _ = events.make("state", task, state=state, process=process, stalls_after=LIMIT, **fields)
-    watch.see([Message(payload, topic=events.task_topic(task))])
+    event = events.make("state", task, state=state, process=process, stalls_after=LIMIT, **fields)
+    watch.see([Message(event.payload, topic=events.task_topic(task))])
 
 
 def pass_time(watch: Watch, seconds: float, beats_of: str | None = None) -> list[tuple[str, str]]:
@@ -88,9 +88,10 @@ def test_a_snapshot_tells_as_much_as_events(watch: Watch) -> None:
     """A viewer that comes late makes known where its task is; one that is stalled already is not told of."""
     states = []
     for task, state in (("t1", "STARTED"), ("t2", "STALLED")):
-        payload, change = events.make("state", task, state=state, process="w1", stalls_after=LIMIT)
-        states.append(TopicState(events.task_topic(task), dict(change.fields)))
-        assert payload in change.fields.values()
+        event = events.make("state", task, state=state, process="w1", stalls_after=LIMIT)
+        assert event.change is not None
+        states.append(TopicState(events.task_topic(task), dict(event.change.fields)))
+        assert event.payload in event.change.fields.values()
     watch.see([States(events.FEED, states)])
     assert pass_time(watch, 2 * LIMIT) == [("t1", "STALLED")]
 

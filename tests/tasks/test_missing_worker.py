@@ -10,6 +10,7 @@ import pytest
 import bridge
 from bridge.backends.base import States
 from bridge.model.message import Message
+from bridge.model.publication import Publication
 from bridge.model.state import TopicState
 from bridge.tasks import events
 from bridge.tasks.liveness import LivenessMonitor
@@ -21,16 +22,17 @@ from tests.serving import logged
 TASK = bridge.task_topic("t1")
 
 
-def opened(*told: tuple[bytes, Any]) -> States:
+def opened(*told: Publication) -> States:
     """What a stream of the task opens with."""
     state = TopicState(TASK)
-    for _, change in told:
-        state.fields.update(change.fields)
+    for event in told:
+        assert event.change is not None
+        state.fields.update(event.change.fields)
     return States(TASK, [state] if told else [])
 
 
 def told(state: str, topic: str = TASK) -> Message:
-    return Message(events.make("state", "t1", state=state)[0], topic=topic)
+    return Message(events.make("state", "t1", state=state).payload, topic=topic)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def complaints(
     """What is logged in a long time in which nothing happens."""
     for _ in range(3 * int(PATIENCE)):
         silence.tick(1.0, {watched})
-    return [record.getMessage() for record in caplog.records if record.name == "bridge.tasks"]
+    return [record.getMessage() for record in caplog.records if record.name == "bridge.tasks.missing_worker"]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,8 @@ def test_only_beats_of_the_same_namespace_count(
 
     def found() -> bool:
         stalls.turn(lambda: {TASK})
-        watching.publish(events.WORKERS, events.beat("watcher", None, 1))
-        other.publish(events.WORKERS, events.beat("worker", "w1@host", 1))
+        watching.publish(Publication(events.WORKERS, events.beat("watcher", None, 1)))
+        other.publish(Publication(events.WORKERS, events.beat("worker", "w1@host", 1)))
         time.sleep(0.05)
         return not stalls._silence.waits
 

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import pytest
 
 import bridge
-from bridge.backends.base import Publication
 from bridge.errors import PublishError
-from bridge.model.state import Change
+from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks import publisher as publisher_module
 from bridge.tasks.publisher import BackgroundPublisher
@@ -23,7 +22,7 @@ TOPIC = bridge.task_topic("t1")
 
 
 def put(publisher: BackgroundPublisher, text: str) -> None:
-    publisher.put(TOPIC, *events.make("log", "t1", level="info", message=text))
+    publisher.put(events.make("log", "t1", level="info", message=text))
 
 
 def texts(channel: bridge.BroadcastChannel) -> list[str]:
@@ -67,7 +66,9 @@ def test_what_several_say_with_one_token_is_said_once(valkey: Valkey) -> None:
     urls = [valkey.url("redis")] * 2
     publishers = [BackgroundPublisher(bridge.connect(url, namespace="tokens")) for url in urls]
     for publisher in publishers:
-        publisher.put(TOPIC, *events.make("state", "t1", state="STALLED"), b"0123456789abcdef")
+        stalled = events.make("state", "t1", state="STALLED")
+        stalled.token, stalled.repeated = b"0123456789abcdef", True
+        publisher.put(stalled)
         assert publisher.flush(10)
     with bridge.connect(urls[0], namespace="tokens") as channel:
         assert len(channel.topic(TOPIC).as_subscriber().history(limit=10)) == 1
@@ -126,10 +127,8 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
     publisher = BackgroundPublisher(channel)
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
-    publisher.put(TOPIC, *events.make("state", "t1", state="STARTED"))
-    publisher.put(
-        TOPIC, *events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}])
-    )
+    publisher.put(events.make("state", "t1", state="STARTED"))
+    publisher.put(events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}]))
     for number in range(1000):
         put(publisher, str(number))
     server.start()
@@ -156,7 +155,7 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
     for number in range(30):
-        publisher.put(bridge.task_topic(str(number)), *events.make("state", str(number), state="PENDING"))
+        publisher.put(events.make("state", str(number), state="PENDING"))
     server.start()
     eventually(lambda: publisher.flush(10))
     assert publisher.dropped == 20
@@ -174,7 +173,7 @@ class Counter:
         self.due = 0.0
         self.waiting = False
 
-    def take(self) -> tuple[bytes, Change] | None:
+    def take(self) -> Publication | None:
         self.asked.append(time.monotonic())
         self.waiting = len(self.asked) < self.times
         self.due = time.monotonic() + 0.05
@@ -204,7 +203,7 @@ def test_a_source_is_asked_before_the_state_changes() -> None:
     source = Counter(3)
     publisher.watch(TOPIC, source)
     put(publisher, "an entry changes nothing")
-    publisher.put(TOPIC, *events.make("state", "t1", state="SUCCESS"))
+    publisher.put(events.make("state", "t1", state="SUCCESS"))
     assert publisher.flush(10)
     assert texts(channel)[:3] == ["1", "an entry changes nothing", "2"]
     publisher.close()
@@ -262,7 +261,7 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
     taken: list[bytes] = []
     tries = itertools.count()
 
-    def publish_many(publications: Sequence[Publication], again: bool = False) -> int:
+    def publish_many(publications: Sequence[Publication]) -> int:
         if next(tries) == 1:
             raise PublishError("away")
         taken.append(publications[0].payload)
@@ -272,7 +271,7 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
     publisher = BackgroundPublisher(channel)
     with publisher._changed:
         for payload in (b"one", b"two", b"three"):
-            publisher.put("t", payload, None)
+            publisher.put(Publication("t", payload))
     eventually(lambda: len(taken) >= 3)
     assert publisher.flush(5)
     assert taken == [b"one", b"two", b"three"]
@@ -284,17 +283,18 @@ def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
     channel = bridge.connect("memory://")
     asked: list[tuple[list[bytes], bool]] = []
 
-    def publish_many(publications: Sequence[Publication], again: bool = False) -> int:
-        asked.append(([publication.payload for publication in publications], again))
+    def publish_many(publications: Sequence[Publication]) -> int:
+        again = {publication.repeated for publication in publications}
+        asked.append(([publication.payload for publication in publications], again == {True}))
         return min(2, len(publications))
 
     channel.publish_many = publish_many  # type: ignore[method-assign]
     publisher = BackgroundPublisher(channel)
     with publisher._changed:
         for payload in (b"1", b"2", b"3", b"4", b"5"):
-            publisher.put("t", payload, None)
+            publisher.put(Publication("t", payload))
     assert publisher.flush(5)
-    publisher.put("t", b"6", None)
+    publisher.put(Publication("t", b"6"))
     assert publisher.flush(5)
     assert asked == [
         ([b"1", b"2", b"3", b"4", b"5"], False),

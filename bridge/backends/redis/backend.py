@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from bridge.backends.base import Publication, States
+from bridge.backends.base import States
 from bridge.backends.redis import publishing, scripts
 from bridge.backends.redis.batch import Batch, fields_of, part_of, size_of
 from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
@@ -16,6 +16,7 @@ from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
+from bridge.model.publication import Publication
 from bridge.model.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
 
 RENEWED_TOGETHER = 100
@@ -56,25 +57,23 @@ class RedisBackend:
         self._digests: dict[str, str] = {}
         self._known: dict[str, bytes] = {}
 
-    def publish(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        publication = Publication(topic, payload, change, token)
+    def publish(self, publication: Publication) -> Position | None:
         with self._errors(PublishError, "did not take the message", publication):
             try:
-                return self._publish_once(publication, again)
+                return self._publish_once(publication)
             except MOVED_AWAY:
                 # Closed while it was idle, or failed over; with the token nothing is published twice.
                 if not self.replays:
                     raise
                 self._servers.refresh()
-                return self._publish_once(publication, True)
+                publication.repeated = True
+                return self._publish_once(publication)
 
-    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
+    def publish_many(self, publications: Sequence[Publication]) -> int:
         published = 0
         while published < len(publications):
             try:
-                done = self._publish_together(publications[published:], again)
+                done = self._publish_together(publications[published:])
             except PublishError:
                 if not published:
                     raise
@@ -82,52 +81,54 @@ class RedisBackend:
             published += done
         return published
 
-    def _publish_together(self, publications: Sequence[Publication], again: bool) -> int:
+    def _publish_together(self, publications: Sequence[Publication]) -> int:
         """Publish the first of `publications`, as many as go in one step; return how many."""
         if self._servers.one_slot or not self.replays:
-            topic, payload, change, token, shared = publications[0]
-            self.publish(topic, payload, change, token, again or shared)
+            self.publish(publications[0])
             return 1
         together = publications[: _fitting(publications)]
         with self._errors(PublishError, "did not take the messages", publications[0]):
             try:
-                return len(self._publish_batch(together, again))
+                return len(self._publish_batch(together))
             except MOVED_AWAY:
                 # Closed while it was idle, or failed over; with the token nothing is published twice.
                 self._servers.refresh()
-                return len(self._publish_batch(together, True))
+                for publication in together:
+                    publication.repeated = True
+                return len(self._publish_batch(together))
             except redis.exceptions.NoPermissionError:
                 # The server refuses the keys of a call as a whole: ask for those of the first message.
-                return len(self._publish_batch(publications[:1], again))
+                return len(self._publish_batch(publications[:1]))
 
-    def _publish_batch(self, publications: Sequence[Publication], again: bool) -> list[Any]:
+    def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
         batch = Batch(self._keys, grouped=not self._servers.one_slot)
         known = {publication.topic: self._known.get(publication.topic, b"") for publication in publications}
         for publication in publications:
             # What is known of a topic is compared once.
-            batch.add(publication, again or publication.shared, known.pop(publication.topic, b""))
+            batch.add(publication, known.pop(publication.topic, b""))
         answers: list[Any] = self._run(batch.script, batch.keys, batch.args)
         for publication, answer in zip(publications, answers, strict=False):
             if answer:
                 self._confirm(publication.topic, answer[0] if isinstance(answer, list) else answer)
         return answers
 
-    def _publish_once(self, publication: Publication, again: bool) -> Position | None:
-        topic, payload, change, token, _ = publication
+    def _publish_once(self, publication: Publication) -> Position | None:
+        topic, payload, change = publication.topic, publication.payload, publication.change
+        token = publication.token
         if not self.replays:
             if change is None:
                 self._servers.send(self._command, self._keys.channel(topic), payload)
             else:
                 self._send_change(topic, payload, change)
             return None
-        if change is None and not again:
+        if change is None and not publication.repeated:
             known = self._known.get(topic, b"")
             args = [self._keys.channel(topic), payload, token, known]
             answer = self._run(publishing.PUBLISH, self._keys.of_message(topic), args)
             self._confirm(topic, answer)
             return position_in(answer)
-        answer = self._publish_batch([publication], again)[0]
+        answer = self._publish_batch([publication])[0]
         if not answer:  # refused, or no news
             return None
         place, payloads = (answer[0], answer[1:]) if isinstance(answer, list) else (answer, [payload])

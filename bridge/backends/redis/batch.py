@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bridge.backends.base import Publication
 from bridge.backends.redis import publishing
 from bridge.backends.redis.keys import Keys
+from bridge.model.publication import Publication
 from bridge.model.state import Change, Part
 
 
@@ -21,9 +21,9 @@ class Batch:
         self._kinds: set[str] = set()
         self._again = False
 
-    def add(self, publication: Publication, again: bool, known: bytes) -> None:
+    def add(self, publication: Publication, known: bytes) -> None:
         """Add a message; `known` is a place of its topic that was confirmed once."""
-        topic, payload, change, token, _ = publication
+        topic, payload, change = publication.topic, publication.payload, publication.change
         names = self._names
         words: list[Any] = [payload]
         kind, own = "message", names.of_message
@@ -37,9 +37,18 @@ class Batch:
                 kind, own = "part", names.of_part
                 words += part_of(payload, change, change.part)
         self._kinds.add(kind)
-        self._again |= again
+        self._again |= publication.repeated
         place = self._place(topic, own)
-        self.args += [kind, place, names.channel(topic), int(again), token, known, len(words), *words]
+        self.args += [
+            kind,
+            place,
+            names.channel(topic),
+            int(publication.repeated),
+            publication.token,
+            known,
+            len(words),
+            *words,
+        ]
 
     @property
     def script(self) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bridge.backends.base import Publication
 from bridge.model.position import Position
+from bridge.model.publication import Publication
 from bridge.model.state import Retention, TopicState
 
 KNOWN_NAMES = 1000

@@ -8,7 +8,7 @@ from contextlib import suppress
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bridge.backends.base import Publication, States
+from bridge.backends.base import States
 from bridge.backends.sql import log, reading
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
@@ -18,7 +18,8 @@ from bridge.backends.sql.tables import DURABLE, key_of
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
-from bridge.model.state import END, Change, Retention
+from bridge.model.publication import Publication
+from bridge.model.state import END, Retention
 from bridge.support.fork import reset_in_child
 
 KNOWN_PLACES = 1000
@@ -51,19 +52,17 @@ class SqlBackend:
         self._sweeping = threading.Lock()  # Held by the one who forgets what has expired.
         self._sweep_at = time.monotonic()
 
-    def publish(
-        self, topic: str, payload: bytes, change: Change | None, token: bytes, again: bool
-    ) -> Position | None:
-        written = self._write([Publication(topic, payload, change, token)], again)
+    def publish(self, publication: Publication) -> Position | None:
+        written = self._write([publication])
         self._sweep()
-        return self._place(topic, written)
+        return self._place(publication.topic, written)
 
-    def publish_many(self, publications: Sequence[Publication], again: bool) -> int:
+    def publish_many(self, publications: Sequence[Publication]) -> int:
         written = 0
         for start in range(0, len(publications), TOGETHER):
             together = publications[start : start + TOGETHER]
             try:
-                self._write(together, again)
+                self._write(together)
             except PublishError:
                 if not written:
                     raise
@@ -72,16 +71,18 @@ class SqlBackend:
         self._sweep()
         return written
 
-    def _write(self, publications: Sequence[Publication], again: bool) -> list[Written]:
+    def _write(self, publications: Sequence[Publication]) -> list[Written]:
         with self._database.errors(PublishError, "did not take the message"):
             try:
-                return self._write_once(publications, again)
+                return self._write_once(publications)
             except DBAPIError as error:
                 if not self._database.recover(error):
                     raise
-                return self._write_once(publications, True)
+                for publication in publications:
+                    publication.repeated = True
+                return self._write_once(publications)
 
-    def _write_once(self, publications: Sequence[Publication], again: bool) -> list[Written]:
+    def _write_once(self, publications: Sequence[Publication]) -> list[Written]:
         self._database.prepare()
         known = {publication.topic: self._known.get(publication.topic) for publication in publications}
         written: list[Written] = []
@@ -94,8 +95,9 @@ class SqlBackend:
                 draft = Draft(
                     self._namespace, publication.topic, publication.payload, publication.token, place
                 )
-                repeated = again or publication.shared
-                written += log.publish(connection, draft, publication.change, self._retention, repeated)
+                written += log.publish(
+                    connection, draft, publication.change, self._retention, publication.repeated
+                )
             self._database.announce(connection, written)
         self._database.published(written)
         for topic in {publication.topic for publication in publications}:
@@ -119,9 +121,7 @@ class SqlBackend:
         key = key_of(self._namespace, topic)
         return next((message.position for message in reversed(written) if message.key == key), None)
 
-    def publish_within(
-        self, connection: object, topic: str, payload: bytes, change: Change | None, token: bytes
-    ) -> Position | None:
+    def publish_within(self, connection: object, publication: Publication) -> Position | None:
         """Publish as a part of the transaction of `connection`, which the caller commits or rolls back."""
         dialect = self._database.engine.dialect.name
         if not isinstance(connection, Connection) or connection.dialect.name != dialect:
@@ -131,10 +131,10 @@ class SqlBackend:
             )
         with self._database.errors(PublishError, "did not take the message"):
             self._database.prepare()
-            draft = Draft(self._namespace, topic, payload, token)
-            written = log.publish(connection, draft, change, self._retention, False)
+            draft = Draft(self._namespace, publication.topic, publication.payload, publication.token)
+            written = log.publish(connection, draft, publication.change, self._retention, False)
             self._database.announce(connection, written)
-        return self._place(topic, written)
+        return self._place(publication.topic, written)
 
     def _confirm(self, topic: str, position: Position) -> None:
         """Remember the place of a confirmed message: a database that knows it no more has lost some."""

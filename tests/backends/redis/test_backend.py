@@ -325,12 +325,12 @@ def test_state_is_kept_for_the_time_set(
         monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     channel: Any = bridge.connect(own_valkey.url(scheme), retention_seconds=1)
     task, whole = bridge.task_topic("t1"), bridge.task_topic("whole:w")
-    channel.publish(task, *events.make("log", "t1", level="info", message="hello"))
+    channel.publish(events.make("log", "t1", level="info", message="hello"))
     for part in "ab" if ends else "a":
-        channel.publish(whole, *wholes.make("whole:w", 2, part, "SUCCESS"))
+        channel.publish(wholes.make("whole:w", 2, part, "SUCCESS"))
     assert own_valkey.command("EXISTS", f"bridge:{{t:{whole}}}:lines") == 1
     if ends:
-        channel.publish(task, *events.make("state", "t1", state="SUCCESS"))
+        channel.publish(events.make("state", "t1", state="SUCCESS"))
     assert [len(channel.states(topic)) for topic in (task, whole)] == [1, 1]
     # The list of all tasks is kept as long as one that has not ended may be.
     left = [b"bridge:{t:tasks}:members"] if ends else []

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import bridge
-from bridge.backends.base import Publication
 from bridge.backends.redis import backend
 from bridge.channel.channel import Channel
+from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
+from tests.publications import repeated
 from tests.servers import Cluster, Valkey, eventually
 
 PUBLISHERS = 4
@@ -25,16 +26,17 @@ PUBLISHER = """
 import sys
 import time
 from bridge.channel.factory import connect
+from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
 
 url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-outbox = BackgroundPublisher(connect(url, retention_messages=10**6))
+publisher = BackgroundPublisher(connect(url, retention_messages=10**6))
 for number in range(numbers):
-    while len(outbox._letters) > 2000:
+    while len(publisher._publications) > 2000:
         time.sleep(0.001)
-    outbox.put("numbers", b"%s %d" % (name.encode(), number), None)
+    publisher.put(Publication("numbers", b"%s %d" % (name.encode(), number)))
 deadline = time.monotonic() + 120
-while not outbox.flush(1) and time.monotonic() < deadline:
+while not publisher.flush(1) and time.monotonic() < deadline:
     time.sleep(0.01)
 """
 
@@ -46,16 +48,15 @@ def channel(own_valkey: Valkey) -> Iterator[Channel]:
 
 
 def plain(topic: str, *numbers: int) -> list[Publication]:
-    return [Publication(topic, b"%d" % number, None, new_token()) for number in numbers]
+    return [Publication(topic, b"%d" % number) for number in numbers]
 
 
 def entry(task: str, number: int) -> Publication:
-    message = events.make("log", task, level="info", message=str(number))
-    return Publication(events.task_topic(task), *message, new_token())
+    return events.make("log", task, level="info", message=str(number))
 
 
 def part(task: str) -> Publication:
-    return Publication(events.task_topic("whole"), *wholes.make("whole", 3, task, "SUCCESS"), new_token())
+    return wholes.make("whole", 3, task, "SUCCESS")
 
 
 def published(channel: Channel, topic: str) -> list[int]:
@@ -100,7 +101,7 @@ def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channe
     assert published(channel, "numbers") == [0, 1]
     assert "WRONGTYPE" in refused(channel, publications[2:])
     own_valkey.command("DEL", "bridge:{t:broken}:log")
-    assert channel.publish_many(publications[2:], again=True) == 2
+    assert channel.publish_many(repeated(publications[2:])) == 2
     assert published(channel, "numbers") == [0, 1, 3]
 
 
@@ -109,10 +110,8 @@ def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
     """Messages that were published already are not published again, wherever they stand in the batch."""
     publications = [*plain("numbers", *range(30)), *plain("others", *range(30))]
     assert channel.publish_many(publications[10:20]) == 10
-    assert channel.publish_many(
-        [*publications[10:20], *publications[20:]] if again else publications[20:], again=again
-    )
-    assert channel.publish_many(publications[10:], again=True) == 50
+    assert channel.publish_many(repeated(publications[10:]) if again else publications[20:])
+    assert channel.publish_many(repeated(publications[10:])) == 50
     assert published(channel, "numbers") == list(range(10, 30))
     assert published(channel, "others") == list(range(30))
 
@@ -120,7 +119,7 @@ def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
 def test_two_messages_with_one_token_are_one(channel: Channel) -> None:
     """Also when both are in the same batch."""
     token = new_token()
-    publications = [Publication("numbers", b"1", None, token, shared=True) for _ in range(2)]
+    publications = [Publication("numbers", b"1", token=token, repeated=True) for _ in range(2)]
     assert channel.publish_many(publications) == 2
     assert published(channel, "numbers") == [1]
 
@@ -135,17 +134,12 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
         return send(*command)
 
     monkeypatch.setattr(channel._backend._servers, "send", noting)  # type: ignore[attr-defined]
-    large = [
-        Publication("numbers", (b"%d" % number).ljust(100_000), None, new_token()) for number in range(20)
-    ]
+    large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
     assert channel.publish_many(large) == 20
     assert max(sizes) < backend.TOGETHER_BYTES + 10_000
     assert published(channel, "numbers") == list(range(20))
     sizes.clear()
-    huge = [
-        Publication("numbers", (b"%d" % number).ljust(1_000_000), None, new_token())
-        for number in range(20, 23)
-    ]
+    huge = [Publication("numbers", (b"%d" % number).ljust(1_000_000)) for number in range(20, 23)]
     assert channel.publish_many(huge) == 3
     assert len(sizes) == 3
     sizes.clear()
@@ -217,7 +211,7 @@ def test_a_missing_permission_leaves_nothing_half_written(
         assert refused(channel, [entry("task", 0), *plain("numbers", 0)])
         assert own_valkey.command("KEYS", "*") == []
         own_valkey.command("ACL", "SETUSER", "ann", "~*", "&*", "+@all")
-        assert channel.publish_many([entry("task", 0)], again=True) == 1
+        assert channel.publish_many(repeated([entry("task", 0)])) == 1
 
 
 def test_a_missing_permission_for_the_feed_leaves_nothing_where_nothing_is_logged(own_valkey: Valkey) -> None:
@@ -263,8 +257,8 @@ def test_a_refused_topic_holds_up_no_event_of_another(
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
         publisher = BackgroundPublisher(channel)
         for number in range(3):
-            publisher.put("others", b"refused", None)
-            publisher.put("numbers", b"%d" % number, None)
+            publisher.put(Publication("others", b"refused"))
+            publisher.put(Publication("numbers", b"%d" % number))
         assert publisher.flush(10)
         assert published(channel, "numbers") == [0, 1, 2]
         assert publisher.dropped == 3
@@ -301,7 +295,7 @@ def test_a_full_server_takes_a_batch_whole_or_not_at_all(own_valkey: Valkey, cha
         assert "maxmemory" in refused(channel, publications)
         assert everything(own_valkey) == before
         own_valkey.command("CONFIG", "SET", "maxmemory", "0")
-        assert channel.publish_many(publications, again=True) == len(publications)
+        assert channel.publish_many(repeated(publications)) == len(publications)
     assert published(channel, "plain") == [0, 1]
     assert len(channel.history(bridge.FEED, 100)) == 4
 
@@ -330,7 +324,7 @@ def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
         own_valkey.command("REPLICAOF", "127.0.0.1", "1")
         assert "read only" in refused(channel, publications)
         own_valkey.command("REPLICAOF", "NO", "ONE")
-        assert channel.publish_many(publications, again=True) == len(publications)
+        assert channel.publish_many(repeated(publications)) == len(publications)
     assert published(channel, "plain") == [0, 1]
 
 
@@ -348,5 +342,5 @@ def test_a_server_that_loads_takes_nothing() -> None:
             started = pool.submit(server.start)
             eventually(lambda: "loading" in refused(channel, publications))
             started.result()
-        assert channel.publish_many(publications, again=True) == 2
+        assert channel.publish_many(repeated(publications)) == 2
         assert published(channel, "numbers") == [0, 1, 2, 3]

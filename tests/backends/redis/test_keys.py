@@ -37,8 +37,8 @@ def test_two_databases_of_a_server_do_not_hear_each_other(own_valkey: Valkey, ur
         keep_apart(first, second, "orders")
         keep_apart(second, first, bridge.FEED)
         with second.topic(bridge.FEED).subscribe() as feed:
-            first.publish(bridge.task_topic("t"), *events.make("log", "t", level="info", message="hello"))
-            second.publish(bridge.task_topic("t"), *events.make("log", "t", level="info", message="own"))
+            first.publish(events.make("log", "t", level="info", message="hello"))
+            second.publish(events.make("log", "t", level="info", message="own"))
             message = feed.receive(timeout=5)
             assert message is not None
             assert events.decode(message)["message"] == "own"

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from select import select as select_ready
 from typing import Any
@@ -17,12 +18,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, t
 
 import bridge
 from bridge import cli
-from bridge.backends.base import Publication
 from bridge.backends.sql import listener as reader
 from bridge.backends.sql import reading, retention, schema, tables
 from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
 from bridge.model import state
+from bridge.model.publication import Publication
 from bridge.model.state import MAX_LINES
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
@@ -30,6 +31,7 @@ from bridge.tasks import events
 from tests.channel.test_contract import drain
 from tests.channel.test_replay import publish, received
 from tests.conftest import Connect
+from tests.publications import repeated
 from tests.servers import Postgres, eventually, free_port
 
 SQL = ("sqlite", "postgresql", "sql+postgresql")
@@ -92,8 +94,8 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
             with database.connect() as connection:
                 connection.execute(text("INSERT INTO sales VALUES (1)"))
                 message_id = topic.publish(b"%d" % number, connection=connection)
-                payload, change = events.make("log", "t1", level="info", message=str(number))
-                channel.publish(task, payload, change, connection=connection)
+                event = events.make("log", "t1", level="info", message=str(number))
+                channel.publish(event, connection=connection)
                 connection.commit() if kept else connection.rollback()
             if kept:
                 message = subscription.receive(timeout=5)
@@ -115,9 +117,9 @@ def test_a_refused_change_leaves_the_transaction_of_the_caller_alone(
     """What comes after a task's end is not published, and the caller can go on and commit."""
     channel: Any = connect()
     task = bridge.task_topic("t1")
-    channel.publish(task, *events.make("state", "t1", state="SUCCESS"))
+    channel.publish(events.make("state", "t1", state="SUCCESS"))
     with database.connect() as connection:
-        assert channel.publish(task, *events.make("progress", "t1", current=1), connection=connection) is None
+        assert channel.publish(events.make("progress", "t1", current=1), connection=connection) is None
         assert channel.topic("orders").publish(b"after", connection=connection)
         connection.commit()
     assert channel.topic("orders").history() == [b"after"]
@@ -163,13 +165,13 @@ def test_topics_that_nobody_uses_are_forgotten(
     monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
     channel: Any = connect(namespace=namespace, retention_seconds=1)
     task = bridge.task_topic("t1")
-    channel.publish(task, *events.make("log", "t1", level="info", message="hello"))
+    channel.publish(events.make("log", "t1", level="info", message="hello"))
     publish(channel.topic("durable"), 1)
     channel.topic("durable").subscribe(durable="indexer").close()
     publish(channel.topic("read"), *range(300))
     publish(channel.topic("long"), *range(600))
     whole = bridge.task_topic("whole:w")
-    channel.publish(whole, *wholes.make("whole:w", 2, "a", "STARTED"))
+    channel.publish(wholes.make("whole:w", 2, "a", "STARTED"))
     of_whole = (tables.TALLIES, tables.PARTS, tables.LINES)
     assert [rows(database, table, whole, namespace) for table in of_whole] == [1, 1, 1]
     of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
@@ -397,33 +399,32 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
     """What is repeated because its answer was lost is found, after the end of a task too."""
     channel: Any = connect()
     end = events.make("state", "t1", state="SUCCESS")
-    for name, message in (("orders", (b"one", None)), (bridge.task_topic("t1"), end)):
-        first = channel.publish(name, *message, b"0000token-12")
-        assert channel.publish(name, *message, b"0000token-12", again=True) == first
-        assert [message.id for message in channel.history(name, 10)] == [first]
+    for publication in (Publication("orders", b"one"), end):
+        first = channel.publish(publication)
+        assert channel.publish(*repeated([publication])) == first
+        assert [message.id for message in channel.history(publication.topic, 10)] == [first]
     assert len(channel.history(bridge.FEED, 10)) == 1
 
 
 def told(task: str, number: int, shared: bool = False) -> Publication:
     """A log line of a task, on its way."""
     line = events.make("log", task, level="info", message=str(number))
-    return Publication(bridge.task_topic(task), *line, new_token(), shared)
+    line.repeated = shared
+    return line
 
 
 @sql
 def test_many_messages_are_published_in_order_and_once(connect: Connect, database: Engine) -> None:
     """What is published together comes in order, everywhere; repeated with `again`, nothing comes twice."""
     channel: Any = connect()
-    whole = bridge.task_topic("whole:w")
     publications = [told(f"t{number % 3}", number) for number in range(120)]
-    publications += [
-        Publication(whole, *wholes.make("whole:w", 2, part, "SUCCESS"), new_token()) for part in "ab"
-    ]
-    publications.append(Publication("orders", b"last", None, new_token()))
+    publications += [wholes.make("whole:w", 2, part, "SUCCESS") for part in "ab"]
+    publications.append(Publication("orders", b"last"))
     with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
-        for again in (False, True, True):
-            channel._backend.publish_many(publications, again)
-        channel._backend.publish_many([], False)
+        channel._backend.publish_many(publications)
+        for _ in range(2):
+            channel._backend.publish_many(repeated(publications))
+        channel._backend.publish_many([])
         channel.topic(bridge.FEED).publish(b"end")
         seen = [events.decode(message) or {} for message in drain(feed, b"end")]
         channel.topic("orders").publish(b"end")
@@ -440,7 +441,7 @@ def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: 
     for number in range(10):
         publication = told(f"t{number}", 1, shared=True)
         with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(one._backend.publish_many, [publication], False) for one in channels]
+            calls = [pool.submit(one._backend.publish_many, [replace(publication)]) for one in channels]
             for call in calls:
                 call.result(20)
         assert len(channels[0].history(publication.topic, 10)) == 1
@@ -459,8 +460,8 @@ def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
         for _ in range(5):
             publications = [told(f"t{task}", number) for task in range(10)]
             barrier.wait(20)
-            channels[number]._backend.publish_many(publications[:: -1 if number % 2 else 1], False)
-            channels[number]._backend.publish(*publications[number][:3], new_token(), False)
+            channels[number]._backend.publish_many(publications[:: -1 if number % 2 else 1])
+            channels[number]._backend.publish(replace(publications[number], token=new_token()))
 
     with ThreadPoolExecutor() as pool:
         for call in [pool.submit(publish, number) for number in range(4)]:
@@ -473,9 +474,9 @@ def test_one_field_is_read(connect: Connect, database: Engine) -> None:
     """A field of a topic's state by its name, `None` if there is none of that name or no such topic."""
     channel: Any = connect()
     task = bridge.task_topic("t1")
-    payload, change = events.make("state", "t1", state="STARTED")
-    channel.publish(task, payload, change)
-    assert channel._backend.field(task, "state") == payload
+    event = events.make("state", "t1", state="STARTED")
+    channel.publish(event)
+    assert channel._backend.field(task, "state") == event.payload
     assert channel._backend.field(task, "other") is None
     assert channel._backend.field("other", "state") is None
 
@@ -489,7 +490,7 @@ def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str
     costs = []
     for part in range(300):
         found.clear()
-        channel.publish(topic, *wholes.make("whole:w", 300, str(part), "SUCCESS"))
+        channel.publish(wholes.make("whole:w", 300, str(part), "SUCCESS"))
         costs.append(len(found))
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
@@ -597,7 +598,7 @@ def test_renewing_waits_for_no_transaction(connect: Connect, database: Engine) -
     """Topics that an open transaction holds are passed over, and the others are renewed."""
     channel: Any = connect(timeout=1, namespace="renewing")
     for task in "ab":
-        channel.publish(bridge.task_topic(task), *events.make("state", task, state="STARTED"))
+        channel.publish(events.make("state", task, state="STARTED"))
     keys = {name: tables.key_of("renewing", bridge.task_topic(name)) for name in "ab"}
     with database.begin() as connection:
         of_both = tables.TOPICS.c.key.in_(keys.values())
@@ -726,7 +727,7 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
     """If the feed cannot be written, neither is the task's topic, its state nor its number."""
     channel: Any = connect(timeout=1)
     task = bridge.task_topic("t1")
-    channel.publish(task, *events.make("log", "t1", level="info", message="1"))
+    channel.publish(events.make("log", "t1", level="info", message="1"))
     failing = threading.Event()
 
     def fail(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -737,10 +738,10 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
     engine = channel._backend._database.engine
     event.listen(engine, "before_cursor_execute", fail)
     with pytest.raises(RuntimeError, match="power"):
-        channel.publish(task, *events.make("log", "t1", level="info", message="2"))
+        channel.publish(events.make("log", "t1", level="info", message="2"))
     assert failing.is_set()
     event.remove(engine, "before_cursor_execute", fail)
-    third = channel.publish(task, *events.make("log", "t1", level="info", message="3"))
+    third = channel.publish(events.make("log", "t1", level="info", message="3"))
     assert third.split("-")[1] == "2"
     entries = [events.decode(entry)["message"] for entry in channel.states(task)[0].entries]
     assert entries == ["1", "3"]
@@ -753,7 +754,7 @@ def test_entries_beyond_the_limit_are_counted(connect: Connect, namespace: str, 
     channel: Any = connect(namespace=namespace, retention_messages=10)
     task = bridge.task_topic("t1")
     for number in range(1100):
-        channel.publish(task, *events.make("log", "t1", level="info", message=str(number)))
+        channel.publish(events.make("log", "t1", level="info", message=str(number)))
     (found,) = channel.states(task)
     assert (len(found.entries), found.omitted) == (1000, 100)
     assert events.decode(found.entries[0])["message"] == "100"  # type: ignore[index]
