@@ -11,7 +11,7 @@ from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, s
 from benchmarks.publish import start
 from benchmarks.servers import has_scheme
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from bridge.tasks.snapshot import read_snapshot, snapshot_text
 
 SIZES = (100, 1000, 10_000)
 LAST = pick(100, 50)
@@ -50,7 +50,7 @@ def measure(channel: Any, size: int) -> dict[str, float]:
     found: dict[str, float] = {}
     channel.publish(wholes.declare(whole, size, canvas="group"))
     starts, ends = tell("STARTED"), tell("SUCCESS")
-    assert events.end_of(events.snapshot(channel.states(topic)[0], whole)) == "SUCCESS"
+    assert read_snapshot(channel.states(topic)[0], whole).state == "SUCCESS"
     return {
         "start_us": statistics.median(starts),
         "end_us": statistics.median(ends),
@@ -63,7 +63,7 @@ def snapshot(channel: Any, whole: str) -> dict[str, float]:
     topic, taken, text = bridge.task_topic(whole), [], b""
     for _ in range(20):
         before = time.perf_counter_ns()
-        text = events.encode(events.snapshot(channel.states(topic)[0], whole))
+        text, _ = snapshot_text(channel.states(topic)[0], whole)
         taken.append((time.perf_counter_ns() - before) / 1000)
     return {"snapshot_us": statistics.median(taken), "snapshot_bytes": len(text)}
 

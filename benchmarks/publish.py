@@ -15,7 +15,8 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.load import STAMP, payload
 from benchmarks.servers import ROOT, has_scheme, pin
-from bridge.tasks import events
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import Progress
 from tests.servers import Valkey
 
 BLOCKS = pick(10, 3)
@@ -68,7 +69,7 @@ def calls(valkey: Valkey) -> Iterator[dict[str, Call]]:
             found[f"bridge, {scheme}://"] = lambda n, producer=producer: producer.publish(payload(n))
             found[f"bridge, {scheme}://, task event with snapshot"] = lambda n, channel=channel: (
                 channel.publish(
-                    events.make("progress", TASK, current=n, total=1_000_000, percent=12.34),
+                    publication(Progress(TASK, current=n, total=1_000_000, percent=12.34)),
                 )
             )
         yield found

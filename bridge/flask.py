@@ -13,6 +13,7 @@ from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import LimitReached, ViewerLimits, descriptors_for_viewers
 from bridge.streams.service import COME_BACK_AFTER, Viewers
 from bridge.tasks import events
+from bridge.tasks.snapshot import snapshot
 
 with needs_extra("bridge.flask", "flask"):
     from flask import Flask, Response, current_app, request
@@ -159,7 +160,7 @@ class Bridge:
         Raises `ConnectionLost`, and `Forbidden` (403) unless reading the feed is allowed.
         """
         states = self._readable(events.FEED).states(events.FEED, limit)
-        return [events.snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
+        return [snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
 
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it.
@@ -169,7 +170,7 @@ class Bridge:
         """
         topic = events.task_topic(task_id)
         states = self._readable(topic).states(topic)
-        return events.snapshot(states[0], task_id) if states else None
+        return snapshot(states[0], task_id) if states else None
 
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""

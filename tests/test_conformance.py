@@ -22,7 +22,7 @@ from playwright.sync_api import Browser
 
 import bridge
 from bridge.streams import sse
-from bridge.tasks import events
+from tests import events
 from tests.chromium import chromium
 from tests.nginx import PROGRAM, Nginx
 from tests.servers import Valkey, eventually

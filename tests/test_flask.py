@@ -16,7 +16,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, To
 
 import bridge
 from bridge.flask import Bridge
-from bridge.tasks import events
+from tests import events
 from tests.servers import Valkey, eventually
 from tests.serving import SERVERS, serving
 

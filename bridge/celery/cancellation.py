@@ -12,6 +12,9 @@ from bridge.celery.installation import Installed, installed, only_installed
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.publication import Publication
 from bridge.tasks import events
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import CancelRequested, Snapshot
+from bridge.tasks.snapshot import read_snapshot
 
 LOOK_EVERY = 0.5
 """Seconds between two looks of a running task at whether it should stop."""
@@ -49,13 +52,13 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     """
     celery, found = _app_to_ask(app)
     snapshot = _snapshot(found, task_id)
-    if events.end_of(snapshot):
+    if snapshot.ended:
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
         found.channel.publish(_asked(snapshot, terminate))
         snapshot = _snapshot(found, task_id)
-        if events.end_of(snapshot) or "cancel_requested" in snapshot:
+        if snapshot.ended or snapshot.cancel_requested is not None:
             return True
     raise PublishError(f"the task {task_id} changed too often to note that it is to be cancelled; try again")
 
@@ -75,17 +78,15 @@ def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
     return only
 
 
-def _snapshot(found: Installed, task_id: str) -> dict[str, Any]:
+def _snapshot(found: Installed, task_id: str) -> Snapshot:
     states = found.channel.states(events.task_topic(task_id))
-    return events.snapshot(states[0] if states else None, task_id)
+    return read_snapshot(states[0] if states else None, task_id)
 
 
-def _asked(snapshot: dict[str, Any], terminate: bool) -> Publication:
+def _asked(snapshot: Snapshot, terminate: bool) -> Publication:
     """Return the event that fits the state: a later attempt than it knows would refuse it."""
-    attempt = snapshot.get("attempt", 1) + (snapshot["state"] == "RETRY")
-    return events.make(
-        "cancel_requested", snapshot["task"], attempt=attempt, terminate=True if terminate else None
-    )
+    attempt = (snapshot.attempt or 1) + (snapshot.state == "RETRY")
+    return publication(CancelRequested(snapshot.task, terminate=True if terminate else None), attempt)
 
 
 @signals.worker_init.connect

@@ -28,6 +28,8 @@ from bridge.celery.marks import Start, erase_mark, keep_mark, marking, start_of,
 from bridge.celery.parts import made_mark, mark_of, running
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import State
 from bridge.tasks.publisher import BackgroundPublisher
 
 logger = logging.getLogger("bridge.celery")
@@ -184,7 +186,7 @@ def _settle(publisher: BackgroundPublisher, plan: _Plan) -> None:
 def _give_up(publisher: BackgroundPublisher, plan: _Plan, **about: Any) -> None:
     """End a whole, unless its last part has."""
     if plan.whole is not None:
-        publisher.put(events.make("state", plan.whole, state="FAILURE", **about))
+        publisher.put(publication(State(plan.whole, state="FAILURE", attempt=1, **about)))
 
 
 def _app_of(canvas: Any) -> Any:

@@ -19,6 +19,7 @@ from bridge.errors import PublishError
 from bridge.model import state
 from bridge.model.publication import Publication
 from bridge.tasks import events
+from bridge.tasks.heartbeats import WORKERS, Heartbeat
 
 RENEWED_AT_ONCE = 500
 """Tasks renewed with one beat at most, so that the next beat is not late."""
@@ -54,10 +55,10 @@ class _Heart:
             self._stopped.wait(self._found.heartbeat)
 
     def _beat(self, number: int, gone: bool) -> None:
-        said = events.beat(self._found.process(), self._worker, number, gone=gone)
+        heartbeat = Heartbeat(self._found.process(), self._worker, number, last=gone)
         # An old beat is worth nothing: the next will tell, and the outbox logs the outage.
         with suppress(PublishError):
-            self._found.channel.publish(Publication(events.WORKERS, said))
+            self._found.channel.publish(Publication(WORKERS, heartbeat.encode()))
 
     def _renew(self) -> None:
         """Now and then have the backend keep what is known of the tasks that this worker has.

@@ -10,7 +10,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from bridge.celery.running import Run, innermost
 from bridge.tasks import events
-from bridge.tasks.progress import Loop, Part, Step, here
+from bridge.tasks.encoding import in_text, in_words, well_formed
+from bridge.tasks.event_types import Custom, Event, Log
+from bridge.tasks.spans import Span, TrackedLoop, TrackedStep, here
 
 logger = logging.getLogger("bridge.celery")
 
@@ -36,17 +38,17 @@ def progress(current: float, total: float | None = None, message: str | None = N
         and (message is None or type(message) is str)
     ):
         current, total, message = _checked("progress", current, total, message)
-    part = here.get()
-    if part is None or part.meter.over:
-        part = innermost()
-        if part is None:
+    span = here.get()
+    if span is None or span.tree.finished:
+        span = innermost()
+        if span is None:
             _outside_a_task("progress")
             return
-    part.said = (current, total, message, part.count)
-    meter = part.meter
-    meter.latest = part
-    if not meter.waiting:
-        meter.ask()
+    span.reported = (current, total, message, span.count)
+    tree = span.tree
+    tree.latest = span
+    if not tree.waiting:
+        tree.ask()
 
 
 def track(iterable: Iterable[T], total: float | None = None, message: str | None = None) -> Iterator[T]:
@@ -61,11 +63,11 @@ def track(iterable: Iterable[T], total: float | None = None, message: str | None
         total = _length(iterable)
     _, total, message = _checked("track", 0, total, message)
     items = iter(iterable)
-    part = innermost()
-    if part is None:
+    span = innermost()
+    if span is None:
         _outside_a_task("track")
         return items
-    return Loop(part, total, message).over(items)
+    return TrackedLoop(span, total, message).iterate(items)
 
 
 class step:  # noqa: N801
@@ -88,24 +90,24 @@ class step:  # noqa: N801
     """
 
     def __init__(self, name: str, weight: float = 1) -> None:
-        name = events.well_formed(name) if isinstance(name, str) else name
+        name = well_formed(name) if isinstance(name, str) else name
         if not isinstance(name, str) or not 1 <= len(name) <= 100 or not name.isprintable():
             raise ValueError(
-                f"step: the name must be a str of 1 to 100 printable characters, not {events.in_words(name)}"
+                f"step: the name must be a str of 1 to 100 printable characters, not {in_words(name)}"
             )
         self._name = name
         self._weight = _number("step: weight", weight)
         if self._weight < 0:
             raise ValueError(f"step: weight must not be negative, not {self._weight!r}")
-        part = innermost()
-        self._announced = None if part is None else Step(part, name, self._weight)
-        self._open: list[Step | None] = []
+        span = innermost()
+        self._announced = None if span is None else TrackedStep(span, name, self._weight)
+        self._open: list[TrackedStep | None] = []
 
     def __enter__(self) -> None:
         announced, self._announced = self._announced, None
-        part = innermost()
-        if announced is None and part is not None:
-            announced = Step(part, self._name, self._weight)
+        span = innermost()
+        if announced is None and span is not None:
+            announced = TrackedStep(span, self._name, self._weight)
         self._open.append(announced)
         if announced is None:
             _outside_a_task("step")
@@ -136,10 +138,8 @@ def log(message: str, level: str = "info") -> None:
     Raises `ValueError` unless `level` is one of debug, info, warning, error and critical.
     """
     if level not in events.LEVELS:
-        raise ValueError(
-            f"log: level must be one of {', '.join(events.LEVELS)}, not {events.in_words(level)}"
-        )
-    _say("log", level=level, message=events.in_text(message))
+        raise ValueError(f"log: level must be one of {', '.join(events.LEVELS)}, not {in_words(level)}")
+    _say("log", Log, level=level, message=in_text(message))
 
 
 def publish(type: str, data: Any = None) -> None:  # noqa: A002
@@ -150,23 +150,23 @@ def publish(type: str, data: Any = None) -> None:  # noqa: A002
     characters, reserved or not printable. What JSON cannot express, and data for which the channel's
     `max_payload` is too small, is sent as its `repr`, cut with a mark after 10,000 characters.
     """
-    _say(events.check_type(type), data=data)
+    _say("publish", Custom, kind=events.check_type(type), data=data)
 
 
-def _say(kind: str, **fields: Any) -> None:
-    part = innermost()
-    if part is None:
-        _outside_a_task(kind)
+def _say(caller: str, event_type: Callable[..., Event], **fields: Any) -> None:
+    span = innermost()
+    if span is None:
+        _outside_a_task(caller)
     else:
-        _run_of(part).say(kind, **fields)
+        _run_of(span).say(event_type, **fields)
 
 
-def _run_of(part: Part) -> Run:
-    return cast(Run, part.meter)
+def _run_of(span: Span) -> Run:
+    return cast(Run, span.tree)
 
 
-def _outside_a_task(kind: str) -> None:
-    logger.debug("%s outside a task of an installed app: nothing to publish", kind)
+def _outside_a_task(caller: str) -> None:
+    logger.debug("%s outside a task of an installed app: nothing to publish", caller)
 
 
 def _checked(
@@ -175,7 +175,7 @@ def _checked(
     return (
         _number(f"{who}: current", current),
         None if total is None else _number(f"{who}: total", total),
-        None if message is None else events.in_text(message),
+        None if message is None else in_text(message),
     )
 
 
@@ -190,7 +190,7 @@ def _number(what: str, value: object) -> float:
     except Exception:  # noqa: S110  # its own methods may raise anything
         pass
     if not -_MOST < number < _MOST:
-        raise ValueError(f"{what} must be a finite number, not {events.in_words(value)}")
+        raise ValueError(f"{what} must be a finite number, not {in_words(value)}")
     return number
 
 

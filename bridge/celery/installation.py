@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +15,10 @@ from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
 from bridge.errors import ConfigurationError
 from bridge.support.tokens import new_token
-from bridge.tasks import events
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import Event
 from bridge.tasks.publisher import BackgroundPublisher
+from bridge.tasks.shortening import versions
 
 logger = logging.getLogger("bridge.celery")
 
@@ -135,40 +136,24 @@ def flush_all() -> None:
         found.publisher.flush(FLUSH_WITHIN)
 
 
-def tell(publisher: BackgroundPublisher, kind: str, task_id: str, attempt: int | None, **fields: Any) -> None:
-    """Have `publisher` publish an event of a task; the longer texts of one above `max_payload` are cut."""
-    for longest in (None, *_SHORTER):
-        told = fields if longest is None else _shortened(fields, longest)
-        event = events.make(kind, task_id, attempt=attempt, **told)
-        if publisher.takes(event.payload):
-            publisher.put(event)
+def tell(publisher: BackgroundPublisher, event: Event, attempt: int | None = 1) -> None:
+    """Have `publisher` publish an event of a task; the longer texts of one above `max_payload` are cut.
+
+    `attempt` is the one that the task is in, from 1; a `State` carries its own.
+    """
+    for version in versions(event):
+        made = publication(version, attempt)
+        if publisher.takes(made.payload):
+            publisher.put(made)
             return
     if not _too_large.is_set():
         _too_large.set()
         logger.warning(
             "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
             "Choose a larger max_payload; further events that are too large are not logged",
-            kind, task_id, len(event.payload),
+            event.kind, event.task, len(made.payload),
         )  # fmt: skip
 
 
-_SHORTER = (events.LONGEST_TEXT, 1_000, 100)
-"""Characters that a text of an event keeps, one after the other, until the event is small enough."""
-
 _too_large = threading.Event()
 """Whether this process has logged that an event is too large."""
-
-
-def _shortened(fields: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    """Return `fields` of an event with texts of at most `longest` characters; other values become texts."""
-    short: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name == "error":
-            short[name] = {part: events.cut(text, longest) for part, text in value.items()}
-        elif name == "steps" or value is None or isinstance(value, bool | float):
-            short[name] = value
-        elif isinstance(value, int):
-            short[name] = value if -1e100 < value < 1e100 else events.in_words(value)
-        else:
-            short[name] = events.cut(value if isinstance(value, str) else events.in_words(value), longest)
-    return short

@@ -24,6 +24,8 @@ from bridge.celery import parts
 from bridge.celery.cancellation import Cancelled
 from bridge.celery.installation import FLUSH_WITHIN, Installed, flush_all, installed, sending, tell
 from bridge.tasks import events
+from bridge.tasks.encoding import in_text
+from bridge.tasks.event_types import Error, State
 
 _IN_A_ROW = 0.05
 """Seconds between two tasks that are queued in a row."""
@@ -71,7 +73,7 @@ def _say(
     attempt = None if retries is None else retries + 1
     known = state in ("PENDING", "STARTED")
     fields |= parts.relations(source) if known else {"whole": parts.whole_of(source)}
-    tell(found.publisher, "state", task_id, attempt, state=state, **fields)
+    tell(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
     parts.follow(found.publisher, source, state, fields.get("name"))
 
 
@@ -172,7 +174,7 @@ def _retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
     error = events.error(cause) if isinstance(cause, BaseException) else None
     why = getattr(reason, "message", None) or (error and (error["message"] or error["type"]))
     when = _timestamp(getattr(reason, "when", None), sender.app)
-    _say_of(sender, "RETRY", request, error=error, reason=why and events.in_text(why), retry_at=when)
+    _say_of(sender, "RETRY", request, error=error, reason=why and in_text(why), retry_at=when)
 
 
 def _stop(task: Any, request: Any) -> None:
@@ -204,7 +206,7 @@ def _revoked(sender: Any, request: Any, terminated: bool = False, expired: bool 
 
 @signals.task_unknown.connect
 def _unknown(sender: Any, name: str, id: str, message: Any = None, **_: Any) -> None:  # noqa: A002
-    error = {"type": NotRegistered.__name__, "message": f"no worker knows a task named {name!r}"}
+    error = Error(type=NotRegistered.__name__, message=f"no worker knows a task named {name!r}")
     source = getattr(message, "headers", None) or {"id": id}
     _say(installed(sender.app), "FAILURE", id, None, source, name=name, error=error)
 

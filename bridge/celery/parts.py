@@ -9,7 +9,8 @@ from celery import current_task, signals
 from bridge.celery import tree
 from bridge.celery.installation import publisher_of
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import ENDS, Error, State
 from bridge.tasks.publisher import BackgroundPublisher
 
 HEADER = "bridge_whole"
@@ -65,7 +66,7 @@ def follow(
     Progress is told every `PROGRESS_EVERY` seconds at most. A task that has ended, but not well, takes along
     those that were to run after it.
     """
-    ended = state in events.ENDS
+    ended = state in ENDS
     if ended or state == "STARTED":
         membership, now = _membership(request), time.monotonic()
         task_id = request.get("id")
@@ -89,16 +90,22 @@ def _tell(
 
 
 def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> None:
-    error = {
-        "type": "NotRun",
-        "message": f"task {request.get('id')}, which was to run before, ended in {state}",
-    }
+    error = Error(
+        type="NotRun", message=f"task {request.get('id')}, which was to run before, ended in {state}"
+    )
     for task in tree.stranded(request):
         if task.id not in _given_up:  # many parts may fail, and each strands the same tasks
             _remember(_given_up, task.id, time.monotonic())
             membership = _membership(task.options)
-            about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
-            publisher.put(events.make("state", task.id, state=state, **about))
+            stranded = State(
+                task.id,
+                state=state,
+                attempt=1,
+                name=task.task,
+                error=error,
+                whole=whole_of(task.options),
+            )
+            publisher.put(publication(stranded))
             if membership is not None:
                 _tell(publisher, membership, task.id, state, 0.0, name=task.task)
 

@@ -14,8 +14,12 @@ from bridge.celery import parts
 from bridge.celery.installation import publisher_of, tell
 from bridge.model.publication import Publication
 from bridge.tasks import events
-from bridge.tasks.progress import Meter, Part, Step, here
+from bridge.tasks.changes import publication
+from bridge.tasks.encoding import cut
+from bridge.tasks.event_types import Event, Progress, Step, StepStatus
+from bridge.tasks.progress import Meter
 from bridge.tasks.publisher import BackgroundPublisher
+from bridge.tasks.spans import Span, TrackedStep, here
 
 logger = logging.getLogger("bridge.celery")
 
@@ -55,19 +59,20 @@ class Run(Meter):
         self._whole = parts.whole_of(request)
         self._publisher = publisher
         self._steps: dict[tuple[str, ...], str] = {}
-        self.over = publisher is None
-        # What this run interrupts: the task that called this one in eager mode, and its innermost part.
+        self.finished = publisher is None
+        # What this run interrupts: the task that called this one in eager mode, and its innermost span.
         self.outer = _run.get()
         self.outside = here.get()
 
     @_never_raises
-    def say(self, kind: str, **fields: Any) -> None:
+    def say(self, event_type: Callable[..., Event], **fields: Any) -> None:
         """Publish an event of this task."""
-        if self._publisher is not None and not self.over:
-            tell(self._publisher, kind, self.id, (self._retries or 0) + 1, whole=self._whole, **fields)
+        if self._publisher is not None and not self.finished:
+            event = event_type(self.id, whole=self._whole, **fields)
+            tell(self._publisher, event, (self._retries or 0) + 1)
 
     @_never_raises
-    def say_step(self, step: Step, status: str) -> None:
+    def say_step(self, step: TrackedStep, status: str) -> None:
         """Publish that `step` is now `status`, with what the others are."""
         path = step.path
         with self.lock:
@@ -77,19 +82,18 @@ class Run(Meter):
                 ended = (path for path, status in self._steps.items() if status != "started")
                 del self._steps[next(ended, next(iter(self._steps)))]
             steps = [_step(list(path), status) for path, status in self._steps.items()]
-        self.say("step", steps=steps, **_step(path, status))
+        self.say(Step, steps=steps, **_step(path, status))
 
     def take(self) -> Publication | None:
-        """Return a progress event if there is news; for the outbox."""
+        """Return a progress event if there is news; for the background publisher."""
         fields = self.news()
         if fields is None:
             return None
         if "message" in fields:
-            fields["message"] = events.cut(fields["message"])
+            fields["message"] = cut(fields["message"])
         if self._publisher is not None:
             parts.follow(self._publisher, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
-        fields["whole"] = self._whole
-        return events.make("progress", self.id, attempt=(self._retries or 0) + 1, **fields)
+        return publication(Progress(self.id, whole=self._whole, **fields), (self._retries or 0) + 1)
 
     @_never_raises
     def _ask(self) -> None:
@@ -97,8 +101,11 @@ class Run(Meter):
             self._publisher.watch(events.task_topic(self.id), self)
 
 
-def _step(path: list[str], status: str) -> dict[str, Any]:
-    return {"name": path[-1], "status": status} | ({"path": path} if len(path) > 1 else {})
+def _step(path: list[str], status: str) -> StepStatus:
+    found = StepStatus(name=path[-1], status=status)
+    if len(path) > 1:
+        found["path"] = path
+    return found
 
 
 _run: "ContextVar[Run | None]" = ContextVar("bridge.celery.run", default=None)
@@ -107,14 +114,14 @@ _run: "ContextVar[Run | None]" = ContextVar("bridge.celery.run", default=None)
 _in_main_thread: Run | None = None
 
 
-def innermost() -> Part | None:
-    """Return the innermost open part of the task that runs here, if one does.
+def innermost() -> Span | None:
+    """Return the innermost open span of the task that runs here, if one does.
 
     A thread without the context of a task belongs to the task of the main thread, if that runs one.
     """
-    part = here.get()
-    if part is not None:
-        return None if part.meter.over else part
+    span = here.get()
+    if span is not None:
+        return None if span.tree.finished else span
     return None if _in_main_thread is None else _in_main_thread.top
 
 
@@ -123,7 +130,7 @@ def _begin(task: Any, **_: Any) -> None:
     global _in_main_thread
     run = Run(task.name, task.request, publisher_of(task.app))
     _run.set(run)
-    here.set(run.whole)
+    here.set(run.root)
     if threading.current_thread() is threading.main_thread():
         _in_main_thread = run
 
@@ -134,7 +141,7 @@ def _end(**_: Any) -> None:
     run = _run.get()
     if run is None:
         return
-    run.over = True
+    run.finished = True
     _run.set(run.outer)
     here.set(run.outside)
     if _in_main_thread is run:

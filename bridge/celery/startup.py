@@ -7,7 +7,7 @@ from celery import signals
 
 from bridge.celery.installation import installed
 from bridge.errors import BridgeError
-from bridge.tasks.publisher import LIMIT
+from bridge.tasks.publish_queue import LIMIT
 
 logger = logging.getLogger("bridge.celery")
 

@@ -1,12 +1,14 @@
 """What viewers see: from what the hub hands out to text, from a cursor to where a stream begins. No I/O."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from bridge.backends.base import Item, States
 from bridge.model.message import Gap, Message
 from bridge.streams import sse
 from bridge.streams.cursor import ANEW, ENDED, Cursor
 from bridge.tasks import events
+from bridge.tasks.event_types import End, Reset, Snapshot, State
+from bridge.tasks.snapshot import snapshot_text
 
 
 def opens_with_state(topics: Collection[str]) -> bool:
@@ -26,7 +28,9 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
 
 def resets(topics: Sequence[str], start: Cursor, *, with_ids: bool) -> bytes:
     """Return what tells a viewer whose cursor is of no use that it begins anew."""
-    return b"".join(_frame(events.reset(topic)) for topic in topics) if start.lost and with_ids else b""
+    return (
+        b"".join(_frame(Reset(events.task_of(topic))) for topic in topics) if start.lost and with_ids else b""
+    )
 
 
 class Encoder:
@@ -50,8 +54,10 @@ class Encoder:
     def mere_progress(self, items: Sequence[Item]) -> str | None:
         """Return the topic if `items`, which have just been told, are nothing but progress of one task."""
         topic = items[0].topic
-        told = all(isinstance(i, Message) and events.is_mere_progress(i) and i.topic == topic for i in items)
-        return topic if told and events.task_of(topic) is not None else None
+        if events.task_of(topic) is None:
+            return None
+        mere = all(isinstance(i, Message) and i.topic == topic and events.is_mere_progress(i) for i in items)
+        return topic if mere else None
 
     def frames(self, item: Item) -> Iterator[bytes]:
         """Yield the text that `item` amounts to."""
@@ -60,7 +66,7 @@ class Encoder:
         if isinstance(item, States):
             yield from self._snapshots(item)
         elif isinstance(item, Gap):
-            yield _frame(events.reset(item.topic))
+            yield _frame(Reset(events.task_of(item.topic)))
         else:
             yield from self._message(item)
 
@@ -71,34 +77,34 @@ class Encoder:
         tasks = [task for task in by_task if task is not None] if own is None else [own]
         # Until the last of them the viewer has not seen the state that the position belongs to.
         for task in tasks[:-1]:
-            yield sse.frame(events.snapshot_text(by_task.get(task), task)[0], event="snapshot")
+            yield sse.frame(snapshot_text(by_task.get(task), task)[0], event="snapshot")
         self._words[topic] = ANEW if read.position is None or read.more is not None else str(read.position)
         for task in tasks[-1:]:
-            text, snapshot = events.snapshot_text(by_task.get(task), task)
-            yield from self._event(text, snapshot, topic)
+            text, snapshot = snapshot_text(by_task.get(task), task)
+            yield from self._event(text, snapshot.kind, snapshot, topic)
 
     def _message(self, message: Message) -> Iterator[bytes]:
         topic = message.topic
-        event = None
-        if topic == events.FEED or events.task_of(topic) is not None:
-            event = events.decode(message)
+        kind = events.kind_of(message)
         self._words[topic] = message.id or ANEW
-        if event is None:
+        if kind is None:
             yield sse.frame(message, id=self._id())
         else:
-            yield from self._event(message, event, topic)
+            event = events.decode(message) if kind == "state" and topic != events.FEED else None
+            state = event if isinstance(event, State) else None
+            yield from self._event(message, kind, state, topic)
 
-    def _event(self, data: bytes, event: Mapping[str, object], topic: str) -> Iterator[bytes]:
-        """Yield an event, and the end that belongs to it if it says that its task has ended."""
-        ends = topic != events.FEED and events.end_of(event)
-        if ends:
-            # Who loses the connection here has not seen the end, and begins anew to see it.
-            self._words[topic] = ANEW
-        yield sse.frame(data, event=str(event["type"]), id=self._id())
-        if ends:
-            self._words[topic] = ENDED
-            self.running.discard(topic)
-            yield _frame(events.end(event), id=self._id())
+    def _event(self, data: bytes, kind: str, state: State | Snapshot | None, topic: str) -> Iterator[bytes]:
+        """Yield an event, and the end of its task's stream if the task has ended in `state`."""
+        if topic == events.FEED or state is None or not state.ended:
+            yield sse.frame(data, event=kind, id=self._id())
+            return
+        # Who loses the connection here has not seen the end, and begins anew to see it.
+        self._words[topic] = ANEW
+        yield sse.frame(data, event=kind, id=self._id())
+        self._words[topic] = ENDED
+        self.running.discard(topic)
+        yield _frame(End(state.task, at=state.at, state=state.state), id=self._id())
 
     def _id(self) -> str | None:
         """The cursor of the stream; without replay only that it is over."""
@@ -107,5 +113,5 @@ class Encoder:
         return ",".join(self._words[topic] for topic in self._topics)
 
 
-def _frame(event: dict[str, object], id: str | None = None) -> bytes:  # noqa: A002
-    return sse.frame(events.encode(event), event=str(event["type"]), id=id)
+def _frame(event: End | Reset, id: str | None = None) -> bytes:  # noqa: A002
+    return sse.frame(events.encode(event), event=event.kind, id=id)

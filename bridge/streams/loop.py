@@ -205,7 +205,7 @@ class Loop:
             if self._now >= turn_at:
                 turn_at += TICK
                 self._safely(self._turn)
-                self._safely(self._liveness.turn, self._watched)
+                self._safely(self._liveness.tick, self._watched)
 
     @staticmethod
     def _safely(work: Callable[..., None], *arguments: Any) -> None:

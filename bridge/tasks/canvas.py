@@ -20,7 +20,9 @@ from typing import Any
 
 from bridge.model.publication import Publication
 from bridge.model.state import ENDED_WELL, RUNNING, WAITING, WHOLE, Change, Part
-from bridge.tasks import events
+from bridge.tasks import encoding
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import ENDS, Event, Progress, State
 
 ENDINGS = ("SUCCESS", "REVOKED", "FAILURE")
 """How a part may end, the worst last; a whole ends in the worst way that one of its parts did."""
@@ -37,14 +39,15 @@ def declare(whole: str, size: int | None, **fields: Any) -> Publication:
     Where nobody knows yet how many parts there will be, `size` is `None`, and `settle` tells it later.
     """
     parts = dict.fromkeys(_COUNTS, 0) | {"waiting": size or 0}
-    return events.make("state", whole, state="SUCCESS" if size == 0 else "PENDING", parts=parts, **fields)
+    state = "SUCCESS" if size == 0 else "PENDING"
+    return publication(State(whole, state=state, attempt=1, parts=parts, **fields))
 
 
 def settle(whole: str, size: int) -> Publication:
     """Return the `progress` event that `whole` has `size` parts, which ends it if all of them have ended."""
     tail = b',"current":\x01,"total":\x09,"percent":\x02%s}' % _TALLY
     part = Part("", size, WAITING, size, b"", ENDINGS, _turn(whole, ENDED_WELL))
-    return _counted(_with_tail("progress", whole, tail), part)
+    return _counted(_with_tail(Progress(whole), tail), part)
 
 
 def make(
@@ -56,16 +59,16 @@ def make(
     the size where that is `None`.
     """
     stage = RUNNING
-    if state in events.ENDS:
+    if state in ENDS:
         stage = ENDED_WELL + ENDINGS.index(state if state in ENDINGS else "REVOKED")
     value = WHOLE if stage == ENDED_WELL else min(WHOLE - 1, max(0, round(percent * WHOLE / 100)))
     line: dict[str, Any] = {"task": task, "state": state, "percent": value * 100 / WHOLE}
     if stage != RUNNING:
         line["ended"] = True
-    told = events.encode(line | {name: value for name, value in about.items() if value is not None})
+    told = encoding.encode(line | {name: value for name, value in about.items() if value is not None})
     tail = b',"current":\x01,"total":\x09,"percent":\x02%s,"part":%s}' % (_TALLY, told)
     part = Part(task, size or 0, stage, value, told, ENDINGS, _turn(whole, stage))
-    return _counted(_with_tail("progress", whole, tail), part)
+    return _counted(_with_tail(Progress(whole), tail), part)
 
 
 def _counted(publication: Publication, part: Part) -> Publication:
@@ -77,7 +80,7 @@ def _counted(publication: Publication, part: Part) -> Publication:
 def _turn(whole: str, stage: int) -> tuple[bytes, Change]:
     """What is said of the whole with the start of its first part, or with the end of its last."""
     state = "STARTED" if stage == RUNNING else ENDINGS[0]
-    said = _with_tail("state", whole, _TALLY + b"}", state=state)
+    said = _with_tail(State(whole, state=state, attempt=1), _TALLY + b"}")
     payload, change = said.payload, said.change
     assert change is not None, "every event of a canvas changes its state"
     if state == "STARTED":
@@ -86,8 +89,8 @@ def _turn(whole: str, stage: int) -> tuple[bytes, Change]:
     return payload, replace(change, fields={"state": payload, "state.\x03": payload})
 
 
-def _with_tail(kind: str, whole: str, tail: bytes, **fields: Any) -> Publication:
-    made = events.make(kind, whole, **fields)
+def _with_tail(event: Event, tail: bytes) -> Publication:
+    made = publication(event)
     assert made.change is not None, "every event of a canvas changes its state"
     payload = made.payload[:-1] + tail
     kept = {

@@ -1,51 +1,51 @@
-"""Task events: their vocabulary, their JSON, and what a snapshot is. No other module knows this JSON.
+"""Task events: their JSON and their topics. No other module encodes or decodes them.
 
-A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in seconds since the epoch.
+A task event is a JSON object `{"v", "type", "task", "at", ...}`; `at` is in seconds since the epoch. Each
+type has a class in `bridge.tasks.event_types`, whose fields are the other members of the object.
 
-| type       | fields |
-|------------|--------|
-| `state`    | `state`, `attempt` from 1; if known `name`, `worker`, `result`, `error`, `reason`, `retry_at` |
-| `progress` | where known `current`, `total`, `percent`, `rate` per second, `eta` in s, `message`, `step` |
-| `step`     | `name`, `status` (started, succeeded or failed); if it is within others, `path` (their names) |
-| `log`      | `level`, `message` |
-| `cancel_requested` | somebody asked for the task to be cancelled; `terminate` if by force |
-| any other  | `data`, whatever JSON the task gave |
+| type               | class             | where |
+|--------------------|-------------------|-------|
+| `state`            | `State`           | published |
+| `progress`         | `Progress`        | published |
+| `step`             | `Step`            | published |
+| `log`              | `Log`             | published |
+| `cancel_requested` | `CancelRequested` | published |
+| any other          | `Custom`          | published |
+| `snapshot`         | `Snapshot`        | only on a stream: the whole state of a task |
+| `reset`            | `Reset`           | only on a stream: forget what you have, a snapshot follows |
+| `end`              | `End`             | only on a stream: the task has ended, nothing follows |
 
-The `percent` of a progress event is of the whole task and never goes back within an attempt; `step` names the
-open steps, from the outside, with ` / ` between; the other fields are of the loop or step that is shown.
+States have Celery's own names, and one more: STALLED means that the worker that has the task is no longer
+heard of. RETRY says why another attempt follows and when. The RECEIVED of that attempt does not end the wait:
+`reason`, `error` and `retry_at` hold until the attempt is STARTED or the task ends.
 
-States have Celery's own names, and STALLED: the worker that has the task is not heard of any more. RECEIVED
-and STARTED name the worker's main `process` and the seconds of silence after which it is (`stalls_after`). A
-state to which a task comes back, requeued or its worker heard of again, is marked `resumed`.
-
-RETRY says why another attempt follows (`reason`, `error`) and when (`retry_at`, seconds since the epoch). The
-RECEIVED of that attempt does not end the wait: reason, error and `retry_at` hold until it is STARTED or ends.
-STARTED has `redelivered` if the broker had handed the task to a worker before.
-
-What a task belongs to, and what many tasks amount to, is written down in `bridge.tasks.canvas`.
-
-On a stream, but never published: `snapshot` (a task's whole state, see `snapshot`), `reset` (forget what
-you have, a snapshot follows) and `end` (`state`; nothing follows).
+`bridge.tasks.canvas` describes the events of a canvas, `bridge.tasks.changes` says what an event changes in
+the state of its task, and `bridge.tasks.snapshot` makes a snapshot of that state.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from operator import itemgetter
-from typing import Any
+from dataclasses import MISSING, fields
+from operator import attrgetter
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
-from bridge.model.publication import Publication
-from bridge.model.state import END, Change, TopicState
-from bridge.tasks.encoding import DEEPEST, parse
-from bridge.tasks.encoding import LONGEST_TEXT as LONGEST_TEXT
-from bridge.tasks.encoding import cut as cut
-from bridge.tasks.encoding import encode as encode
-from bridge.tasks.encoding import in_text as in_text
-from bridge.tasks.encoding import in_words as in_words
-from bridge.tasks.encoding import well_formed as well_formed
-from bridge.tasks.heartbeats import WORKERS as WORKERS
-from bridge.tasks.heartbeats import beat as beat
-from bridge.tasks.heartbeats import beat_of as beat_of
+from bridge.model.message import Message
+from bridge.tasks import encoding
+from bridge.tasks.encoding import DEEPEST, LONGEST_TEXT, in_text, in_words, parse, well_formed
+from bridge.tasks.event_types import (
+    CancelRequested,
+    Custom,
+    End,
+    Error,
+    Event,
+    Log,
+    Progress,
+    Reset,
+    Snapshot,
+    State,
+    Step,
+    StepStatus,
+)
+
+# Any: decoded JSON is unchecked, and so are the values that a task gives.
 
 SCHEMA_VERSION = 1
 
@@ -54,31 +54,19 @@ FEED = "tasks"
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
-ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
-STREAM_TYPES = frozenset({"snapshot", "reset", "end"})
-RESERVED_TYPES = STREAM_TYPES | {
-    "state", "progress", "step", "log", "cancel_requested", "message", "error", "open"
-}  # fmt: skip
-
-_FIRST_STARTED = "first_started"
-"""The field with the time at which the first attempt of a task began."""
+_TYPES: dict[str, type[Event]] = {
+    "state": State,
+    "progress": Progress,
+    "step": Step,
+    "log": Log,
+    "cancel_requested": CancelRequested,
+}
+_RESERVED_TYPES = _TYPES.keys() | {"snapshot", "reset", "end", "message", "error", "open"}
 
 _LEVELS_AROUND = 2
 """How much deeper an event is where it is a part of a snapshot."""
 
 _TASK_PREFIX = "task:"
-
-# What a snapshot takes from any of the states that a task was in.
-_ABOUT = (
-    *("name", "worker", "attempt", "queued_at"),
-    *("canvas", "parent", "root", "group", "index", "whole", "parts"),
-)
-
-# The order of states within an attempt. Reports and everything the task says share the rank of STARTED, and
-# so does STALLED: what is heard of the task after it counts. An end is above every attempt. RETRY has the
-# rank of RECEIVED of the next attempt: they come from two processes in any order, and both count.
-_RANKS_OF_AN_ATTEMPT = 4
-_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
 
 
 def task_topic(task_id: str) -> str:
@@ -91,29 +79,17 @@ def task_of(topic: str) -> str | None:
     return topic.removeprefix(_TASK_PREFIX) if topic.startswith(_TASK_PREFIX) else None
 
 
-def error(exception: BaseException, traceback: str | None = None) -> dict[str, str]:
+def carries_events(topic: str) -> bool:
+    """Whether task events travel on `topic`: it is the feed or the topic of a task."""
+    return topic == FEED or topic.startswith(_TASK_PREFIX)
+
+
+def error(exception: BaseException, traceback: str | None = None) -> Error:
     """Return what an event says of `exception`, with the end of its `traceback` if given. Never raises."""
-    said = {"type": type(exception).__name__, "message": in_text(exception)}
+    found = Error(type=type(exception).__name__, message=in_text(exception))
     if traceback is not None:
-        said["traceback"] = traceback[-LONGEST_TEXT:]
-    return said
-
-
-def decode(payload: bytes) -> dict[str, Any] | None:
-    """Return the task event in `payload`, or `None`: anyone may publish anything to a task's topic."""
-    event = parse(payload)
-    return event if isinstance(event, dict) and _is_event(event) else None
-
-
-def _is_event(event: dict[str, Any]) -> bool:
-    kind = event.get("type")
-    return (
-        isinstance(kind, str)
-        and kind.isprintable()
-        and isinstance(event.get("task"), str)
-        and isinstance(event.get("at"), int | float)
-        and (kind != "state" or isinstance(event.get("state"), str))
-    )
+        found["traceback"] = traceback[-LONGEST_TEXT:]
+    return found
 
 
 def check_type(kind: object) -> str:
@@ -123,180 +99,140 @@ def check_type(kind: object) -> str:
     kind = well_formed(kind)
     if not kind.isprintable():
         raise ValueError(f"an event type must not hold a line break or another control character: {kind!r}")
-    if kind in RESERVED_TYPES:
+    if kind in _RESERVED_TYPES:
         raise ValueError(f"the event type {kind!r} has a meaning of its own; choose another name")
     return kind
 
 
-def make(
-    kind: str,
-    task: str,
-    *,
-    attempt: int | None = 1,
-    resumed: bool = False,
-    steps: Sequence[Mapping[str, Any]] = (),
-    **fields: Any,
-) -> Publication:
-    """Return a task event of type `kind`, to be published, with what it changes in the state of its task.
+# The fields of each class that are members of the JSON, except "type", in the order of the class.
+_MEMBERS = {
+    event_type: tuple(
+        field.name
+        for field in fields(event_type)
+        if field.name != "kind" and field.metadata.get("member", True)
+    )
+    for event_type in (*_TYPES.values(), Custom, Snapshot, Reset, End)
+}
 
-    Fields that are `None` are left out. `attempt` counts from 1; an end may leave it open. With `resumed` the
-    task comes back to an earlier state, which replaces STARTED or STALLED. With a `step` event go all `steps`
-    so far, as the snapshot is to show them.
+
+_VALUES = {event_type: attrgetter(*names) for event_type, names in _MEMBERS.items()}
+
+
+def members(event: Event | Reset) -> dict[str, Any]:
+    """Return the JSON object that stands for `event`."""
+    found: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event.kind}
+    names, values = _MEMBERS[type(event)], _VALUES[type(event)](event)
+    for name, value in zip(names, values, strict=True):
+        if value is not None:
+            found[name] = value  # noqa: PERF403  # faster than to update with a comprehension
+    return found
+
+
+def encode(event: Event | Reset) -> bytes:
+    """Return the JSON of `event`. What JSON cannot express is told in words, see `bridge.tasks.encoding`."""
+    return encoding.encode(members(event), DEEPEST - _LEVELS_AROUND)
+
+
+def encode_steps(event: Step) -> bytes:
+    """Return the JSON of all steps so far, which the state of the task keeps."""
+    return encoding.encode({"type": "step", "task": event.task, "at": event.at, "steps": event.steps})
+
+
+def decode_steps(payload: bytes) -> list[StepStatus]:
+    """Return the steps in what `encode_steps` made, and none if `payload` is something else."""
+    found = parse_members(payload) or {}
+    steps = found.get("steps")
+    return steps if isinstance(steps, list) else []
+
+
+def parse_members(payload: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in `payload` if it is a task event, else `None`."""
+    found = parse(payload)
+    return found if isinstance(found, dict) and _is_event(found) else None
+
+
+def _is_event(found: dict[str, Any]) -> bool:
+    kind = found.get("type")
+    return (
+        isinstance(kind, str)
+        and kind.isprintable()
+        and isinstance(found.get("task"), str)
+        and isinstance(found.get("at"), int | float)
+        and (kind != "state" or isinstance(found.get("state"), str))
+    )
+
+
+def kind_of(message: Message) -> str | None:
+    """Return the type of the task event in `message`, `None` if it holds none.
+
+    Decodes the message only where its backend does not say, and notes the answer in it: anyone may publish
+    JSON to the topic of a task.
     """
-    event: dict[str, Any] = {"v": SCHEMA_VERSION, "type": kind, "task": task, "at": round(time.time(), 3)}
-    if kind == "state":
-        event |= {"attempt": attempt} if attempt else {}
-        event |= {"resumed": True} if resumed else {}
-    event |= {name: value for name, value in fields.items() if value is not None}
-    payload = encode(event, DEEPEST - _LEVELS_AROUND)
-    state = fields["state"] if kind == "state" else "STARTED"
-    own_rank = _RANKS["STARTED"] if resumed else _RANKS.get(state, 0)
-    rank = END if state in ENDS else (attempt or 1) * _RANKS_OF_AN_ATTEMPT + own_rank
-    kept = _kept(event, payload)
-    if kind == "step":
-        kept = {"steps": encode({"type": "step", "task": task, "at": event["at"], "steps": steps})}
-    is_entry = kind not in ("state", "progress", "cancel_requested")
-    # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
-    listed = event.get("whole") is None
-    change = Change(rank, rank == END, kept, is_entry, FEED, listed)
-    return Publication(task_topic(task), payload, kind, change)
+    if message.kind is None and carries_events(message.topic):
+        found = parse_members(message)
+        message.kind = None if found is None else found["type"]
+    return message.kind
 
 
-def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
-    """Return the fields that `event` sets in the state of its task."""
-    match event:
-        case {"type": "progress" | "cancel_requested" as kind}:
-            return {kind: payload}
-        case {"type": "state", "resumed": True} | {"type": "state", "state": "STALLED"}:
-            return {"state": payload}
-        case {"type": "state", "state": "STARTED"}:
-            # Progress and steps were those of an earlier attempt.
-            kept = {"state": payload, "state.STARTED": payload, "progress": b"", "steps": b""}
-            is_first = event.get("attempt", 1) == 1 and not event.get("redelivered")
-            return kept | ({_FIRST_STARTED: b"%.3f" % event["at"]} if is_first else {})
-        case {"type": "state", "state": state}:
-            return {"state": payload, f"state.{state}": payload}
-    return {}
+def is_mere_progress(message: Message) -> bool:
+    """Whether `message` says nothing that later progress of the same task does not say too."""
+    if kind_of(message) != "progress":
+        return False
+    # Later progress of a canvas does not say again that a part has ended.
+    part = (parse_members(message) or {}).get("part")
+    return not (isinstance(part, dict) and part.get("ended"))
 
 
-def is_mere_progress(payload: bytes) -> bool:
-    """Whether `payload` says nothing that later progress of the same task does not say too."""
-    return b'"type":"progress"' in payload[:64] and b'"ended":true' not in payload
+def decode(payload: bytes) -> Event | None:
+    """Return the task event in `payload`, `None` if it holds none: anyone may publish to a task's topic.
 
-
-def left_out(topic: str, count: int, changes: Sequence[Change]) -> Publication:
-    """Return what stands in for `count` events that are left out: a line of the log, and their `changes`."""
-    text = f"{count:,} events were left out here: there were more than could be sent"
-    notice = make("log", task_of(topic) or topic, level="warning", message=text)
-    fields = {name: value for change in changes for name, value in change.fields.items()}
-    notice.change = replace(changes[-1], fields=fields)
-    return notice
-
-
-def last_state(fields: Mapping[str, bytes]) -> bytes:
-    """Return the `state` event that tells where a task is: not RETRY once its next attempt is received."""
-    last, received = fields.get("state", b""), fields.get("state.RECEIVED")
-    if received and b'"state":"RETRY"' in last:
-        retry, next_one = decode(last), decode(received)
-        if retry and next_one and next_one.get("attempt", 1) > retry.get("attempt", 1):
-            return received
-    return last
-
-
-def says_state(payload: bytes) -> bool:
-    """Whether `payload` looks like an event that tells a task's state: cheaper than to `decode` it."""
-    return payload[:64].find(b'"type":"state"') >= 0
-
-
-def says_pending(payload: bytes) -> bool:
-    """Whether `payload`, a `state` event, looks as if its task were PENDING."""
-    return b'"state":"PENDING"' in payload
-
-
-def end_of(event: Mapping[str, Any]) -> str | None:
-    """Return the state in which `event`, a `state` event or a snapshot, says the task ended, if it does."""
-    state = event.get("state")
-    return state if event["type"] in ("state", "snapshot") and state in ENDS else None
-
-
-def end(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `end` event that follows `event`, the last one of its task."""
-    return {
-        "v": SCHEMA_VERSION,
-        "type": "end",
-        "task": event["task"],
-        "at": event["at"],
-        "state": event["state"],
+    A member whose value has another type than the field of the class is left out. An event that lacks a
+    member which its class requires is none.
+    """
+    found = parse_members(payload)
+    if found is None:
+        return None
+    event_type = _TYPES.get(found["type"], Custom)
+    types = _FIELD_TYPES[event_type]
+    given: dict[str, Any] = {
+        name: value for name, value in found.items() if isinstance(value, types.get(name, ()))
     }
+    if not given.keys() >= _REQUIRED[event_type]:
+        return None
+    if event_type is Custom:
+        given["kind"] = found["type"]
+    return event_type(**given)
 
 
-def reset(topic: str) -> dict[str, Any]:
-    """Return the event that says: what you know of this topic may be outdated."""
-    event = {"v": SCHEMA_VERSION, "type": "reset", "at": round(time.time(), 3)}
-    task = task_of(topic)
-    return event if task is None else {**event, "task": task}
+def _types_of(hint: Any) -> tuple[type, ...]:
+    """Return what `isinstance` takes for the annotation of a field."""
+    if hint is Any:
+        return (object,)
+    if hint is float:
+        return (float, int)
+    if is_typeddict(hint):
+        return (dict,)
+    if get_origin(hint) in (dict, list):
+        return (get_origin(hint),)
+    return tuple(each for part in get_args(hint) for each in _types_of(part)) or (hint,)
 
 
-def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
-    """Return the whole state of `task`: what its events so far amount to.
-
-    Where they are known: `state`, `name`, `attempt`, `worker`, `result`, `error`, `reason`, `retry_at`,
-    `queued_at`, `started_at` (of the latest attempt), `first_started_at` (of the first: from there to
-    `ended_at` is the duration of the task), `ended_at` and `cancel_requested` (when it was; `terminate` if by
-    force). `progress` is the last progress event or `None`; `steps` holds `name`, `status` and `path` of each
-    step as it is now; `events` holds step, log and custom events in order, the newest 1,000, and `omitted`
-    counts the older ones. A task that nobody has said anything about is PENDING, as in Celery.
-    """
-    state = state or TopicState(task)
-    whole: dict[str, Any] = {
-        "v": SCHEMA_VERSION,
-        "type": "snapshot",
-        "task": task,
-        "at": round(time.time(), 3),
+_FIELD_TYPES = {
+    event_type: {
+        name: _types_of(hint)
+        for name, hint in get_type_hints(event_type).items()
+        if name in _MEMBERS[event_type]
     }
-    states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
-    states.pop("state", None)
-    current = decode(last_state(state.fields)) or {"state": "PENDING"}
-    for event in sorted(states.values(), key=itemgetter("at")):
-        whole |= {name: event[name] for name in _ABOUT if name in event}
-    retry = states.get("state.RETRY", {})
-    follows = current.get("attempt", 1) == retry.get("attempt", 0) + 1
-    if "retry_at" in retry and follows and "RECEIVED" in (current["state"], current.get("was")):
-        whole |= {name: retry[name] for name in ("error", "reason", "retry_at") if name in retry}
-    told = ("state", "attempt", "result", "error", "reason", "retry_at")
-    whole |= {name: current[name] for name in told if name in current}
-    for name, source in (("queued_at", "state.PENDING"), ("started_at", "state.STARTED")):
-        if source in states:
-            whole[name] = states[source]["at"]
-    if "started_at" in whole:
-        whole["first_started_at"] = parse(state.fields.get(_FIRST_STARTED, b"")) or whole["started_at"]
-    if end_of(whole):
-        whole["ended_at"] = current["at"]
-    asked = decode(state.fields.get("cancel_requested", b""))
-    if asked:
-        whole["cancel_requested"] = asked["at"]
-        whole |= {"terminate": True} if asked.get("terminate") is True else {}
-    progress = state.fields.get("progress")
-    whole["progress"] = decode(progress) if progress else None
-    steps = decode(state.fields.get("steps", b""))
-    whole["steps"] = steps["steps"] if steps else []
-    parts = (whole["progress"] or whole).get("parts", whole.get("parts"))
-    if parts is not None:
-        whole["parts"] = parts
-        if progress:
-            whole["progress"] = {k: v for k, v in whole["progress"].items() if k not in ("parts", "part")}
-        whole["children"] = [line for line in map(parse, state.lines) if isinstance(line, dict)]
-    whole["omitted"] = state.omitted
-    whole["events"] = [entry for entry in map(decode, state.entries) if entry]
-    return whole
-
-
-def snapshot_text(state: TopicState | None, task: str) -> tuple[bytes, dict[str, Any]]:
-    """Return the snapshot of `task` as JSON, and the snapshot without its `events`.
-
-    The events are JSON already: with megabytes of them, encoding them again would hold up other viewers.
-    """
-    state = state or TopicState(task)
-    bare = snapshot(replace(state, entries=[]), task)
-    entries = b",".join(entry for entry in state.entries if decode(entry))
-    return encode(bare).removesuffix(b"]}") + entries + b"]}", bare
+    for event_type in (*_TYPES.values(), Custom)
+}
+_REQUIRED = {
+    event_type: {
+        field.name
+        for field in fields(event_type)
+        if field.init
+        and field.name != "kind"
+        and field.default is MISSING
+        and field.default_factory is MISSING
+    }
+    for event_type in (*_TYPES.values(), Custom)
+}

@@ -1,29 +1,38 @@
-"""The beats by which the main processes of workers are heard of, and their JSON."""
+"""Heartbeats: the messages by which the main processes of workers are heard of, and their JSON."""
 
 import json
+from dataclasses import dataclass
 
 WORKERS = "workers"
-"""The topic of the beats by which the main processes of workers are heard of."""
+"""The topic of the heartbeats."""
 
 
-def beat(process: str, worker: str | None, number: int, *, gone: bool = False) -> bytes:
-    """Return what a main process says, again and again, on the topic `WORKERS`; with `gone`, a last time."""
-    said = {"v": 1, "type": "beat", "process": process, "worker": worker, "number": number, "gone": gone}
-    return json.dumps(said).encode()
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a process publishes on the topic `WORKERS`, again and again."""
+
+    process: str
+    worker: str | None
+    """The name of the worker; `None` if the process is no worker but watches them."""
+    number: int
+    """Counts the heartbeats of the process."""
+    last: bool = False
+    """Whether the process ends."""
+
+    def encode(self) -> bytes:
+        """Return the JSON of this heartbeat."""
+        members = {"process": self.process, "worker": self.worker, "number": self.number, "gone": self.last}
+        return json.dumps({"v": 1, "type": "beat", **members}).encode()
 
 
-def beat_of(payload: bytes) -> tuple[str, int, bool] | None:
-    """Return the process whose beat this is, its number, and whether it was the last, or `None`."""
+def decode_heartbeat(payload: bytes) -> Heartbeat | None:
+    """Return the heartbeat in `payload`, or `None`: anyone may publish anything to the topic."""
     try:
-        said = json.loads(payload)
+        members = json.loads(payload)
     except (ValueError, RecursionError):
         return None
-    match said:
-        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(gone)}:
-            return process, number, gone
+    match members:
+        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(last)}:
+            worker = members.get("worker")
+            return Heartbeat(process, worker if isinstance(worker, str) else None, number, last)
     return None
-
-
-def is_of_worker(payload: bytes) -> bool:
-    """Whether a beat is that of a worker, and not of a process that watches them."""
-    return b'"worker": null' not in payload

@@ -1,153 +1,44 @@
-"""Finds the tasks whose worker has vanished: those that viewers of this process watch, and no others.
+"""Publishes that tasks are STALLED whose worker has vanished: tasks that viewers of this process watch.
 
-A worker's main process beats on the topic `events.WORKERS`. Who watches beats there too, and only its own
-beats, as they come back, move the clock by which the others are missed: while the backend is away, or this
-process is held up, no time passes. No clocks of two machines are compared.
+A worker's main process publishes heartbeats on the topic `WORKERS`. A process with viewers publishes
+heartbeats there too. Only its own heartbeats, as they come back, move the clock by which the others are
+missed: while the backend is away, or this process is held up, no time passes. No clocks of two machines are
+compared.
 """
 
 import hashlib
-import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bridge.backends.base import Item, States
 from bridge.channel.channel import Channel
 from bridge.errors import PositionLost, SubscriptionClosed
+from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
-from bridge.tasks import events
-from bridge.tasks import heartbeats as beats
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import State
+from bridge.tasks.events import FEED, decode, kind_of, task_of, task_topic
+from bridge.tasks.heartbeats import WORKERS, Heartbeat, decode_heartbeat
 from bridge.tasks.missing_worker import MissingWorkerCheck
 from bridge.tasks.publisher import BackgroundPublisher
+from bridge.tasks.snapshot import current_state, has_ended
+from bridge.tasks.workers import Finding, WorkerTracker
 
-TURN = 1.0
-"""Seconds between two turns, and the most that one beat of our own moves the clock, times two."""
+# Any: the readers that the hub hands to `_post`, all of them this monitor.
 
-AT_ONCE = 1000
-"""Tasks told of in one turn."""
+TICK = 1.0
+"""Seconds between two ticks. One heartbeat of our own moves the clock by two of them at most."""
 
 PRUNE_EVERY = 60
-"""Turns after which tasks that nobody watches any more are forgotten."""
-
-_AT_WORKERS = frozenset({"RECEIVED", "STARTED", "STALLED"})
-
-_Event = Mapping[str, Any]
-
-
-class _Worker:
-    """The main process of a worker, and the tasks that it has."""
-
-    def __init__(self, stalls_after: float, heard: float) -> None:
-        self.stalls_after = stalls_after
-        self.heard = heard
-        self.number = 0
-        self.beats_since_silence = 0
-        self.gone = False
-        self.running: dict[str, _Event] = {}
-        self.stalled: dict[str, _Event] = {}
-
-    def lost(self) -> list[str]:
-        """The tasks that are no longer run; after a goodbye, those only received are queued again."""
-        return [
-            task for task, event in self.running.items() if not (self.gone and event["state"] == "RECEIVED")
-        ]
-
-
-class Watch:
-    """Which tasks are with which worker, and which of these have fallen silent. No I/O, one thread."""
-
-    def __init__(self) -> None:
-        self.workers: dict[str, _Worker] = {}
-        self._having: dict[str, str] = {}
-        self._clock = 0.0
-        # So that of many who watch one is first, and the others see what it said.
-        self._patience = random.uniform(0.0, TURN)
-
-    def see(self, items: Sequence[Item]) -> None:
-        """Note what `items`, on their way to viewers, say of tasks."""
-        for item in items:
-            if isinstance(item, States):
-                for state in item.states:
-                    payload = events.last_state(state.fields)
-                    if b'"process"' in payload:  # most have ended: not worth reading
-                        self._note(payload)
-                    else:
-                        self._forget(events.task_of(state.topic) or "")
-            elif events.says_state(item):
-                self._note(item)
-
-    def _note(self, payload: bytes) -> None:
-        event = events.decode(payload)
-        if event is None:
-            return
-        task, process, state = event["task"], event.get("process"), event.get("state")
-        if state == "RETRY" and self._attempt(task) > event.get("attempt", 1):
-            return  # told late: a worker has the next attempt
-        self._forget(task)
-        if isinstance(process, str) and state in _AT_WORKERS:
-            limit = event.get("stalls_after")
-            worker = self.workers.get(process)
-            if worker is None and isinstance(limit, int | float):
-                worker = self.workers[process] = _Worker(limit, self._clock)
-            if worker is not None:
-                self._having[task] = process
-                (worker.stalled if state == "STALLED" else worker.running)[task] = event
-
-    def _attempt(self, task: str) -> int:
-        """The attempt of a task that is with a worker, 0 if it is with none."""
-        worker = self.workers.get(self._having.get(task, ""))
-        event = worker and (worker.running.get(task) or worker.stalled.get(task))
-        return event.get("attempt", 1) if event else 0
-
-    def _forget(self, task: str) -> None:
-        worker = self.workers.get(self._having.pop(task, ""))
-        if worker is not None:
-            worker.running.pop(task, None)
-            worker.stalled.pop(task, None)
-
-    def heard(self, process: str, number: int, *, gone: bool) -> None:
-        """Note a beat."""
-        worker = self.workers.get(process)
-        if worker is not None:
-            worker.heard, worker.gone = self._clock, gone
-            worker.beats_since_silence += 1
-            worker.number = number
-
-    def tick(self, seconds: float) -> None:
-        """Let time pass in which beats were heard, had there been any."""
-        self._clock += seconds
-
-    def prune(self, watched: Collection[str]) -> None:
-        """Forget tasks whose topic is not watched any more, and workers without tasks."""
-        if events.FEED not in watched:
-            for task in [task for task in self._having if events.task_topic(task) not in watched]:
-                self._forget(task)
-        for process in [name for name, has in self.workers.items() if not (has.running or has.stalled)]:
-            del self.workers[process]
-
-    def due(self) -> Iterator[tuple[_Event, str, int]]:
-        """Yield the last event of each task whose state has changed, its state, and the beat last heard."""
-        for worker in self.workers.values():
-            if self._clock - worker.heard > worker.stalls_after + self._patience:
-                worker.beats_since_silence = 0
-                for task in worker.lost()[:AT_ONCE]:
-                    event = worker.running.pop(task)
-                    worker.stalled[task] = {**event, "state": "STALLED", "was": event["state"]}
-                    yield event, "STALLED", worker.number
-            elif worker.beats_since_silence > 1:
-                # Not at the first beat: what else the worker has to say is on its way.
-                for task in list(worker.stalled)[:AT_ONCE]:
-                    event = worker.stalled.pop(task)
-                    state = "RECEIVED" if event.get("was") == "RECEIVED" else "STARTED"
-                    worker.running[task] = {**event, "state": state}
-                    yield event, state, worker.number
+"""Ticks after which tasks that nobody watches any more are forgotten."""
 
 
 class LivenessMonitor:
-    """Tells of the tasks that `Watch` finds. A member of the hub; lives in the thread of the loop."""
+    """Publishes what a `WorkerTracker` finds. A reader of the hub; lives in the thread of the loop."""
 
-    topics = frozenset({events.WORKERS})
+    topics = frozenset({WORKERS})
     stateful = opens_with_state = False
 
     def __init__(self, channel: Channel, do: Callable[..., None]) -> None:
@@ -158,72 +49,111 @@ class LivenessMonitor:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        self._me = new_token().decode()
-        self._watch = Watch()
-        self._silence = MissingWorkerCheck(self._channel.where)
+        self._process = new_token().decode()
+        self.workers = WorkerTracker()
+        self.missing = MissingWorkerCheck(self._channel.where)
         self._joined = False
-        self._turns = 0
-        self._echo = time.monotonic()
-        self._passed = 0.0  # since the last turn, by that clock
+        self._ticks = 0
+        self._echo_at = time.monotonic()
+        self._passed = 0.0  # since the last tick, by that clock
 
     def see(self, items: Sequence[Item]) -> None:
         """Note what `items`, on their way to viewers, say of tasks."""
-        self._watch.see(items)
-        self._silence.see(items)
+        for item in items:
+            if isinstance(item, States):
+                self._see_states(item)
+            elif kind_of(item) == "state":
+                event = decode(item)
+                if isinstance(event, State):
+                    self.workers.note(event)
+                    self.missing.note(task_topic(event.task), pending=event.state == "PENDING")
 
-    def turn(self, watched: Callable[[], Collection[str]]) -> None:
-        """Beat, and tell of tasks whose worker has vanished or come back; call it every `TURN` seconds."""
-        if self._closed or not (self._watch.workers or self._silence.waits):
+    def _see_states(self, read: States) -> None:
+        unknown = task_of(read.topic) is not None
+        for state in read.states:
+            unknown = unknown and state.topic != read.topic
+            event = None if has_ended(state) else current_state(state.fields)
+            if event is not None:
+                self.workers.note(event)
+            else:
+                self.workers.forget(task_of(state.topic) or "")
+            pending = not has_ended(state) and (event is None or event.state == "PENDING")
+            self.missing.note(state.topic, pending=pending)
+        if unknown:
+            self.missing.note(read.topic, pending=True)
+
+    def tick(self, watched: Callable[[], Collection[str]]) -> None:
+        """Publish a heartbeat, and what was found since the last call. Call it every `TICK` seconds.
+
+        `watched` returns the topics that viewers of this process watch.
+        """
+        if self._closed or not (self.workers.workers or self.missing.waits):
             return
         passed, self._passed = self._passed, 0.0
-        if self._silence.waits:
-            self._silence.tick(passed, watched())
-        self._turns += 1
+        if self.missing.waits:
+            self.missing.pass_time(passed, watched())
+        self._ticks += 1
+        if not self._join():
+            return
+        if not self._publisher.down:
+            heartbeat = Heartbeat(self._process, None, self._ticks)
+            self._publisher.put(Publication(WORKERS, heartbeat.encode()))
+        if self._ticks % PRUNE_EVERY == 0:
+            self.workers.prune(watched())
+        findings = list(self.workers.findings())
+        topics = watched() if findings else ()
+        for finding in findings:
+            # This process may have missed later events of a task that nobody watches.
+            if task_topic(finding.last.task) in topics or FEED in topics:
+                self._publish(finding)
+
+    def _join(self) -> bool:
+        """Read the heartbeats, unless this is done already; return whether the channel is open."""
         if not self._joined:
             self._joined = True
             try:
                 self._channel.join(self, None)
             except SubscriptionClosed:
                 self._closed = True  # the application closes the channel before its viewers have gone
-                return
-        if not self._publisher.down:
-            self._publisher.put(Publication(events.WORKERS, events.beat(self._me, None, self._turns)))
-        if self._turns % PRUNE_EVERY == 0:
-            self._watch.prune(watched())
-        found = list(self._watch.due())
-        topics = watched() if found else ()
-        for event, state, number in found:
-            topic = events.task_topic(event["task"])
-            # Of what nobody watches, this process does not know whether it is still so.
-            if topic in topics or events.FEED in topics:
-                self._tell(topic, event, state, number)
+        return not self._closed
 
-    def _tell(self, topic: str, event: _Event, state: str, number: int) -> None:
-        said: dict[str, Any] = {
-            key: event.get(key) for key in ("name", "worker", "process", "stalls_after", "attempt")
-        }
-        was = event["state"] if state == "STALLED" else None
-        made = events.make("state", event["task"], state=state, resumed=was is None, was=was, **said)
-        # The same for all who find the same, so that it is said once.
-        token = hashlib.blake2b(f"{topic} {state} {said} {number}".encode(), digest_size=8).hexdigest()
-        made.token, made.repeated = token.encode(), True
+    def _publish(self, finding: Finding) -> None:
+        last, state = finding.last, finding.state
+        stalled = state == "STALLED"
+        event = State(
+            last.task,
+            state=state,
+            attempt=last.attempt or 1,
+            resumed=None if stalled else True,
+            was=last.state if stalled else None,
+            name=last.name,
+            worker=last.worker,
+            process=last.process,
+            stalls_after=last.stalls_after,
+        )
+        made = publication(event)
+        # The token is the same in all processes that find the same, so that it is published once.
+        found = (last.task, state, last.process, last.attempt, finding.heartbeat)
+        made.token = hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest().encode()
+        made.repeated = True
         self._publisher.put(made)
 
-    def _beats(self, items: Sequence[Item]) -> None:
+    def _hear(self, items: Sequence[Item]) -> None:
+        """Note the heartbeats among `items`."""
         now = time.monotonic()
         for item in items:
-            if isinstance(item, States) or (said := events.beat_of(item)) is None:
+            heartbeat = decode_heartbeat(item) if isinstance(item, Message) else None
+            if heartbeat is None:
                 continue
-            process, number, gone = said
-            if process == self._me:
-                seconds = min(now - self._echo, 2 * TURN)
-                self._watch.tick(seconds)
+            if heartbeat.process == self._process:
+                seconds = min(now - self._echo_at, 2 * TICK)
+                self.workers.pass_time(seconds)
                 self._passed += seconds
-                self._echo = now
+                self._echo_at = now
             else:
-                self._watch.heard(process, number, gone=gone)
-                if beats.is_of_worker(item):
-                    self._silence.heard()
+                self.workers.heard(heartbeat)
+                if heartbeat.worker is not None:
+                    self.missing.heard()
 
     # What the hub asks of a member.
 
@@ -232,10 +162,10 @@ class LivenessMonitor:
         return self._post
 
     def _post(self, members: Sequence[Any], items: Sequence[Item]) -> None:
-        self._do(self._beats, items)
+        self._do(self._hear, items)
 
     def establish(self, topic: str) -> None:
-        """Beats that were missed before do not matter."""
+        """Heartbeats that were missed before do not matter."""
 
     def room(self, items: Sequence[Item]) -> int:
         return len(items)

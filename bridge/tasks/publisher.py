@@ -1,58 +1,28 @@
-"""The outbox: publishes in the background, so that whoever has something to say neither waits nor fails.
+"""The background publisher: whoever publishes through it neither waits nor fails.
 
-While the backend is out of reach messages queue up and are sent in order when it is back. Where they are too
-many, the oldest give way: first entries, whose number is told in their place, and only then others.
+While the backend is out of reach messages queue up, and are sent in order when it is back.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
 
 from bridge.channel.channel import Channel
 from bridge.errors import MessageRefused, PublishError
 from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
-from bridge.tasks import events
+from bridge.tasks.publish_queue import PublishQueue
+from bridge.tasks.sources import Source, Sources
 
 logger = logging.getLogger("bridge.tasks.publisher")
-
-LIMIT = 10_000
-"""Messages that may wait."""
 
 BATCH = 200
 """Messages sent in one go."""
 
 PAUSE = 0.01
-"""Seconds between two batches: who says much is sent in batches, who says little is sent at once."""
-
-
-class Source(Protocol):
-    """Something to be asked for messages now and then."""
-
-    due: float
-    """The `time.monotonic()` before which it should not be asked."""
-    waiting: bool
-    """Whether it is to be asked again."""
-
-    def take(self) -> Publication | None:
-        """Return what is new, and set `due` and `waiting`. Not called twice at once."""
-
-    def reset_after_fork(self) -> None:
-        """Nobody in the child knows of this source."""
-
-
-class _Waiting(NamedTuple):
-    publication: Publication
-    stands_for: int = 0
-    """How many entries were left out here, if that is what the message says."""
-
-    @property
-    def is_entry(self) -> bool:
-        return self.publication.change is not None and self.publication.change.entry
+"""Seconds between two batches: many messages are sent in batches, and a few at once."""
 
 
 class BackgroundPublisher:
@@ -60,31 +30,33 @@ class BackgroundPublisher:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self.dropped = 0
+        self._queue = PublishQueue()
+        self._sources = Sources()
         self._refused = False  # whether a refused message was logged
-        self._sources: dict[str, Source] = {}
         self._reset()
         reset_in_child(self)
 
     def _reset(self) -> None:
-        # Guards everything below. May be taken twice: the garbage collector closes generators that report.
+        # Guards everything below, the queue and the sources. The garbage collector may close a generator that
+        # reports progress in a thread that holds the lock already.
         self._changed = threading.Condition(threading.RLock())
-        self._publications: deque[_Waiting] = deque()
-        self._entries = 0  # of the letters
-        # By topic, the one due first in front: each goes to the end when it was asked.
-        for source in self._sources.values():
-            source.reset_after_fork()
-        self._sources = {}
         self._sending = 0
         self._idle = False
-        self._awaited = 0  # how many wait for the outbox to be empty
+        self._flushing = 0  # how many wait for the queue to be empty
         self._down = False
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def reset_after_fork(self) -> None:
-        """What waits is the parent's to send."""
+        """The parent sends what waits."""
+        self._queue.clear()
+        self._sources.reset_after_fork()
         self._reset()
+
+    @property
+    def dropped(self) -> int:
+        """How many messages could not be sent and were left out."""
+        return self._queue.dropped
 
     def takes(self, payload: bytes) -> bool:
         """Whether `payload` is not too large."""
@@ -97,95 +69,35 @@ class BackgroundPublisher:
     def put(self, publication: Publication) -> None:
         """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
         publication.payload = self._channel.check_payload(publication.payload)
-        change, topic = publication.change, publication.topic
+        change = publication.change
         with self._changed:
-            if change is not None and not change.entry and topic in self._sources:
-                self._ask(topic, self._sources[topic])
-            self._append(publication)
+            if change is not None and not change.entry:
+                latest = self._sources.ask(publication.topic)
+                if latest is not None:
+                    self._queue.append(latest)
+            self._queue.append(publication)
+            self._wake()
 
     def watch(self, topic: str, source: Source) -> None:
         """Send what `source` has to say: now if it is due, then whenever it is, as long as it is `waiting`.
 
-        It is also asked before the next message that changes the state of `topic`, so that it is never late
-        for the last word.
+        It is also asked before the next message that changes the state of `topic`, so that its last message
+        is not late.
         """
         with self._changed:
-            if source.due <= time.monotonic():
-                self._ask(topic, source)
-            else:
-                source.waiting = True
-                self._sources[topic] = source
-                self._wake()
-
-    def _ask(self, topic: str, source: Source) -> None:
-        """Requires holding `_changed`."""
-        self._sources.pop(topic, None)
-        message = source.take()
-        if source.waiting:
-            self._sources[topic] = source
+            latest = self._sources.add(topic, source)
+            if latest is not None:
+                self._queue.append(latest)
             self._wake()
-        if message is not None:
-            self._append(message)
-
-    def _ask_those_due(self) -> float | None:
-        """Return the seconds until the next is due, if one is. Requires holding `_changed`."""
-        while self._sources:
-            topic, source = next(iter(self._sources.items()))
-            wait = source.due - time.monotonic()
-            if wait > 0:
-                return wait
-            try:
-                self._ask(topic, source)
-            except Exception:
-                logger.exception("the progress of a task could not be told")
-        return None
-
-    def _append(self, publication: Publication) -> None:
-        """Requires holding `_changed`."""
-        if len(self._publications) >= LIMIT:
-            self._make_room()
-        waiting = _Waiting(publication)
-        self._publications.append(waiting)
-        self._entries += waiting.is_entry
-        self._wake()
 
     def _wake(self) -> None:
-        """Requires holding `_changed`."""
+        """Have the thread look at the queue and the sources. Requires holding `_changed`."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="bridge-outbox", daemon=True)
+            thread = threading.Thread(target=self._run, name="bridge-publisher", daemon=True)
             thread.start()  # if it cannot, the next message tries again
             self._thread = thread
         if self._idle:
             self._changed.notify_all()
-
-    def _make_room(self) -> None:
-        """Leave out the older half of the entries, or the oldest message if few are entries.
-
-        Requires holding `_changed`.
-        """
-        surplus = self._entries // 2
-        if surplus < LIMIT // 4:
-            self._entries -= self._publications.popleft().is_entry
-            self.dropped += 1
-            return
-        kept: list[_Waiting] = []
-        gone: dict[str, list[_Waiting]] = {}
-        places: dict[str, int] = {}
-        while surplus:
-            waiting = self._publications.popleft()
-            if not waiting.is_entry:
-                kept.append(waiting)
-                continue
-            topic = waiting.publication.topic
-            surplus -= 1
-            self.dropped += not waiting.stands_for
-            gone.setdefault(topic, []).append(waiting)
-            if places.setdefault(topic, len(kept)) == len(kept):
-                kept.append(waiting)
-        for topic, those in gone.items():
-            kept[places[topic]] = _left_out(topic, those)
-        self._publications.extendleft(reversed(kept))
-        self._entries = sum(waiting.is_entry for waiting in self._publications)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until all is sent; return whether it is.
@@ -193,14 +105,18 @@ class BackgroundPublisher:
         Returns at once while the backend is out of reach: an outage is waited for once, not by every task.
         """
         with self._changed:
-            self._awaited += 1
+            self._flushing += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._down or not (self._publications or self._sending), timeout)
-            self._awaited -= 1
-            sent = not (self._publications or self._sending)
+            self._changed.wait_for(lambda: self._down or not self._unsent, timeout)
+            self._flushing -= 1
+            sent = not self._unsent
             if not sent and not self._down:
                 self._go_down(f"no answer within {timeout:g} s")
             return sent
+
+    @property
+    def _unsent(self) -> int:
+        return len(self._queue) + self._sending
 
     @property
     def down(self) -> bool:
@@ -211,19 +127,18 @@ class BackgroundPublisher:
         """Send what waits if the backend can be reached, then stop."""
         self.flush(1.0)
         with self._changed:
-            unsent = len(self._publications) + self._sending
-            if unsent:
-                self.dropped += unsent
-                logger.warning("%d task events could not be sent before the outbox was closed", unsent)
+            if unsent := self._unsent:
+                self._queue.dropped += unsent
+                logger.warning("%d task events could not be sent before the publisher was closed", unsent)
             self._stopped = True
             self._changed.notify_all()
         self._channel.close()
 
-    def _go_down(self, why: object) -> None:
+    def _go_down(self, reason: object) -> None:
         """Requires holding `_changed`."""
         if not self._down:
             self._down = True
-            logger.warning("task events cannot be sent and wait until the backend is back: %s", why)
+            logger.warning("task events cannot be sent and wait until the backend is back: %s", reason)
             self._changed.notify_all()
 
     def _come_up(self) -> None:
@@ -232,10 +147,12 @@ class BackgroundPublisher:
             self._down = False
             logger.warning("task events are sent again; %d were dropped so far", self.dropped)
 
+    # The thread.
+
     def _run(self) -> None:
         attempt = 0
         publications: list[Publication] = []
-        while self._mine():
+        while self._goes_on():
             if not publications:
                 publications = self._take()
                 continue
@@ -251,7 +168,7 @@ class BackgroundPublisher:
             _mark_repeated(publications)
             self._sent(began, len(publications))
 
-    def _mine(self) -> bool:
+    def _goes_on(self) -> bool:
         """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
         with self._changed:
             return not self._stopped and self._thread is threading.current_thread()
@@ -259,34 +176,33 @@ class BackgroundPublisher:
     def _take(self) -> list[Publication]:
         """Wait for messages and take what waits, as far as it goes in one batch."""
         with self._changed:
-            wait = self._ask_those_due()
-            if not self._publications:
+            for publication in self._sources.ask_due():
+                self._queue.append(publication)
+            if not self._queue:
                 self._idle = True
-                self._changed.wait(wait)  # the loop around this looks again
+                self._changed.wait(self._sources.wait())  # the loop around this looks again
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
-            most = BATCH if self._channel.replays else 1
-            taken = [self._publications.popleft() for _ in range(min(most, len(self._publications)))]
-            self._entries -= sum(waiting.is_entry for waiting in taken)
+            taken = self._queue.take(BATCH if self._channel.replays else 1)
             self._sending = len(taken)
-            return [waiting.publication for waiting in taken]
+            return taken
 
     def _sent(self, began: float, left: int) -> None:
         with self._changed:
             self._sending = left
             self._come_up()
-            if not (self._publications or left):
+            if not self._unsent:
                 self._changed.notify_all()
                 rest = began + PAUSE - time.monotonic()
-                self._changed.wait_for(lambda: self._awaited or self._stopped, max(0.0, rest))
+                self._changed.wait_for(lambda: self._flushing or self._stopped, max(0.0, rest))
 
     def _send(self, publications: list[Publication]) -> int:
         """Send some of `publications`; return how many need not be sent any more."""
         try:
             return self._channel.publish_many(publications)
         except MessageRefused as error:
-            # The first of them: to wait for it would hold up all others.
-            self.dropped += 1
+            # It is the first of them: to wait for it would hold up all others.
+            self._drop()
             if not self._refused:
                 self._refused = True
                 logger.error(
@@ -301,9 +217,13 @@ class BackgroundPublisher:
             if len(publications) > 1:
                 _mark_repeated(publications)
                 return self._send(publications[:1])
-            self.dropped += 1
+            self._drop()
             logger.exception("a task event could not be sent and was dropped")
             return 1
+
+    def _drop(self) -> None:
+        with self._changed:
+            self._queue.dropped += 1
 
     def _wait_out(self, error: PublishError, attempt: int) -> int:
         with self._changed:
@@ -315,10 +235,3 @@ class BackgroundPublisher:
 def _mark_repeated(publications: Iterable[Publication]) -> None:
     for publication in publications:
         publication.repeated = True
-
-
-def _left_out(topic: str, those: list[_Waiting]) -> _Waiting:
-    """Return what stands in for entries of `topic`."""
-    count = sum(waiting.stands_for or 1 for waiting in those)
-    changes = [waiting.publication.change for waiting in those if waiting.publication.change is not None]
-    return _Waiting(events.left_out(topic, count, changes), count)

@@ -19,7 +19,7 @@ from bridge.backends.sql import listener as sql_reader
 from bridge.celery.installation import installed
 from bridge.model import state
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from tests import events
 from tests.celery.test_lifecycle import Watcher
 from tests.conftest import LIVE_ONLY, Connect
 from tests.processes import ROOT

@@ -14,9 +14,10 @@ from playwright.sync_api import Page
 
 import bridge
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from bridge.tasks.encoding import encode
+from tests import events
 from tests.chromium import chromium
-from tests.tasks.test_events import RETRIED, fold, state
+from tests.tasks.folding import RETRIED, fold, state
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "bridge.js"
 COMPARED = (
@@ -90,7 +91,7 @@ def stories() -> dict[str, list[tuple[bytes, Any]]]:
     }
 
 
-with patch("bridge.tasks.events.time.time", side_effect=count(100)):
+with patch("bridge.tasks.event_types.time.time", side_effect=count(100)):
     STORIES = stories()
 
 
@@ -109,7 +110,7 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
                 told.reduce((task, event) => window.bridge.fold(task, event), null),
                 window.bridge.fold(null, snapshot),
             ]""",
-            [accepted, json.loads(events.encode(fold(*told)))],
+            [accepted, json.loads(encode(fold(*told)))],
         )
         assert {name: live.get(name) for name in COMPARED} == {name: late.get(name) for name in COMPARED}
 

@@ -21,7 +21,7 @@ from bridge.celery import (
     installation as publishers,
 )
 from bridge.celery.cancellation import requested
-from bridge.tasks import events
+from tests import events
 from tests.servers import Valkey, eventually
 
 

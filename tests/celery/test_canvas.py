@@ -27,7 +27,7 @@ from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, tree, whole
 from bridge.celery import parts as bridge_parts
 from bridge.celery.installation import installed
-from bridge.tasks import events
+from tests import events
 from tests.processes import explain, running
 from tests.servers import Valkey, eventually, free_port
 from tests.serving import serving

@@ -23,10 +23,10 @@ import bridge
 from bridge.celery import install, log, progress, publish, step, track
 from bridge.celery import installation as publishers
 from bridge.celery.installation import installed
-from bridge.tasks import events
+from tests import events
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
-from tests.tasks.test_events import AWKWARD, Awkward
+from tests.tasks.test_encoding import AWKWARD, Awkward
 
 SECONDS = 30
 POOLS = ("prefork", "threads", "gevent", "solo")

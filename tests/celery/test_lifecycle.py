@@ -21,7 +21,7 @@ import pytest
 
 import bridge
 from bridge.celery import cancel
-from bridge.tasks import events
+from tests import events
 from tests.lifecycle_app import BREAKING_OUT, connections, make_app
 from tests.processes import ROOT
 from tests.servers import Valkey, eventually

@@ -10,7 +10,7 @@ import pytest
 
 import bridge
 from bridge.backends.base import Item, States
-from bridge.tasks import events
+from tests import events
 from tests.conftest import Connect
 from tests.servers import eventually
 

@@ -7,7 +7,7 @@ import pytest
 
 import bridge
 from bridge.model.publication import Publication
-from bridge.tasks import events
+from tests import events
 from tests.channel.test_contract import drain
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
 from tests.publications import repeated

@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 
 import bridge
 from bridge.flask import Bridge
-from bridge.tasks import events
+from tests import events
 from tests.servers import Valkey
 from tests.serving import serving
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import bridge
-from bridge.tasks import events
+from tests import events
 from tests.listener import SECONDS, Listener
 from tests.readers import Reader, read_until
 from tests.servers import Postgres, Valkey, eventually

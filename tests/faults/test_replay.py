@@ -11,7 +11,7 @@ import pytest
 
 import bridge
 from bridge.model import state
-from bridge.tasks import events
+from tests import events
 from tests.servers import Valkey, eventually
 from tests.serving import serving
 

@@ -18,8 +18,8 @@ import pytest
 import bridge
 from bridge.backends.sql import listener as reader
 from bridge.model.publication import Publication
-from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
+from tests import events
 from tests.servers import Postgres, eventually, free_port
 
 OUTAGE = 10.0
@@ -290,7 +290,7 @@ def test_a_killed_publisher_leaves_all_or_nothing(
         url = request.getfixturevalue("own_postgres").url()
     program = f"""
 import bridge, itertools, sys
-from bridge.tasks import events
+from tests import events
 channel = bridge.connect({url!r})
 for number in itertools.count():
     channel.publish(events.make("progress", "t1", current=number))

@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 import httpx_sse
 
-from bridge.tasks.events import ENDS
+from bridge.tasks.event_types import ENDS
 from tests.servers import eventually
 
 HURRY = 0.25

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import bridge
-from bridge.tasks import events
+from tests import events
 from tests.listener import SECONDS, Listener
 from tests.servers import Valkey, eventually
 from tests.serving import serving

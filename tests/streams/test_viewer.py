@@ -15,7 +15,7 @@ from bridge.streams.limits import ViewerLimits
 from bridge.streams.loop import Loop as RealLoop
 from bridge.streams.takeover.wsgi import TakenConnection
 from bridge.streams.viewer import Viewer
-from bridge.tasks import events
+from tests import events
 from tests.servers import eventually
 
 BACKLOG = 1000

@@ -1,90 +1,85 @@
-"""Who watches for vanished workers: the decisions, without I/O."""
+"""What the monitor of workers makes of what passes on its way to viewers, and what it publishes."""
 
+import logging
+import time
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import bridge
 from bridge.backends.base import States
 from bridge.model.message import Message
+from bridge.model.publication import Publication
 from bridge.model.state import TopicState
-from bridge.tasks import events
-from bridge.tasks.liveness import Watch
+from bridge.tasks.heartbeats import WORKERS, Heartbeat
+from bridge.tasks.liveness import LivenessMonitor
+from bridge.tasks.missing_worker import PATIENCE
+from tests import events
+from tests.celery.test_lifecycle import Watcher
+from tests.servers import Valkey, eventually
+from tests.serving import logged
+from tests.tasks.test_workers import LIMIT, pass_time
 
-LIMIT = 10.0
+TASK = bridge.task_topic("t1")
 
 
-def say(watch: Watch, task: str, state: str, process: str | None = "w1", **fields: Any) -> None:
-    """Have the watch see a state of a task."""
-    event = events.make("state", task, state=state, process=process, stalls_after=LIMIT, **fields)
-    watch.see([Message(event.payload, topic=events.task_topic(task))])
+def opened(*told: Publication) -> States:
+    """What a stream of the task opens with."""
+    state = TopicState(TASK)
+    for event in told:
+        assert event.change is not None
+        state.fields.update(event.change.fields)
+    return States(TASK, [state] if told else [])
 
 
-def pass_time(watch: Watch, seconds: float, beats_of: str | None = None) -> list[tuple[str, str]]:
-    """Let time pass; return the tasks whose state changed, and what to."""
-    found = []
-    for number in range(int(seconds)):
-        watch.tick(1.0)
-        if beats_of:
-            watch.heard(beats_of, number, gone=False)
-        found += [(event["task"], state) for event, state, _ in watch.due()]
-    return found
+def told(state: str, topic: str = TASK, **fields: Any) -> Message:
+    return Message(events.make("state", "t1", state=state, **fields).payload, topic=topic)
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def monitor() -> Iterator[LivenessMonitor]:
+    with bridge.connect(f"memory://{uuid.uuid4().hex}") as channel:
+        monitor = LivenessMonitor(channel, lambda do, *arguments: do(*arguments))
+        monitor.workers._patience = 0.0
+        yield monitor
+        monitor._publisher.close()
 
 
-@pytest.mark.parametrize("state", ["RECEIVED", "STARTED"])
-def test_a_silent_worker_stalls_its_tasks_once(watch: Watch, state: str) -> None:
-    """After the limit, not before it, each of its tasks is told of, once."""
-    say(watch, "t1", state)
-    say(watch, "t2", "STARTED", process="w2")
-    assert pass_time(watch, LIMIT, beats_of="w2") == []
-    assert pass_time(watch, LIMIT, beats_of="w2") == [("t1", "STALLED")]
-    assert pass_time(watch, LIMIT, beats_of="w2") == []
+@pytest.mark.parametrize(
+    "item",
+    [
+        opened(),
+        opened(events.make("state", "t1", state="PENDING")),
+        told("PENDING"),
+        told("PENDING", bridge.FEED),
+    ],
+    ids=["unknown", "queued", "told", "told in the feed"],
+)
+def test_a_watched_task_that_no_worker_takes(monitor: LivenessMonitor, item: Any) -> None:
+    """Makes it matter to hear of a worker."""
+    monitor.see([item])
+    assert monitor.missing.waits
 
 
-def test_no_time_passes_without_a_tick(watch: Watch) -> None:
-    """However late it is on any other clock: without an own beat that came back nobody is missed."""
-    say(watch, "t1", "STARTED")
-    assert list(watch.due()) == []
+@pytest.mark.parametrize(
+    "item",
+    [
+        opened(events.make("state", "t1", state="STARTED")),
+        opened(events.make("state", "t1", state="FAILURE")),
+        told("RECEIVED"),
+        told("SUCCESS", bridge.FEED),
+    ],
+    ids=["opened", "opened at its end", "told", "told in the feed"],
+)
+def test_a_task_that_a_worker_has_taken(monitor: LivenessMonitor, item: Any) -> None:
+    """Does not matter, also if nobody had it before."""
+    monitor.see([opened(), item])
+    assert not monitor.missing.waits
 
 
-@pytest.mark.parametrize("last", ["SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED", "RETRY"])
-def test_a_task_that_is_over_does_not_stall(watch: Watch, last: str) -> None:
-    """What has ended, or waits for its next attempt, is with no worker."""
-    say(watch, "t1", "STARTED")
-    say(watch, "t1", last)
-    assert pass_time(watch, 3 * LIMIT) == []
-
-
-def test_another_worker_that_takes_the_task_counts(watch: Watch) -> None:
-    """Run again elsewhere, a task is missed there and not where it was."""
-    say(watch, "t1", "STARTED")
-    say(watch, "t1", "STARTED", process="w2")
-    assert pass_time(watch, 3 * LIMIT, beats_of="w2") == []
-
-
-@pytest.mark.parametrize("state", ["RECEIVED", "STARTED"])
-def test_a_worker_that_is_heard_of_again_has_its_tasks_back(watch: Watch, state: str) -> None:
-    """Not at its first beat but at its second the task goes back to the state it had."""
-    say(watch, "t1", state)
-    assert pass_time(watch, 2 * LIMIT) == [("t1", "STALLED")]
-    assert pass_time(watch, 1, beats_of="w1") == []
-    assert pass_time(watch, 3, beats_of="w1") == [("t1", state)]
-    assert pass_time(watch, 2 * LIMIT) == [("t1", "STALLED")]
-
-
-def test_after_a_goodbye_only_what_was_begun_stalls(watch: Watch) -> None:
-    """What a worker had only received is queued again when it leaves."""
-    say(watch, "t1", "RECEIVED")
-    say(watch, "t2", "STARTED")
-    watch.heard("w1", 1, gone=True)
-    assert pass_time(watch, 3 * LIMIT) == [("t2", "STALLED")]
-
-
-def test_a_snapshot_tells_as_much_as_events(watch: Watch) -> None:
+def test_a_snapshot_tells_as_much_as_events(monitor: LivenessMonitor) -> None:
     """A viewer that comes late makes known where its task is; one that is stalled already is not told of."""
     states = []
     for task, state in (("t1", "STARTED"), ("t2", "STALLED")):
@@ -92,23 +87,91 @@ def test_a_snapshot_tells_as_much_as_events(watch: Watch) -> None:
         assert event.change is not None
         states.append(TopicState(events.task_topic(task), dict(event.change.fields)))
         assert event.payload in event.change.fields.values()
-    watch.see([States(events.FEED, states)])
-    assert pass_time(watch, 2 * LIMIT) == [("t1", "STALLED")]
+    monitor.see([States(events.FEED, states)])
+    assert pass_time(monitor.workers, 2 * LIMIT) == [("t1", "STALLED")]
 
 
-def test_ten_thousand_tasks_stall_bit_by_bit(watch: Watch) -> None:
-    """All are told of, some in each turn; unwatched ones are forgotten."""
-    for number in range(10_000):
-        say(watch, f"t{number}", "STARTED")
-    watch.prune({events.FEED})
-    assert len(pass_time(watch, 3 * LIMIT)) == 10_000
-    watch.prune({events.task_topic("t1")})
-    assert sum(len(worker.stalled) for worker in watch.workers.values()) == 1
-    watch.prune(set())
-    assert not watch.workers
+def test_an_event_tells_where_a_task_is(monitor: LivenessMonitor) -> None:
+    """Whether the backend says the type of the event or not."""
+    for kind in ("state", None):
+        item = told("STARTED", process="w1", stalls_after=LIMIT)
+        item.kind = kind
+        monitor.see([item])
+        assert pass_time(monitor.workers, 2 * LIMIT) == [("t1", "STALLED")]
+        monitor.see([told("SUCCESS")])
+        monitor.workers.prune({TASK})
+        assert not monitor.workers.workers
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b"{}", b'{"type":"beat","process":7}', b"[" * 99_999])
-def test_what_is_no_beat_is_passed_over(payload: bytes) -> None:
-    """Anyone may publish anything to the topic of beats."""
-    assert events.beat_of(payload) is None
+def test_an_event_on_another_topic_is_none(monitor: LivenessMonitor) -> None:
+    """An application may publish any JSON to a topic of its own."""
+    monitor.see([told("STARTED", "orders", process="w1", stalls_after=LIMIT)])
+    assert not monitor.workers.workers
+
+
+def test_all_who_find_a_stalled_task_publish_one_message(
+    monitor: LivenessMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the worker that it was with and the state it had. The tokens are the same, so it appears once."""
+    second = LivenessMonitor(monitor._channel, lambda do, *arguments: do(*arguments))
+    found: list[Publication] = []
+    for each in (monitor, second):
+        monkeypatch.setattr(each._publisher, "put", found.append)
+        each.see([told("STARTED", worker="w@h", process="w1", stalls_after=LIMIT)])
+        each.workers._patience = 0.0
+        each.workers.pass_time(LIMIT + 1)
+        each.tick(lambda: {TASK})
+    one, other = (made for made in found if made.topic == TASK)
+    assert one.token == other.token
+    assert one.repeated
+    event = events.decode(one.payload)
+    assert event is not None
+    assert (event["state"], event["was"], event["worker"]) == ("STALLED", "STARTED", "w@h")
+    assert (event["process"], event["stalls_after"], event["attempt"]) == ("w1", LIMIT, 1)
+    second._publisher.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URL, and a process that does not wait long."""
+    monkeypatch.setattr("bridge.tasks.missing_worker.PATIENCE", 1.0)
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.mark.parametrize("namespace", ["here", "elsewhere"])
+def test_only_heartbeats_of_the_same_namespace_count(
+    impatient: str, caplog: pytest.LogCaptureFixture, namespace: str
+) -> None:
+    """A worker in another namespace is not heard of, nor another process that serves viewers."""
+    watching: Any = bridge.connect(impatient, namespace="here")
+    other: Any = bridge.connect(impatient, namespace=namespace)
+    monitor = LivenessMonitor(watching, lambda do, *arguments: do(*arguments))
+    monitor.see([opened()])
+
+    def found() -> bool:
+        monitor.tick(lambda: {TASK})
+        watching.publish(Publication(WORKERS, Heartbeat("watcher", None, 1).encode()))
+        other.publish(Publication(WORKERS, Heartbeat("worker", "w1@host", 1).encode()))
+        time.sleep(0.05)
+        return not monitor.missing.waits
+
+    with caplog.at_level(logging.WARNING, "bridge.tasks"):
+        eventually(found)
+    assert len(caplog.records) == (namespace == "elsewhere")
+    for channel in (watching, other):
+        channel.close()
+
+
+def test_a_server_whose_worker_has_another_namespace(own_valkey: Valkey) -> None:
+    """A viewer of a task that nobody tells of gets its snapshot, and the log of the server says why."""
+    url = own_valkey.url("redis")
+    with logged("gunicorn sync", BRIDGE_URL=url, BRIDGE_PUBLIC="true", BRIDGE_NAMESPACE="web") as (
+        address,
+        log,
+    ):
+        viewer = Watcher(address, ["t1"])
+        eventually(lambda: viewer.last("t1") == "PENDING")
+        eventually(lambda: "install(app, url)" in log.read_text(), within=3 * PATIENCE)
+        (said,) = [line for line in log.read_text().splitlines() if "install(app, url)" in line]
+        assert "namespace 'web'" in said
+        assert "t1" in said

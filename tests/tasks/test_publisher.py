@@ -1,4 +1,4 @@
-"""The outbox: what it does while the backend is away."""
+"""The background publisher: what it does while the backend is away."""
 
 import itertools
 import logging
@@ -13,9 +13,8 @@ import pytest
 import bridge
 from bridge.errors import PublishError
 from bridge.model.publication import Publication
-from bridge.tasks import events
-from bridge.tasks import publisher as publisher_module
 from bridge.tasks.publisher import BackgroundPublisher
+from tests import events
 from tests.servers import Valkey, eventually, free_port
 
 TOPIC = bridge.task_topic("t1")
@@ -119,113 +118,9 @@ def test_a_server_that_hangs_is_waited_for_once() -> None:
     server.stop()
 
 
-def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its limit the outbox lets the older entries go; one line says how many, where they would be."""
-    monkeypatch.setattr(publisher_module, "LIMIT", 10)
-    server = Valkey()
-    channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
-    put(publisher, "first")
-    eventually(lambda: not publisher.flush(0.01))
-    publisher.put(events.make("state", "t1", state="STARTED"))
-    publisher.put(events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}]))
-    for number in range(1000):
-        put(publisher, str(number))
-    server.start()
-    eventually(lambda: publisher.flush(10))
-    (state,) = channel.states(TOPIC)
-    whole = events.snapshot(state, "t1")
-    first, notice, *kept = (event["message"] for event in whole["events"])
-    assert first == "first"
-    assert notice.startswith(f"{publisher.dropped:,} events were left out here")
-    assert kept == [str(number) for number in range(1000 - len(kept), 1000)]
-    assert len(kept) >= 5
-    assert publisher.dropped == 1001 - len(kept)
-    assert (whole["state"], whole["steps"]) == ("STARTED", [{"name": "early"}])
-    publisher.close()
-    server.stop()
-
-
-def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without entries to leave out, the oldest messages go and are counted."""
-    monkeypatch.setattr(publisher_module, "LIMIT", 10)
-    server = Valkey()
-    channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
-    put(publisher, "first")
-    eventually(lambda: not publisher.flush(0.01))
-    for number in range(30):
-        publisher.put(events.make("state", str(number), state="PENDING"))
-    server.start()
-    eventually(lambda: publisher.flush(10))
-    assert publisher.dropped == 20
-    assert [bool(channel.states(bridge.task_topic(str(number)))) for number in (19, 20)] == [False, True]
-    publisher.close()
-    server.stop()
-
-
-class Counter:
-    """A source that has a new number whenever it is asked, `times` times."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-        self.asked: list[float] = []
-        self.due = 0.0
-        self.waiting = False
-
-    def take(self) -> Publication | None:
-        self.asked.append(time.monotonic())
-        self.waiting = len(self.asked) < self.times
-        self.due = time.monotonic() + 0.05
-        return events.make("log", "t1", level="info", message=str(len(self.asked)))
-
-    def reset_after_fork(self) -> None:
-        self.waiting = False
-
-
-def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
-    """It is asked at once, then each time it is due, without any other message to drive it."""
-    channel = bridge.connect("memory://source")
-    publisher = BackgroundPublisher(channel)
-    source = Counter(4)
-    publisher.watch(TOPIC, source)
-    assert len(source.asked) == 1
-    eventually(lambda: texts(channel) == ["1", "2", "3", "4"])
-    pauses = [later - sooner for sooner, later in itertools.pairwise(source.asked)]
-    assert min(pauses) >= 0.05
-    publisher.close()
-
-
-def test_a_source_is_asked_before_the_state_changes() -> None:
-    """What a source still has to say goes out before a change of its topic's state, due or not."""
-    channel = bridge.connect("memory://source-state")
-    publisher = BackgroundPublisher(channel)
-    source = Counter(3)
-    publisher.watch(TOPIC, source)
-    put(publisher, "an entry changes nothing")
-    publisher.put(events.make("state", "t1", state="SUCCESS"))
-    assert publisher.flush(10)
-    assert texts(channel)[:3] == ["1", "an entry changes nothing", "2"]
-    publisher.close()
-
-
-def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
-    """An error while a source is asked is logged, and the others are sent as ever."""
-    channel = bridge.connect("memory://source-error")
-    publisher = BackgroundPublisher(channel)
-    source = Counter(2)
-    publisher.watch(TOPIC, source)
-    with caplog.at_level(logging.ERROR, "bridge"):
-        source.take = lambda: 1 / 0  # type: ignore[assignment]
-        eventually(lambda: "could not be told" in caplog.text)
-    put(publisher, "after")
-    eventually(lambda: texts(channel) == ["1", "after"])
-    publisher.close()
-
-
 def test_too_large_a_payload_is_refused_at_the_call() -> None:
     """A payload over max_payload is the caller's ValueError, not a line in a log later."""
-    publisher = BackgroundPublisher(bridge.connect("memory://outbox", max_payload=10))
+    publisher = BackgroundPublisher(bridge.connect("memory://publisher", max_payload=10))
     with pytest.raises(ValueError, match="10"):
         put(publisher, "much too long")
     publisher.close()
@@ -247,7 +142,7 @@ def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
 
 
 def test_closing_ends_the_thread() -> None:
-    """After close the outbox has no thread, whether or not the backend could be reached."""
+    """After close the publisher has no thread, whether or not the backend could be reached."""
     before = threading.active_count()
     publisher = BackgroundPublisher(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
     put(publisher, "never sent")

@@ -14,7 +14,7 @@ from bridge.backends.redis import link as redis_backend
 from bridge.backends.redis import listener as reader
 from bridge.model import state
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from tests import events
 from tests.servers import Valkey, eventually, free_port
 
 SCHEMES = ("redis+pubsub", "redis+sharded")

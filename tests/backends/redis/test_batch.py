@@ -14,8 +14,8 @@ from bridge.channel.channel import Channel
 from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
+from tests import events
 from tests.publications import repeated
 from tests.servers import Cluster, Valkey, eventually
 
@@ -32,7 +32,7 @@ from bridge.tasks.publisher import BackgroundPublisher
 url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 publisher = BackgroundPublisher(connect(url, retention_messages=10**6))
 for number in range(numbers):
-    while len(publisher._publications) > 2000:
+    while len(publisher._queue) > 2000:
         time.sleep(0.001)
     publisher.put(Publication("numbers", b"%s %d" % (name.encode(), number)))
 deadline = time.monotonic() + 120

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import bridge
 from bridge.backends.redis.keys import Keys
 from bridge.model.state import Retention
-from bridge.tasks import events
+from tests import events
 from tests.servers import Sentinel, Valkey
 
 URLS = ("redis://{}/{}", "redis://{}?db={}", "redis+pubsub://{}/{}", "redis+sharded://{}/{}")

@@ -27,7 +27,7 @@ from bridge.model.publication import Publication
 from bridge.model.state import MAX_LINES
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
-from bridge.tasks import events
+from tests import events
 from tests.channel.test_contract import drain
 from tests.channel.test_replay import publish, received
 from tests.conftest import Connect

@@ -1,0 +1,88 @@
+"""What a task event changes in the state of its task, and the publication that carries both.
+
+A rank orders the events that several processes publish about one task. A change whose rank is below that of
+the state is refused. Within an attempt the order is PENDING, RECEIVED, STARTED, RETRY; attempts follow each
+other; an end is above all of them. STALLED and all that a running task publishes have the rank of STARTED, so
+an event after STALLED counts. RETRY has the rank of RECEIVED of the next attempt: the two come from two
+processes in any order, and both count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bridge.model.publication import Publication
+from bridge.model.state import END, Change
+from bridge.tasks.event_types import CancelRequested, Custom, Event, Log, Progress, State, Step
+from bridge.tasks.events import FEED, encode, encode_steps, task_of, task_topic
+
+_ENTRIES = (Step, Log, Custom)
+"""The events that join the list of entries in the state of their task."""
+
+FIRST_STARTED = "first_started"
+"""The field with the time at which the first attempt of a task began."""
+
+_RANKS_OF_AN_ATTEMPT = 4
+_RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
+
+
+def publication(event: Event, attempt: int | None = 1) -> Publication:
+    """Return `event` as a message to publish, with what it changes in the state of its task.
+
+    `attempt` is the one that the task is in, from 1; a `State` carries its own.
+    """
+    payload = encode(event)
+    return Publication(task_topic(event.task), payload, event.kind, _change(event, payload, attempt))
+
+
+def _change(event: Event, payload: bytes, attempt: int | None) -> Change:
+    rank = _rank_of_state(event) if isinstance(event, State) else _rank(attempt, "STARTED")
+    return Change(
+        rank,
+        rank == END,
+        _fields(event, payload),
+        entry=isinstance(event, _ENTRIES),
+        group=FEED,
+        # Parts of a canvas are found through it: 10,000 of them would push all other tasks off the list.
+        listed=event.whole is None,
+    )
+
+
+def _rank_of_state(event: State) -> int:
+    return END if event.ended else _rank(event.attempt, "STARTED" if event.resumed else event.state)
+
+
+def _rank(attempt: int | None, state: str) -> int:
+    return (attempt or 1) * _RANKS_OF_AN_ATTEMPT + _RANKS.get(state, 0)
+
+
+def _fields(event: Event, payload: bytes) -> dict[str, bytes]:
+    """Return the fields that `event` sets in the state of its task."""
+    match event:
+        case Progress() | CancelRequested():
+            return {event.kind: payload}
+        case State():
+            return _fields_of_state(event, payload)
+        case Step():
+            return {"steps": encode_steps(event)}
+    return {}
+
+
+def _fields_of_state(event: State, payload: bytes) -> dict[str, bytes]:
+    if event.resumed or event.state == "STALLED":
+        return {"state": payload}
+    found = {"state": payload, f"state.{event.state}": payload}
+    if event.state == "STARTED":
+        # Progress and steps were those of an earlier attempt.
+        found |= {"progress": b"", "steps": b""}
+        if event.attempt in (None, 1) and not event.redelivered:
+            found[FIRST_STARTED] = b"%.3f" % event.at
+    return found
+
+
+def left_out(topic: str, count: int, changes: Sequence[Change]) -> Publication:
+    """Return what stands in for `count` events that are left out: a line of the log, and their `changes`."""
+    text = f"{count:,} events were left out here: there were more than could be sent"
+    notice = publication(Log(task_of(topic) or topic, level="warning", message=text))
+    kept = {name: value for change in changes for name, value in change.fields.items()}
+    notice.change = replace(changes[-1], fields=kept)
+    return notice
