@@ -12,7 +12,7 @@ python := .venv/bin/python
 export PYTHON
 
 # What threads do under gevent's monkey-patching matters where the library waits or wakes.
-gevent_tests = tests/channel tests/backends/redis tests/tasks/test_publisher.py
+gevent_tests = tests/channel tests/backends/redis tests/tasks/test_publisher.py tests/tasks/test_publish_queue.py tests/tasks/test_sources.py
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile

@@ -1,4 +1,4 @@
-"""Any value as JSON that every reader can parse. What JSON cannot express is told in words.
+"""Any value as JSON that every reader can parse. What JSON cannot express becomes text.
 
 Not every reader can parse what Python can write. Python itself limits nesting, to a depth that depends on
 where it is called, and the digits of a number; browsers know no NaN; a lone surrogate is no UTF-8.
@@ -14,7 +14,7 @@ LONGEST_TEXT = 10_000
 """Characters of a value that JSON cannot express, or of an error's message; the rest is cut with a mark."""
 
 DEEPEST = 100
-"""Levels of lists and objects within each other; what is deeper is told in words."""
+"""Levels of lists and objects within each other; what is deeper becomes text."""
 
 _MOST_BITS = 2_000
 """Bits of a number that every Python can read: the limit on digits can be set to 640 and above."""
@@ -60,8 +60,8 @@ def encode(value: Mapping[str, Any], deepest: int = DEEPEST) -> bytes:
     """Return `value` as JSON.
 
     What JSON or one of its readers cannot express becomes its `repr`, cut to `LONGEST_TEXT` characters; all
-    around it stays as it is. A lone surrogate becomes U+FFFD. What is more than `deepest` levels deep is told
-    in words.
+    around it stays as it is. A lone surrogate becomes U+FFFD. What is more than `deepest` levels deep becomes
+    text too.
     """
     try:
         payload = _JSON.encode(value).encode()
@@ -104,7 +104,7 @@ def _is_too_deep(value: object, payload: bytes, deepest: int) -> bool:
 
 
 def _expressible(value: Any, around: frozenset[int], deepest: int) -> Any:
-    """Return `value` with what JSON cannot express told in words; `around` are the ids of what it is in."""
+    """Return `value` with text for what JSON cannot express; `around` are the ids of what it is in."""
     try:
         if value is None or isinstance(value, bool):
             return value

@@ -129,7 +129,7 @@ def members(event: Event | Reset) -> dict[str, Any]:
 
 
 def encode(event: Event | Reset) -> bytes:
-    """Return the JSON of `event`. What JSON cannot express is told in words, see `bridge.tasks.encoding`."""
+    """Return the JSON of `event`. What JSON cannot express becomes text, see `bridge.tasks.encoding`."""
     return encoding.encode(members(event), DEEPEST - _LEVELS_AROUND)
 
 

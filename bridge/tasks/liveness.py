@@ -114,7 +114,7 @@ class LivenessMonitor:
             try:
                 self._channel.join(self, None)
             except SubscriptionClosed:
-                self._closed = True  # the application closes the channel before its viewers have gone
+                self._closed = True  # the application closes the channel before its viewers leave
         return not self._closed
 
     def _publish(self, finding: Finding) -> None:

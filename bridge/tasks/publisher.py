@@ -1,4 +1,4 @@
-"""The background publisher: whoever publishes through it neither waits nor fails.
+"""The background publisher: a task that publishes through it neither waits nor fails.
 
 While the backend is out of reach messages queue up, and are sent in order when it is back.
 """

@@ -65,7 +65,7 @@ class Sources:
             try:
                 message = self._ask(topic, source)
             except Exception:
-                logger.exception("the progress of a task could not be told")
+                logger.exception("the progress of a task could not be published")
             else:
                 if message is not None:
                     yield message

@@ -68,7 +68,7 @@ def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) 
     publisher.watch(TOPIC, source)
     with caplog.at_level(logging.ERROR, "bridge"):
         source.take = lambda: 1 / 0  # type: ignore[assignment]
-        eventually(lambda: "could not be told" in caplog.text)
+        eventually(lambda: "could not be published" in caplog.text)
     put(publisher, "after")
     eventually(lambda: texts(channel) == ["1", "after"])
     publisher.close()
