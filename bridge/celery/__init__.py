@@ -10,13 +10,14 @@ with needs_extra("bridge.celery", "celery"):
     # Their signal handlers serve every installed app.
     from bridge.celery import children, heartbeat, lifecycle, startup
     from bridge.celery.cancellation import Cancelled, cancel, check_cancelled
-    from bridge.celery.canvas import whole
+    from bridge.celery.canvas import canvas_id
     from bridge.celery.helpers import log, progress, publish, step, track
     from bridge.celery.installation import install
 
 __all__ = [
     "Cancelled",
     "cancel",
+    "canvas_id",
     "check_cancelled",
     "children",
     "heartbeat",
@@ -28,5 +29,4 @@ __all__ = [
     "startup",
     "step",
     "track",
-    "whole",
 ]

@@ -26,7 +26,7 @@ from bridge.celery import tree
 from bridge.celery.installation import FLUSH_WITHIN, publisher_of
 from bridge.celery.marks import Start, erase_mark, keep_mark, marking, start_of, write_mark
 from bridge.celery.parts import made_mark, mark_of, running
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
 
@@ -36,19 +36,19 @@ STARTS_AT_ONCE = 100
 """Starts of one chain that may be under way together."""
 
 
-def whole(result: Any) -> str:
+def canvas_id(result: Any) -> str:
     """Return the id of the whole whose parts are the tasks of a canvas, from the result of starting it.
 
     For a group that is the id of its result. What comes back from a chain or a chord is the result of its
     last task, which has events of its own; the whole is called after it. Watch
-    `bridge.task_topic(whole(result))`. Raises `TypeError` for anything but a result.
+    `bridge.task_topic(canvas_id(result))`. Raises `TypeError` for anything but a result.
     """
     if not isinstance(result, AsyncResult | GroupResult):
         raise TypeError(
-            f"whole() takes the result of starting a canvas, as result = canvas.apply_async() returns it, "
+            "canvas_id() takes the result of starting a canvas, as canvas.apply_async() returns it, "
             f"not {type(result).__name__}; of a single task bridge.task_topic(task_id) is the topic"
         )
-    return str(result.id) if isinstance(result, GroupResult) else f"whole:{result.id}"
+    return str(result.id) if isinstance(result, GroupResult) else f"canvas:{result.id}"
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _Plan:
     body: Any = None
     """The body that a chord is started with, if it is not its own."""
     start: Start | None = None
-    whole: str | None = None
+    canvas_id: str | None = None
     size: int | None = None
     """How many tasks there are, `None` as long as a generator may make more."""
 
@@ -105,12 +105,12 @@ def _begin(plan: _Plan) -> None:
         plan.size = sum(1 for _ in plan.leaves(unroll=True))
     held = tree.last(plan.body or canvas, app)
     last_id = held.options.get("task_id") or options.get("task_id") or _id_of(plan) or uuid()
-    plan.whole = last_id if isinstance(held, group) else f"whole:{last_id}"
+    plan.canvas_id = last_id if isinstance(held, group) else f"canvas:{last_id}"
     if held is canvas:
         options["task_id"] = last_id
     if isinstance(canvas, _chain):
         _drawn_for(canvas).append(last_id)
-    mark = made_mark(plan.whole, plan.size)
+    mark = made_mark(plan.canvas_id, plan.size)
     keep_mark(canvas, options, mark)
     if eager:
         _copy(plan, mark, last_id)
@@ -159,8 +159,8 @@ def _declare(publisher: BackgroundPublisher, plan: _Plan, request: Any) -> None:
         "parent": request and request.id,
         "root": request and (request.root_id or request.id),
     }
-    name = str(plan.whole)
-    publisher.put(wholes.declare(name, plan.size, **about))
+    name = str(plan.canvas_id)
+    publisher.put(canvas_events.declare(name, plan.size, **about))
     publisher.flush(FLUSH_WITHIN)  # before a part can say that the whole has started
 
 
@@ -169,22 +169,22 @@ _KINDS: dict[str, Any] = {"group": group, "chain": _chain, "chord": chord}
 
 def _erase(plan: _Plan) -> None:
     """Take the marks out of the caller's tasks: some versions of Celery put their copies into the canvas."""
-    if plan.whole is not None and plan.start is not None:
+    if plan.canvas_id is not None and plan.start is not None:
         for task in plan.leaves():
             erase_mark(task.options, plan.start.mark)
 
 
 def _settle(publisher: BackgroundPublisher, plan: _Plan) -> None:
     """Tell how many tasks there are, now that all are sent."""
-    if plan.whole is not None and plan.size is None:
+    if plan.canvas_id is not None and plan.size is None:
         plan.size = sum(1 for _ in plan.leaves(unroll=True))
-        publisher.put(wholes.settle(plan.whole, plan.size))
+        publisher.put(canvas_events.settle(plan.canvas_id, plan.size))
 
 
 def _give_up(publisher: BackgroundPublisher, plan: _Plan, **about: Any) -> None:
     """End a whole, unless its last part has."""
-    if plan.whole is not None:
-        publisher.put(events.make("state", plan.whole, state="FAILURE", **about))
+    if plan.canvas_id is not None:
+        publisher.put(events.make("state", plan.canvas_id, state="FAILURE", **about))
 
 
 def _app_of(canvas: Any) -> Any:

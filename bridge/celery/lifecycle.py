@@ -42,15 +42,15 @@ _requests: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary
 
 
 def topics_in_hand() -> list[str]:
-    """Return the topics of the tasks that this main process has, and of the wholes that they are parts of."""
+    """Return the topics of the tasks that this main process has, and of their canvases."""
     topics: dict[str, None] = {}
     for reference in _requests.valuerefs():
         request = reference()
         if request is not None:
             topics[events.task_topic(request.id)] = None
-            whole = parts.whole_of(request.request_dict)
-            if whole is not None:
-                topics[events.task_topic(whole)] = None
+            canvas_id = parts.canvas_of(request.request_dict)
+            if canvas_id is not None:
+                topics[events.task_topic(canvas_id)] = None
     return list(topics)
 
 
@@ -70,7 +70,7 @@ def _say(
         return
     attempt = None if retries is None else retries + 1
     known = state in ("PENDING", "STARTED")
-    fields |= parts.relations(source) if known else {"whole": parts.whole_of(source)}
+    fields |= parts.relations(source) if known else {"canvas_id": parts.canvas_of(source)}
     tell(found.publisher, "state", task_id, attempt, state=state, **fields)
     parts.follow(found.publisher, source, state, fields.get("name"))
 
@@ -296,5 +296,5 @@ def _words(exception: BaseException) -> str | None:
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def _leave(**_: Any) -> None:
-    """A process of the pool, or the whole worker, ends: what it has to say leaves before."""
+    """A process of the pool, or the worker, ends: what it has to say leaves before."""
     flush_all()

@@ -8,11 +8,11 @@ from celery import current_task, signals
 
 from bridge.celery import tree
 from bridge.celery.installation import publisher_of
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from bridge.tasks import events
 from bridge.tasks.publisher import BackgroundPublisher
 
-HEADER = "bridge_whole"
+HEADER = "bridge_canvas"
 """The header of a part: how many parts there are, or `?`, then a space and the id of the whole."""
 
 PROGRESS_EVERY = 0.5
@@ -33,11 +33,11 @@ def relations(source: Any) -> dict[str, Any]:
         "root": None if root == task_id else root,
         "group": source.get("group"),
         "index": source.get("group_index"),
-        "whole": whole_of(source),
+        "canvas_id": canvas_of(source),
     }
 
 
-def whole_of(source: Any) -> str | None:
+def canvas_of(source: Any) -> str | None:
     """Return the id of the whole that a task is a part of, from its request or the headers of its message."""
     return (_membership(source) or (None,))[0]
 
@@ -85,7 +85,7 @@ def _tell(
     percent: float,
     **about: Any,
 ) -> None:
-    publisher.put(wholes.make(*membership, task_id, state, percent, **about))
+    publisher.put(canvas_events.make(*membership, task_id, state, percent, **about))
 
 
 def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> None:
@@ -97,7 +97,7 @@ def _end_stranded(publisher: BackgroundPublisher, request: Any, state: str) -> N
         if task.id not in _given_up:  # many parts may fail, and each strands the same tasks
             _remember(_given_up, task.id, time.monotonic())
             membership = _membership(task.options)
-            about = {"name": task.task, "error": error, "whole": whole_of(task.options)}
+            about = {"name": task.task, "error": error, "canvas_id": canvas_of(task.options)}
             publisher.put(events.make("state", task.id, state=state, **about))
             if membership is not None:
                 _tell(publisher, membership, task.id, state, 0.0, name=task.task)
@@ -146,9 +146,9 @@ def mark_of(source: Any) -> str | None:
     return mark if isinstance(mark, str) else None
 
 
-def made_mark(whole: str, size: int | None) -> str:
+def made_mark(canvas_id: str, size: int | None) -> str:
     """Return what the header of the parts of a whole says; `size` is `None` where it is told later."""
-    return f"{'?' if size is None else size} {whole}"
+    return f"{'?' if size is None else size} {canvas_id}"
 
 
 def _membership(source: Any) -> tuple[str, int | None] | None:

@@ -52,7 +52,7 @@ class Run(Meter):
         self._retries: int | None = request.retries
         self._name = name
         self._request = request
-        self._whole = parts.whole_of(request)
+        self._canvas_id = parts.canvas_of(request)
         self._publisher = publisher
         self._steps: dict[tuple[str, ...], str] = {}
         self.over = publisher is None
@@ -64,7 +64,9 @@ class Run(Meter):
     def say(self, kind: str, **fields: Any) -> None:
         """Publish an event of this task."""
         if self._publisher is not None and not self.over:
-            tell(self._publisher, kind, self.id, (self._retries or 0) + 1, whole=self._whole, **fields)
+            tell(
+                self._publisher, kind, self.id, (self._retries or 0) + 1, canvas_id=self._canvas_id, **fields
+            )
 
     @_never_raises
     def say_step(self, step: Step, status: str) -> None:
@@ -88,7 +90,7 @@ class Run(Meter):
             fields["message"] = events.cut(fields["message"])
         if self._publisher is not None:
             parts.follow(self._publisher, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
-        fields["whole"] = self._whole
+        fields["canvas_id"] = self._canvas_id
         return events.make("progress", self.id, attempt=(self._retries or 0) + 1, **fields)
 
     @_never_raises
@@ -123,7 +125,7 @@ def _begin(task: Any, **_: Any) -> None:
     global _in_main_thread
     run = Run(task.name, task.request, publisher_of(task.app))
     _run.set(run)
-    here.set(run.whole)
+    here.set(run.root)
     if threading.current_thread() is threading.main_thread():
         _in_main_thread = run
 

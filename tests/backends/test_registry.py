@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 import bridge
-from bridge.celery import whole
+from bridge.celery import canvas_id
 from tests.servers import Valkey, free_port
 
 REDIS = ("redis", "rediss", "redis+pubsub", "redis+sharded", "redis+cluster", "redis+sentinel")
@@ -218,7 +218,7 @@ def test_a_payload_that_is_no_bytes_says_how_to_make_it(payload: object, says: s
 
 
 @pytest.mark.parametrize("given", ["8f14e45f", None, 7, b"id"])
-def test_whole_of_no_result_says_what_it_takes(given: object) -> None:
+def test_canvas_id_of_no_result_says_what_it_takes(given: object) -> None:
     """The id of a task is not what starting a canvas returned."""
     with pytest.raises(TypeError, match=r"apply_async\(\).*not " + type(given).__name__):
-        whole(given)
+        canvas_id(given)

@@ -56,9 +56,9 @@ def test_a_task_ends_where_it_looks(eager: tuple[Celery, Any]) -> None:
             check_cancelled()
 
     task = work.delay()
-    whole = eventually(lambda: (found := snapshot(channel, task.id)) and events.end_of(found) and found)
-    assert (whole["state"], whole["reason"]) == ("REVOKED", "cancelled")
-    assert whole["cancel_requested"] <= whole["ended_at"]
+    ended = eventually(lambda: (seen := snapshot(channel, task.id)) and events.end_of(seen) and seen)
+    assert (ended["state"], ended["reason"]) == ("REVOKED", "cancelled")
+    assert ended["cancel_requested"] <= ended["ended_at"]
     assert cancel(task.id, app=app) is False
 
 

@@ -1,4 +1,4 @@
-"""Groups, chains and chords, watched as wholes: in real workers, at a real SSE client."""
+"""Groups, chains and chords, watched as one: in real workers, at a real SSE client."""
 
 import functools
 import gc
@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 import bridge
 from bridge.celery import canvas as bridge_canvas
-from bridge.celery import install, tree, whole
+from bridge.celery import canvas_id, install, tree
 from bridge.celery import parts as bridge_parts
 from bridge.celery.installation import installed
 from bridge.tasks import events
@@ -85,7 +85,7 @@ def channel(server: Valkey) -> Iterator[Any]:
 
 
 class Watched:
-    """The stream of a whole or a task up to its end."""
+    """The stream of a canvas or a task up to its end."""
 
     def __init__(self, address: str, task_id: str) -> None:
         self.events: list[dict[str, Any]] = []
@@ -176,14 +176,14 @@ SHAPES: dict[str, tuple[Callable[[Any], Any], int]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_is_a_whole(tasks: Any, address: str, channel: Any, shape: str) -> None:
+def test_every_shape_is_watched_as_one(tasks: Any, address: str, channel: Any, shape: str) -> None:
     """However it is composed: as many parts as tasks, from 0 to 100 without a step back, and one end."""
     build, size = SHAPES[shape]
     result = build(tasks).apply_async()
-    watched = Watched(address, whole(result))
+    watched = Watched(address, canvas_id(result))
     watched.check()
     assert watched.state == "SUCCESS"
-    final = snapshot(channel, whole(result))
+    final = snapshot(channel, canvas_id(result))
     assert final["parts"] == {"waiting": 0, "running": 0, "succeeded": size, "revoked": 0, "failed": 0}
     assert final["progress"]["percent"] == 100
     assert len(final["children"]) == size
@@ -251,14 +251,14 @@ def unknown(tasks: Any) -> Any:
 
 
 @pytest.mark.parametrize("place", FAILURES)
-def test_wherever_it_fails_the_whole_ends(tasks: Any, address: str, channel: Any, place: str) -> None:
-    """What fails, and what then never runs, is counted, and the whole has one end, FAILURE."""
+def test_wherever_it_fails_the_canvas_ends(tasks: Any, address: str, channel: Any, place: str) -> None:
+    """What fails, and what then never runs, is counted, and the canvas has one end, FAILURE."""
     build, expected = FAILURES[place]
     result = build(tasks).apply_async()
-    watched = Watched(address, whole(result))
+    watched = Watched(address, canvas_id(result))
     watched.check()
     assert watched.state == "FAILURE"
-    parts = Counter(snapshot(channel, whole(result))["parts"])
+    parts = Counter(snapshot(channel, canvas_id(result))["parts"])
     assert +parts == Counter(expected)
 
 
@@ -266,10 +266,10 @@ def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
     """1,000 tasks and one after them: the bar goes from 0 to 100 without a step back, then one end."""
     task_id = uuid.uuid4().hex
     with ThreadPoolExecutor() as pool:
-        watching = pool.submit(Watched, address, f"whole:{task_id}")
+        watching = pool.submit(Watched, address, f"canvas:{task_id}")
         result = chord((tasks.add.s(n, n) for n in range(1000)), tasks.total.s()).apply_async(task_id=task_id)
         watched = watching.result()
-    assert whole(result) == f"whole:{task_id}"
+    assert canvas_id(result) == f"canvas:{task_id}"
     watched.check()
     assert (watched.percents[-1], watched.state) == (100, "SUCCESS")
     assert watched.percents[0] < 50
@@ -279,7 +279,9 @@ def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
-def test_wholes_in_every_pool(server: Valkey, address: str, channel: Any, tmp_path: Path, pool: str) -> None:
+def test_canvases_in_every_pool(
+    server: Valkey, address: str, channel: Any, tmp_path: Path, pool: str
+) -> None:
     """Also where the result backend cannot wait for a chord, and Celery polls: its own task is no part."""
     broker, results = server.url("redis")[:-1] + "1", f"file://{tmp_path}"
     with (
@@ -290,18 +292,18 @@ def test_wholes_in_every_pool(server: Valkey, address: str, channel: Any, tmp_pa
         add, total, fail = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "total", "fail"))
         header = group([add.clone((n, n)) for n in range(3)], app=app)
         result = chain(header, total, add.clone((1,)), app=app).apply_async()
-        watched = Watched(address, whole(result))
+        watched = Watched(address, canvas_id(result))
         watched.check()
         assert watched.state == "SUCCESS"
         names = Counter(
-            child["name"].rpartition(".")[2] for child in snapshot(channel, whole(result))["children"]
+            child["name"].rpartition(".")[2] for child in snapshot(channel, canvas_id(result))["children"]
         )
         assert names == {"add": 4, "total": 1}
         failing = chord([add.clone((1, 1)), fail], total, app=app).apply_async()
-        watched = Watched(address, whole(failing))
+        watched = Watched(address, canvas_id(failing))
         watched.check()
         counts = {"waiting": 0, "running": 0, "succeeded": 1, "revoked": 0, "failed": 2}
-        assert snapshot(channel, whole(failing))["parts"] == counts
+        assert snapshot(channel, canvas_id(failing))["parts"] == counts
 
 
 def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
@@ -322,7 +324,7 @@ def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
         install(app, server.url("redis"))
         add, killed = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "killed"))
         watched = Watched(
-            address, whole(chain(add.clone((1, 1)), killed, add.clone((1,)), app=app).apply_async())
+            address, canvas_id(chain(add.clone((1, 1)), killed, add.clone((1,)), app=app).apply_async())
         )
         watched.check()
         parts = Counter(snapshot(channel, watched.events[-1]["task"])["parts"])
@@ -332,23 +334,23 @@ def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
 def test_a_part_that_a_killed_worker_left_is_run_again(tasks: Any, address: str, tmp_path: Path) -> None:
     """A part whose process is killed and that the broker delivers again counts once, and all goes well."""
     result = group(tasks.killed_once.s(str(tmp_path / "marker")), tasks.add.s(1, 1)).apply_async()
-    watched = Watched(address, whole(result))
+    watched = Watched(address, canvas_id(result))
     watched.check()
     assert watched.state == "SUCCESS"
     assert watched.percents[-1] == 100
 
 
-def test_a_revoked_part_ends_the_whole_as_revoked(tasks: Any, address: str, channel: Any) -> None:
+def test_a_revoked_part_ends_the_canvas_as_revoked(tasks: Any, address: str, channel: Any) -> None:
     """A part that is revoked before it runs counts as such, and so does what was to follow it."""
     revoked = uuid.uuid4().hex
     assert tasks.app.control.revoke(revoked, reply=True)
     result = group(
         tasks.add.s(1, 1), chain(tasks.add.s(1, 1).set(task_id=revoked), tasks.add.s(1))
     ).apply_async()
-    watched = Watched(address, whole(result))
+    watched = Watched(address, canvas_id(result))
     watched.check()
     assert watched.state == "REVOKED"
-    assert snapshot(channel, whole(result))["parts"]["revoked"] == 2
+    assert snapshot(channel, canvas_id(result))["parts"]["revoked"] == 2
 
 
 # How a task may end before it starts: what is set on it.
@@ -368,18 +370,18 @@ def test_what_was_to_follow_a_task_that_does_not_start_ends_too(
         (chain(tasks.add.s(1, 1), tasks.add.s(1).set(**never), tasks.add.s(1), tasks.add.s(2)), 3),
         (chord([tasks.add.s(1, 1), tasks.add.s(2, 2).set(**never)], tasks.total.s() | tasks.add.s(1)), 3),
     ):
-        watched = Watched(address, whole(canvas.apply_async()))
+        watched = Watched(address, canvas_id(canvas.apply_async()))
         watched.check()
         assert watched.state == "REVOKED"
         parts = snapshot(channel, watched.events[-1]["task"])["parts"]
         assert (parts["succeeded"], parts["revoked"]) == (1, count)
 
 
-def test_progress_of_a_part_moves_the_whole(tasks: Any, address: str, channel: Any) -> None:
+def test_progress_of_a_part_moves_the_canvas(tasks: Any, address: str, channel: Any) -> None:
     """What a part says of itself counts; a part that begins again does not pull the bar back."""
     result = group(tasks.second_time_lucky.s()).apply_async()
-    Watched(address, whole(result)).check()
-    history = map(events.decode, channel.topic(bridge.task_topic(whole(result))).history(limit=100))
+    Watched(address, canvas_id(result)).check()
+    history = map(events.decode, channel.topic(bridge.task_topic(canvas_id(result))).history(limit=100))
     assert [event["percent"] for event in history if event and "percent" in event] == [0, 90, 100]
 
 
@@ -396,25 +398,25 @@ def test_whoever_waits_for_a_task_that_never_runs_is_told(tasks: Any, address: s
 
 
 def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) -> None:
-    """A part tells its parent, its root, its group and place in it, and its whole."""
+    """A part tells its parent, its root, its group and place in it, and its canvas."""
     result = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()).apply_async()
-    Watched(address, whole(result))
+    Watched(address, canvas_id(result))
     body = snapshot(channel, result.id)
     members = [snapshot(channel, member.id) for member in result.parent.results]
     first = snapshot(channel, result.parent.parent.id)
     assert [member["group"] for member in members] == [result.parent.id] * 2
     assert [member["index"] for member in members] == [0, 1]
     assert [member["parent"] for member in members] == [first["task"]] * 2
-    assert {part["whole"] for part in (*members, body, first)} == {whole(result)}
+    assert {part["canvas_id"] for part in (*members, body, first)} == {canvas_id(result)}
     assert {part["root"] for part in (*members, body)} == {first["task"]}
     assert "root" not in first
     assert body["parent"] in {member["task"] for member in members}
 
 
-def test_a_whole_has_its_name_before_a_part_is_sent(
+def test_a_canvas_has_its_name_before_a_part_is_sent(
     tasks: Any, address: str, channel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However slow the bridge and fast the first part, nobody sees a whole that does not say what it is."""
+    """However slow the bridge and fast the first part, nobody sees a canvas that does not say what it is."""
     named = []
     found: Any = installed(tasks.app)
     publish_many = found.channel.publish_many
@@ -426,24 +428,24 @@ def test_a_whole_has_its_name_before_a_part_is_sent(
     monkeypatch.setattr(found.channel, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
-        named.append(snapshot(channel, str(bridge_parts.whole_of(headers))).get("canvas"))
+        named.append(snapshot(channel, str(bridge_parts.canvas_of(headers))).get("canvas"))
 
     signals.before_task_publish.connect(look)
     try:
         result = some(tasks).apply_async()
     finally:
         signals.before_task_publish.disconnect(look)
-    assert Watched(address, whole(result)).state == "SUCCESS"
+    assert Watched(address, canvas_id(result)).state == "SUCCESS"
     assert set(named) == {"group"}
 
 
 @pytest.mark.parametrize("shape", ["group", "chain", "chord", "group at the end", "chains within a group"])
-def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str, shape: str) -> None:
-    """Each start is a whole of its own, and leaves the caller's tasks as they were."""
+def test_the_same_canvas_started_twice_has_two_ids(tasks: Any, address: str, shape: str) -> None:
+    """Each start has an id and a topic of its own, and leaves the caller's tasks as they were."""
     canvas = SHAPES[shape][0](tasks)
     first_task = next(tree.leaves(canvas)).set(headers={"own": "yes"})
     before = repr([task.options for task in tree.leaves(canvas)])
-    names = {whole(canvas.apply_async()) for _ in range(3)}
+    names = {canvas_id(canvas.apply_async()) for _ in range(3)}
     assert len(names) == 3
     for name in names:
         watched = Watched(address, name)
@@ -454,13 +456,13 @@ def test_the_same_canvas_started_twice_makes_two_wholes(tasks: Any, address: str
 
 
 def test_threads_start_one_canvas_together(tasks: Any, address: str) -> None:
-    """A canvas that a module keeps and several requests start at once: each start is a whole of its own."""
+    """A canvas that a module keeps and several requests start at once: each start has its own id."""
     canvas = chain(tasks.add.s(1, 1), tasks.add.s(1))
     barrier = threading.Barrier(8)
 
     def start(_: int) -> str:
         barrier.wait()
-        return whole(canvas.apply_async())
+        return canvas_id(canvas.apply_async())
 
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(start, range(8)))
@@ -471,7 +473,7 @@ def test_threads_start_one_canvas_together(tasks: Any, address: str) -> None:
 
 
 def test_ids_and_headers_that_the_caller_gives_are_kept(tasks: Any, address: str) -> None:
-    """A group, chain or chord started under an id of the caller's is the whole of that id."""
+    """A group, chain or chord started under an id of the caller's is watched under that id."""
     for canvas in (
         some(tasks),
         chain(tasks.add.s(1, 1), tasks.add.s(1)),
@@ -480,7 +482,7 @@ def test_ids_and_headers_that_the_caller_gives_are_kept(tasks: Any, address: str
         task_id = uuid.uuid4().hex
         result = canvas.apply_async(task_id=task_id, headers={"own": "yes"})
         assert result.id == task_id
-        assert Watched(address, whole(result)).state == "SUCCESS"
+        assert Watched(address, canvas_id(result)).state == "SUCCESS"
 
 
 @pytest.fixture
@@ -545,11 +547,11 @@ class Shared(list[Any]):
 
 
 def test_no_mark_stays_where_celery_changes_the_tasks_of_the_caller(sender: tuple[Celery, Any]) -> None:
-    """Also where Celery puts its own copies into a chord, each start of it is a whole of its own."""
+    """Also where Celery puts its own copies into a chord, each start of it has its own id."""
     work = work_of(sender[0])
     canvas = chord([work, work], work, app=work.app)
     canvas.tasks = Shared(canvas.tasks)
-    names = {whole(canvas.apply_async()) for _ in range(2)}
+    names = {canvas_id(canvas.apply_async()) for _ in range(2)}
     assert all("task_id" in task.options for task in canvas.tasks)
     assert not any(bridge_parts.mark_of(task.options) for task in canvas.tasks)
     assert {snapshot(sender[1], name)["canvas"] for name in names} == {"chord"}
@@ -641,28 +643,28 @@ def test_a_generator_is_read_no_earlier_than_celery_reads_it(server: Valkey, sha
 
 
 def test_a_generator_that_waits_for_its_first_task(tasks: Any, address: str, channel: Any) -> None:
-    """The whole is at 0 percent of what was heard of until all is sent, then of all; it ends once."""
+    """The canvas is at 0 percent of what was heard of until all is sent, then of all; it ends once."""
     seen: list[dict[str, Any]] = []
     name = uuid.uuid4().hex
 
     def made() -> Iterator[Any]:
         for number in range(6):
             if number == 4:
-                eventually(lambda: snapshot(channel, f"whole:{name}")["parts"]["succeeded"] >= 1, SECONDS)
-                seen.append(snapshot(channel, f"whole:{name}"))
+                eventually(lambda: snapshot(channel, f"canvas:{name}")["parts"]["succeeded"] >= 1, SECONDS)
+                seen.append(snapshot(channel, f"canvas:{name}"))
             yield tasks.add.s(number, number)
 
     result = chord(made(), tasks.total.s()).apply_async(task_id=name)
-    watched = Watched(address, whole(result))
+    watched = Watched(address, canvas_id(result))
     watched.check()
     assert (seen[0]["progress"]["percent"], seen[0]["progress"]["total"] < 7) == (0, True)
-    final = snapshot(channel, whole(result))
+    final = snapshot(channel, canvas_id(result))
     assert (final["state"], final["progress"]["percent"]) == ("SUCCESS", 100)
     assert (final["parts"]["succeeded"], final["progress"]["total"]) == (7, 7)
     assert result.get(timeout=SECONDS) == 30
 
 
-def test_a_generator_that_fails_ends_the_whole(sender: tuple[Celery, Any]) -> None:
+def test_a_generator_that_fails_ends_the_canvas(sender: tuple[Celery, Any]) -> None:
     """The caller has the error, and whoever watches an end with it."""
     app, channel = sender
 
@@ -677,12 +679,12 @@ def test_a_generator_that_fails_ends_the_whole(sender: tuple[Celery, Any]) -> No
 
 
 def test_what_a_generator_or_a_signal_queues_is_no_part(sender: tuple[Celery, Any]) -> None:
-    """Tasks and canvases that the caller's own code starts meanwhile are not of this whole."""
+    """Tasks and canvases that the caller's own code starts meanwhile do not belong to this canvas."""
     app, channel = sender
     marks: dict[str, Any] = {}
 
     def look(sender: str, headers: dict[str, Any], **_: Any) -> None:
-        marks.setdefault(sender, []).append(bridge_parts.whole_of(headers))
+        marks.setdefault(sender, []).append(bridge_parts.canvas_of(headers))
         if sender == "work":
             app.send_task("audit")
 
@@ -701,13 +703,13 @@ def test_what_a_generator_or_a_signal_queues_is_no_part(sender: tuple[Celery, An
     assert eventually(lambda: snapshot(channel, "mine")["parts"]["waiting"] == 3)
 
 
-def test_headers_of_a_canvas_do_not_hide_the_whole(tasks: Any, address: str, channel: Any) -> None:
+def test_headers_of_a_canvas_do_not_hide_the_canvas(tasks: Any, address: str, channel: Any) -> None:
     """A canvas within another hands its own headers to its tasks, which stay parts."""
     inner = group(tasks.add.s(1), tasks.add.s(2)).set(headers={"own": "yes"})
     outer = group(
         chain(tasks.add.s(1, 1), inner), chain(tasks.add.s(1, 1), tasks.add.s(1)).set(headers={"o": 1})
     )
-    watched = Watched(address, whole(outer.apply_async()))
+    watched = Watched(address, canvas_id(outer.apply_async()))
     watched.check()
     assert watched.state == "SUCCESS"
 
@@ -733,7 +735,7 @@ def ended(channel: Any, result_id: str) -> dict[str, Any]:
     return eventually(look) or {}
 
 
-def test_eager_canvases_are_wholes_too(eager: tuple[Celery, Any]) -> None:
+def test_eager_canvases_are_watched_too(eager: tuple[Celery, Any]) -> None:
     """In eager mode a group and a chain end as elsewhere, also a chain of which not all ran."""
     app, channel = eager
 
@@ -741,12 +743,15 @@ def test_eager_canvases_are_wholes_too(eager: tuple[Celery, Any]) -> None:
     def work(*numbers: int) -> int:
         return 1 // numbers[0]
 
-    assert ended(channel, whole(group(work.s(n) for n in (1, 2, 3)).apply_async()))["parts"]["succeeded"] == 3
-    assert ended(channel, whole(chain(work.s(1), work.s()).apply_async()))["state"] == "SUCCESS"
+    assert (
+        ended(channel, canvas_id(group(work.s(n) for n in (1, 2, 3)).apply_async()))["parts"]["succeeded"]
+        == 3
+    )
+    assert ended(channel, canvas_id(chain(work.s(1), work.s()).apply_async()))["state"] == "SUCCESS"
     failing = chain(work.s(0), work.s(), work.s())
     with pytest.raises(ZeroDivisionError):
         failing.apply_async(task_id="failing")
-    assert ended(channel, "whole:failing")["state"] == "FAILURE"
+    assert ended(channel, "canvas:failing")["state"] == "FAILURE"
 
 
 def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> None:
@@ -797,13 +802,13 @@ def test_a_canvas_that_cannot_be_started_ends() -> None:
 
 
 @pytest.mark.parametrize("mark", ["", "x", "3", "3 ", "0 w", "-1 w", "٣", 5, None])
-def test_a_header_that_makes_no_sense_is_no_whole(mark: Any) -> None:
+def test_a_header_that_makes_no_sense_is_ignored(mark: Any) -> None:
     """Anybody can send a message with any header: what is no mark of ours is passed over."""
-    assert bridge_parts.relations({"id": "a", "root_id": "a", "bridge_whole": mark})["whole"] is None
+    assert bridge_parts.relations({"id": "a", "root_id": "a", "bridge_canvas": mark})["canvas_id"] is None
 
 
 def test_many_threads_start_canvases(eager: tuple[Celery, Any]) -> None:
-    """Canvases started by several threads at once do not get into each other's wholes."""
+    """Canvases started by several threads at once do not get into each other's counts."""
     app, channel = eager
 
     @app.task(name="canvas 4")
@@ -812,7 +817,9 @@ def test_many_threads_start_canvases(eager: tuple[Celery, Any]) -> None:
 
     ids: list[str] = []
     threads = [
-        threading.Thread(target=lambda: ids.append(whole(group(work.s() for _ in range(5)).apply_async())))
+        threading.Thread(
+            target=lambda: ids.append(canvas_id(group(work.s() for _ in range(5)).apply_async()))
+        )
         for _ in range(8)
     ]
     for thread in threads:

@@ -67,8 +67,8 @@ def snapshot(channel: Any, task: str) -> dict[str, Any]:
 
     def ended() -> dict[str, Any] | None:
         states = channel.states(bridge.task_topic(task))
-        whole = events.snapshot(states[0], task) if states else {"type": "snapshot"}
-        return whole if events.end_of(whole) else None
+        found = events.snapshot(states[0], task) if states else {"type": "snapshot"}
+        return found if events.end_of(found) else None
 
     return eventually(ended, SECONDS) or {}
 
@@ -80,26 +80,26 @@ def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> No
     with worker(own_valkey.url("redis"), own_valkey.url("redis+pubsub"), pool) as celery:
         added, result = celery.run("add", 1, 2)
         assert result == 3
-        whole = snapshot(channel, added)
-        assert (whole["state"], whole["result"], whole["attempt"]) == ("SUCCESS", 3, 1)
-        assert whole["name"] == "tests.celery_app.add"
-        assert whole["worker"].endswith("@localhost")
-        assert whole["started_at"] <= whole["ended_at"]
+        found = snapshot(channel, added)
+        assert (found["state"], found["result"], found["attempt"]) == ("SUCCESS", 3, 1)
+        assert found["name"] == "tests.celery_app.add"
+        assert found["worker"].endswith("@localhost")
+        assert found["started_at"] <= found["ended_at"]
 
         failed, _ = celery.run("fail")
-        whole = snapshot(channel, failed)
-        assert whole["state"] == "FAILURE"
-        assert whole["error"] == {"type": "ValueError", "message": "no such file"}
+        found = snapshot(channel, failed)
+        assert found["state"] == "FAILURE"
+        assert found["error"] == {"type": "ValueError", "message": "no such file"}
 
         talked, _ = celery.run("chatty", 10)
-        whole = snapshot(channel, talked)
-        assert whole["progress"]["current"] == 9
-        assert whole["progress"]["percent"] == 90.0
-        assert [event["type"] for event in whole["events"]] == ["log", "preview"]
+        found = snapshot(channel, talked)
+        assert found["progress"]["current"] == 9
+        assert found["progress"]["percent"] == 90.0
+        assert [event["type"] for event in found["events"]] == ["log", "preview"]
 
         retried, _ = celery.run("second_time_lucky")
-        whole = snapshot(channel, retried)
-        assert (whole["state"], whole["attempt"], whole["result"]) == ("SUCCESS", 2, 1)
+        found = snapshot(channel, retried)
+        assert (found["state"], found["attempt"], found["result"]) == ("SUCCESS", 2, 1)
 
         for name in ("custom", "shared"):
             task, _ = celery.run(name)
@@ -110,9 +110,9 @@ def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> No
 
         measured, result = celery.run("measured", 1000)
         assert result == sum(range(1000))
-        whole = snapshot(channel, measured)
-        assert (whole["progress"]["percent"], whole["progress"].get("step")) == (100.0, None)
-        done = [(step["name"], step["status"]) for step in whole["steps"]]
+        found = snapshot(channel, measured)
+        assert (found["progress"]["percent"], found["progress"].get("step")) == (100.0, None)
+        done = [(step["name"], step["status"]) for step in found["steps"]]
         assert done == [("load", "succeeded"), ("save", "succeeded")]
 
         threaded, _ = celery.run("in_a_plain_thread")
@@ -133,21 +133,21 @@ def test_a_task_that_waits_for_its_next_attempt_says_why_and_until_when(
 
         def waits() -> dict[str, Any] | None:
             states = channel.states(bridge.task_topic(task))
-            whole = events.snapshot(states[0], task) if states else {}
-            return whole if whole.get("attempt") == 2 and "reason" in whole else None
+            found = events.snapshot(states[0], task) if states else {}
+            return found if found.get("attempt") == 2 and "reason" in found else None
 
-        whole = eventually(waits, SECONDS)
-        assert whole is not None
-        assert whole["state"] == "RECEIVED"
-        assert whole["reason"] == "not yet"
-        assert whole["error"] == {"type": "ConnectionError", "message": "not yet"}
-        assert 2.5 < whole["retry_at"] - whole["started_at"] < 4
+        found = eventually(waits, SECONDS)
+        assert found is not None
+        assert found["state"] == "RECEIVED"
+        assert found["reason"] == "not yet"
+        assert found["error"] == {"type": "ConnectionError", "message": "not yet"}
+        assert 2.5 < found["retry_at"] - found["started_at"] < 4
         ended = snapshot(channel, task)
     assert (ended["state"], ended["result"], ended["attempt"]) == ("SUCCESS", 1, 2)
     assert not {"reason", "error", "retry_at"} & ended.keys()
-    assert ended["first_started_at"] == whole["started_at"]
+    assert ended["first_started_at"] == found["started_at"]
     assert ended["ended_at"] - ended["first_started_at"] >= 2.5
-    assert ended["started_at"] >= whole["retry_at"] - 0.5
+    assert ended["started_at"] >= found["retry_at"] - 0.5
     channel.close()
 
 
@@ -188,9 +188,9 @@ def test_progress_in_a_thread_without_context_is_of_the_only_task(eager: tuple[C
             thread.join()
             assert list(track([1, 2])) == [1, 2]
 
-    whole = snapshot(channel, work.delay().id)
-    assert [step["status"] for step in whole["steps"]] == ["succeeded", "succeeded"]
-    assert [step.get("path") for step in whole["steps"]] == [["outer", "inner"], None]
+    found = snapshot(channel, work.delay().id)
+    assert [step["status"] for step in found["steps"]] == ["succeeded", "succeeded"]
+    assert [step.get("path") for step in found["steps"]] == [["outer", "inner"], None]
 
 
 @pytest.mark.parametrize("call", ["apply", "delay"])
@@ -205,11 +205,11 @@ def test_progress_of_an_eager_task(eager: tuple[Celery, Any], call: str) -> None
                 if number == 7:
                     raise ValueError("no eighth")
 
-    whole = snapshot(channel, getattr(work, call)().id)
-    assert whole["state"] == "FAILURE"
-    assert (whole["progress"]["current"], whole["progress"]["total"]) == (7, 10)
-    assert whole["progress"]["message"] == "loading"
-    assert whole["steps"] == [{"name": "load", "status": "failed"}]
+    found = snapshot(channel, getattr(work, call)().id)
+    assert found["state"] == "FAILURE"
+    assert (found["progress"]["current"], found["progress"]["total"]) == (7, 10)
+    assert found["progress"]["message"] == "loading"
+    assert found["steps"] == [{"name": "load", "status": "failed"}]
 
 
 def test_an_eager_task_within_a_task_has_its_own_progress(eager: tuple[Celery, Any]) -> None:
@@ -229,9 +229,9 @@ def test_an_eager_task_within_a_task_has_its_own_progress(eager: tuple[Celery, A
             progress(2, total=2)
         return called
 
-    whole = snapshot(channel, outer.delay().id)
-    own = snapshot(channel, whole["result"])
-    assert [step["name"] for step in whole["steps"]] == ["outer"]
+    found = snapshot(channel, outer.delay().id)
+    own = snapshot(channel, found["result"])
+    assert [step["name"] for step in found["steps"]] == ["outer"]
     assert [step["name"] for step in own["steps"]] == ["inner"]
 
 
@@ -247,8 +247,8 @@ def test_a_second_attempt_begins_anew(eager: tuple[Celery, Any]) -> None:
             raise self.retry(countdown=0)
         progress(1, total=10)
 
-    whole = snapshot(channel, work.delay().id)
-    assert (whole["attempt"], whole["progress"]["percent"], whole["steps"]) == (2, 10.0, [])
+    found = snapshot(channel, work.delay().id)
+    assert (found["attempt"], found["progress"]["percent"], found["steps"]) == (2, 10.0, [])
 
 
 def test_a_step_may_decorate_a_function(eager: tuple[Celery, Any]) -> None:
@@ -265,8 +265,8 @@ def test_a_step_may_decorate_a_function(eager: tuple[Celery, Any]) -> None:
     def work() -> int:
         return double(20, plus=2)
 
-    whole = snapshot(channel, work.delay().id)
-    assert (whole["result"], whole["steps"]) == (42, [{"name": "double", "status": "succeeded"}])
+    found = snapshot(channel, work.delay().id)
+    assert (found["result"], found["steps"]) == (42, [{"name": "double", "status": "succeeded"}])
 
 
 def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
@@ -351,9 +351,9 @@ def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
     install(app, own_valkey.url("redis+pubsub"))
     sent = app.send_task("anything")
     (state,) = channel.states(bridge.task_topic(sent.id))
-    whole = events.snapshot(state, sent.id)
-    assert (whole["state"], whole["name"]) == ("PENDING", "anything")
-    assert "queued_at" in whole
+    found = events.snapshot(state, sent.id)
+    assert (found["state"], found["name"]) == ("PENDING", "anything")
+    assert "queued_at" in found
     channel.close()
     app.close()
 
@@ -556,9 +556,9 @@ def test_eager_tasks_speak_too(eager: tuple[Celery, Any]) -> None:
         return "done"
 
     task = work.delay()
-    whole = snapshot(channel, task.id)
-    assert (whole["state"], whole["result"], whole["progress"]["message"]) == ("SUCCESS", "done", "half")
-    assert [event["message"] for event in whole["events"]] == ["hello"]
+    found = snapshot(channel, task.id)
+    assert (found["state"], found["result"], found["progress"]["message"]) == ("SUCCESS", "done", "half")
+    assert [event["message"] for event in found["events"]] == ["hello"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit, gevent.Timeout])
@@ -574,8 +574,8 @@ def test_an_exception_that_ends_the_caller_ends_the_task(
 
     with pytest.raises(kind):
         work.apply(task_id=kind.__name__)
-    whole = snapshot(channel, kind.__name__)
-    assert (whole["state"], whole["error"]["type"]) == ("FAILURE", kind.__name__)
+    found = snapshot(channel, kind.__name__)
+    assert (found["state"], found["error"]["type"]) == ("FAILURE", kind.__name__)
 
 
 def test_a_greenlet_that_is_killed_ends_its_task(eager: tuple[Celery, Any]) -> None:
@@ -588,8 +588,8 @@ def test_a_greenlet_that_is_killed_ends_its_task(eager: tuple[Celery, Any]) -> N
 
     with pytest.raises(gevent.GreenletExit):
         work.apply(task_id="killed")
-    whole = snapshot(channel, "killed")
-    assert (whole["state"], whole["reason"]) == ("REVOKED", "terminated")
+    found = snapshot(channel, "killed")
+    assert (found["state"], found["reason"]) == ("REVOKED", "terminated")
 
 
 def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple[Celery, Any]) -> None:
@@ -604,8 +604,8 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
     task_retry.send(sender=work, request=request, einfo=None)
     installed(app).publisher.flush(5)  # type: ignore[union-attr]
     (state,) = channel.states(bridge.task_topic("stopped"))
-    whole = events.snapshot(state, "stopped")
-    assert (whole["state"], whole["reason"]) == ("PENDING", "requeued")
+    found = events.snapshot(state, "stopped")
+    assert (found["state"], found["reason"]) == ("PENDING", "requeued")
     channel.publish(events.make("state", "stopped", state="STARTED", redelivered=True))
     (state,) = channel.states(bridge.task_topic("stopped"))
     assert events.snapshot(state, "stopped")["state"] == "STARTED"
@@ -624,8 +624,8 @@ def test_a_task_called_by_a_task_speaks_for_its_caller(eager: tuple[Celery, Any]
         inner()
         log("outer")
 
-    whole = snapshot(channel, outer.delay().id)
-    assert [event["message"] for event in whole["events"]] == ["inner", "outer"]
+    found = snapshot(channel, outer.delay().id)
+    assert [event["message"] for event in found["events"]] == ["inner", "outer"]
 
 
 def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) -> None:
@@ -636,10 +636,10 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
     def work() -> str:
         return "x" * 2_000_000
 
-    whole = snapshot(channel, work.delay().id)
-    assert whole["state"] == "SUCCESS"
-    assert "cut" in whole["result"]
-    assert len(whole["result"]) < 11_000
+    found = snapshot(channel, work.delay().id)
+    assert found["state"] == "SUCCESS"
+    assert "cut" in found["result"]
+    assert len(found["result"]) < 11_000
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -656,11 +656,11 @@ def test_no_value_makes_a_helper_fail_its_task(eager: tuple[Celery, Any], name: 
         progress(1, total=2, message=value)
         next(iter(track([1], message=value)))
 
-    whole = snapshot(channel, work.delay().id)
-    assert whole["state"] == "SUCCESS"
-    assert [event["type"] for event in whole["events"]] == ["value", "values", "log"]
-    assert whole["events"][1]["data"]["plain"] == 1
-    assert isinstance(whole["progress"]["message"], str)
+    found = snapshot(channel, work.delay().id)
+    assert found["state"] == "SUCCESS"
+    assert [event["type"] for event in found["events"]] == ["value", "values", "log"]
+    assert found["events"][1]["data"]["plain"] == 1
+    assert isinstance(found["progress"]["message"], str)
 
 
 def test_lone_surrogates_are_replaced(eager: tuple[Celery, Any]) -> None:
@@ -673,10 +673,10 @@ def test_lone_surrogates_are_replaced(eager: tuple[Celery, Any]) -> None:
             log("\ud800")
             publish("type\ud800", {"\ud800": "\udfff"})
 
-    whole = snapshot(channel, work.apply(task_id="id \udcff").id)
-    assert whole["name"] == "work 17 \ufffd"
-    assert whole["steps"] == [{"name": "caf\ufffd.csv", "status": "succeeded"}]
-    assert [(event["type"], event.get("message", event.get("data"))) for event in whole["events"][1:3]] == [
+    found = snapshot(channel, work.apply(task_id="id \udcff").id)
+    assert found["name"] == "work 17 \ufffd"
+    assert found["steps"] == [{"name": "caf\ufffd.csv", "status": "succeeded"}]
+    assert [(event["type"], event.get("message", event.get("data"))) for event in found["events"][1:3]] == [
         ("log", "\ufffd"),
         ("type\ufffd", {"\ufffd": "\ufffd"}),
     ]
@@ -722,11 +722,11 @@ def test_an_event_above_max_payload_is_cut(max_payload: int) -> None:
         log("y" * 2_000_000)
         raise ValueError("z" * 2_000_000)
 
-    whole = snapshot(channel, work.delay().id)
-    assert [event["type"] for event in whole["events"]] == ["list", "text", "log"]
-    assert all("characters cut)" in event.get("data", event.get("message")) for event in whole["events"])
-    assert whole["error"]["type"] == "ValueError"
-    assert "characters cut)" in whole["error"]["message"]
+    found = snapshot(channel, work.delay().id)
+    assert [event["type"] for event in found["events"]] == ["list", "text", "log"]
+    assert all("characters cut)" in event.get("data", event.get("message")) for event in found["events"])
+    assert found["error"]["type"] == "ValueError"
+    assert "characters cut)" in found["error"]["message"]
     channel.close()
     app.close()
 
