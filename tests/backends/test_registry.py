@@ -171,7 +171,7 @@ def test_a_scheme_may_be_in_capitals(scheme: str) -> None:
     ("module", "missing", "extra"),
     [
         ("bridge.celery", "celery", "celery"),
-        ("bridge.celery.helpers", "celery", "celery"),
+        ("bridge.celery.task_api", "celery", "celery"),
         ("bridge.celery", "kombu", "celery"),
         ("bridge.flask", "flask", "flask"),
         ("bridge.flask", "werkzeug", "flask"),
@@ -198,9 +198,9 @@ except bridge.ConfigurationError as error:
 
 def test_an_error_within_the_bridge_is_no_missing_extra() -> None:
     """A module of the bridge that cannot be imported is told as it is."""
-    program = "import sys\nsys.modules['bridge.celery.tree'] = None\nimport bridge.celery"
+    program = "import sys\nsys.modules['bridge.celery.canvas.tree'] = None\nimport bridge.celery"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "ModuleNotFoundError: import of bridge.celery.tree halted" in done.stderr
+    assert "ModuleNotFoundError: import of bridge.celery.canvas.tree halted" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from celery.contrib.testing.worker import start_worker
 import bridge
 from bridge.backends.redis import listener as redis_reader
 from bridge.backends.sql import listener as sql_reader
-from bridge.celery.installation import installed
+from bridge.celery.apps import installed
 from bridge.model import state
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks import events

@@ -23,10 +23,9 @@ from celery import Celery, chain, chord, current_app, group, signals, signature
 from kombu.exceptions import OperationalError
 
 import bridge
-from bridge.celery import canvas as bridge_canvas
-from bridge.celery import canvas_id, install, tree
-from bridge.celery import parts as bridge_parts
-from bridge.celery.installation import installed
+from bridge.celery import canvas_id, install
+from bridge.celery.apps import installed
+from bridge.celery.canvas import header, tree
 from bridge.tasks import events
 from tests.processes import explain, running
 from tests.servers import Valkey, eventually, free_port
@@ -428,7 +427,7 @@ def test_a_canvas_has_its_name_before_a_part_is_sent(
     monkeypatch.setattr(found.channel, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
-        named.append(snapshot(channel, str(bridge_parts.canvas_of(headers))).get("canvas"))
+        named.append(snapshot(channel, str(header.canvas_of(headers))).get("canvas"))
 
     signals.before_task_publish.connect(look)
     try:
@@ -553,7 +552,7 @@ def test_no_mark_stays_where_celery_changes_the_tasks_of_the_caller(sender: tupl
     canvas.tasks = Shared(canvas.tasks)
     names = {canvas_id(canvas.apply_async()) for _ in range(2)}
     assert all("task_id" in task.options for task in canvas.tasks)
-    assert not any(bridge_parts.mark_of(task.options) for task in canvas.tasks)
+    assert not any(header.read(task.options) for task in canvas.tasks)
     assert {snapshot(sender[1], name)["canvas"] for name in names} == {"chord"}
 
 
@@ -684,7 +683,7 @@ def test_what_a_generator_or_a_signal_queues_is_no_part(sender: tuple[Celery, An
     marks: dict[str, Any] = {}
 
     def look(sender: str, headers: dict[str, Any], **_: Any) -> None:
-        marks.setdefault(sender, []).append(bridge_parts.canvas_of(headers))
+        marks.setdefault(sender, []).append(header.canvas_of(headers))
         if sender == "work":
             app.send_task("audit")
 
@@ -782,7 +781,7 @@ def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(
     def broken(_: Any) -> Any:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(bridge_canvas.tree, "last", broken)
+    monkeypatch.setattr(tree, "last", broken)
     assert group(work.s(), work.s()).apply_async().get() == [1, 1]
     assert "cannot be watched" in caplog.text
 
@@ -804,7 +803,7 @@ def test_a_canvas_that_cannot_be_started_ends() -> None:
 @pytest.mark.parametrize("mark", ["", "x", "3", "3 ", "0 w", "-1 w", "٣", 5, None])
 def test_a_header_that_makes_no_sense_is_ignored(mark: Any) -> None:
     """Anybody can send a message with any header: what is no mark of ours is passed over."""
-    assert bridge_parts.relations({"id": "a", "root_id": "a", "bridge_canvas": mark})["canvas_id"] is None
+    assert header.relations({"id": "a", "root_id": "a", "bridge_canvas": mark})["canvas_id"] is None
 
 
 def test_many_threads_start_canvases(eager: tuple[Celery, Any]) -> None:

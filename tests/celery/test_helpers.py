@@ -21,8 +21,7 @@ from kombu.exceptions import OperationalError
 
 import bridge
 from bridge.celery import install, log, progress, publish, step, track
-from bridge.celery import installation as publishers
-from bridge.celery.installation import installed
+from bridge.celery.apps import installed
 from bridge.tasks import events
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
@@ -396,7 +395,7 @@ def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
 @pytest.fixture
 def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, Any, dict[str, set[str]]]]:
     """An app with the bridge, one without, the channel, and what headers of the bridge each task gets."""
-    monkeypatch.setattr(publishers, "_installed", weakref.WeakKeyDictionary())
+    monkeypatch.setattr("bridge.celery.apps._installed", weakref.WeakKeyDictionary())
     url = f"memory://{uuid.uuid4().hex}"
     noted: dict[str, set[str]] = {}
     bridged, bare = (
@@ -735,7 +734,7 @@ def test_an_event_that_is_too_large_even_when_cut_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once in a process, with its type, its task and what to do; the task goes on."""
-    monkeypatch.setattr("bridge.celery.installation._too_large", threading.Event())
+    monkeypatch.setattr("bridge.celery.publishing._too_large", threading.Event())
     app = Celery("tiny", set_as_current=False)
     app.conf.task_always_eager = True
     install(app, f"memory://{uuid.uuid4().hex}", max_payload=50)

@@ -1,13 +1,16 @@
 """The tasks that a canvas is made of."""
 
 from collections.abc import Callable, Iterator
+
+# `Any` in this module: Celery's signatures hold what the caller puts into them, and their classes share no
+# types.
 from typing import Any
 
 from celery import chord, group
 from celery.canvas import _chain, chunks, maybe_signature
 from celery.utils.functional import regen
 
-Canvas: tuple[Any, ...] = group, _chain, chord
+CANVAS_CLASSES: tuple[Any, ...] = group, _chain, chord
 
 _Lazy: Any = type(regen(iter(())))
 """What a group or chord makes of a generator: a list that grows as it is read."""
@@ -20,7 +23,7 @@ def leaves(signature: Any, app: Any = None, *, body: Any = None, unroll: bool = 
     `body` takes the place of that of a chord. Unless `unroll`, a generator yields its first two tasks only.
     """
     for node in nodes(signature, app, body=body, unroll=unroll):
-        if not isinstance(node, Canvas):
+        if not isinstance(node, CANVAS_CLASSES):
             yield node
 
 
@@ -33,7 +36,7 @@ def nodes(signature: Any, app: Any = None, *, body: Any = None, unroll: bool = T
     if isinstance(signature, chord):
         yield from _all_nodes(_header(signature), app, unroll)
         yield from nodes(body or signature.body, app, unroll=unroll)
-    elif isinstance(signature, Canvas):
+    elif isinstance(signature, CANVAS_CLASSES):
         # Celery has all links of a chain before it sends the first.
         yield from _all_nodes(signature.tasks, app, unroll or isinstance(signature, _chain))
 
@@ -83,7 +86,7 @@ def copied(signature: Any, change: Callable[[Any], None], app: Any = None) -> An
         else:
             copy.kwargs["header"] = [copied(task, change, app) for task in header]
         copy.kwargs["body"] = copied(signature.body, change, app)
-    elif isinstance(copy, Canvas):
+    elif isinstance(copy, CANVAS_CLASSES):
         copy.tasks = [copied(task, change, app) for task in signature.tasks]
     change(copy)
     return copy
@@ -96,7 +99,7 @@ def last(written: Any, app: Any = None, *, in_chain: bool = False) -> Any:
         return last(signature.body, app)
     if isinstance(signature, _chain):
         tasks = [maybe_signature(task, app=app) for task in signature.tasks]
-        filled = [task for task in tasks if not (isinstance(task, Canvas) and _is_empty(task, app))]
+        filled = [task for task in tasks if not (isinstance(task, CANVAS_CLASSES) and _is_empty(task, app))]
         return last((filled or tasks)[-1], app, in_chain=True) if tasks else signature
     if isinstance(signature, group):
         # Celery takes a group of one for that one within a chain, and for the group at the end of a chain.
@@ -120,10 +123,10 @@ def stranded(request: Any) -> Iterator[Any]:
         holder = waiting.pop()
         after = [*(holder.get("chain") or ()), *filter(None, [holder.get("chord")])]
         for node in _all_nodes(after, None, unroll=True):
-            key = isinstance(node, Canvas), str(node.options.get("task_id"))
+            key = isinstance(node, CANVAS_CLASSES), str(node.options.get("task_id"))
             if key in seen:
                 continue
             seen.add(key)
             waiting.append(node.options)
-            if not isinstance(node, Canvas) and node.id is not None:
+            if not isinstance(node, CANVAS_CLASSES) and node.id is not None:
                 yield node
