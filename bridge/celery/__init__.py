@@ -1,9 +1,9 @@
 """Celery tasks publish events: states by themselves, the rest through `progress`, `track`, `step`, `log`.
 
 `install(app, url)` connects the bridge to Celery. Importing this package changes nothing in Celery. Events
-are sent in the background: no function that a task calls fails or waits because of the bridge, except for bad
-arguments. What the events mean is in `bridge.tasks`, and this package does not know how they travel. Open
-`wrapping.py` first: it lists what is connected to Celery, and each entry leads to one module.
+are sent in the background: what a task calls does not wait for the bridge, and raises only for bad arguments.
+The meaning of events is in `bridge.tasks`. This package does not know how they travel, and serves no viewers.
+Open `wrapping.py` first: it lists what is connected to Celery, and each entry leads to one module.
 """
 
 from bridge.errors import needs_extra

@@ -97,7 +97,7 @@ class RedisBackend:
                     publication.repeated = True
                 return len(self._publish_batch(together))
             except redis.exceptions.NoPermissionError:
-                # The server refuses all keys of a call together: ask for those of the first message.
+                # The server refuses the keys of a call as a whole: ask for those of the first message.
                 return len(self._publish_batch(publications[:1]))
 
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The counting of canvases on the server: `Tally` of bridge/model/counts.py, in Lua."""
+"""The counting of wholes on the server: `Tally` of bridge/model/counts.py, in Lua."""
 
 # Answers what is to be published, each with its rank, its finality and its fields; nothing if it is no news.
 #

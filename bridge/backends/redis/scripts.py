@@ -3,10 +3,10 @@
 The keys of a topic, all in one slot of a cluster:
 
     meta      hash: epoch, number and mark of the last message; rank, count of entries and fields of the
-              state; the figures of a canvas
+              state; the figures of a whole
     log       stream: the messages, under ids `mark-number`, the mark being the server's milliseconds
     entries   list: the entries of the state
-    parts     hash: the stage and value of each task of a canvas, until the last one has ended
+    parts     hash: the stage and value of each part of a whole, until the last one has ended
     shown     sorted set: the parts of which a line is kept, by importance and age
     lines     hash: the lines of those parts
     members   sorted set: the topics of a group, by the time they were first seen

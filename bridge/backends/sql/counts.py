@@ -1,4 +1,4 @@
-"""The counting of canvases, in the transaction that publishes: `Tally` of bridge/model/counts.py, in rows.
+"""The counting of wholes, within the transaction that publishes: `Tally` of bridge/model/counts.py, in rows.
 
 Whoever calls holds the row of the topic, so what is read here stays as it is until it is written.
 """

@@ -85,7 +85,7 @@ ENTRIES = Table(
     Column("payload", _BYTES, nullable=False),
 )
 
-# Of the topic of a canvas: its sums, a row for each of its tasks until the last one has ended, and the lines
+# Of the topic of a whole: its sums, a row for each of its parts until the last one has ended, and the lines
 # of a few of them, by importance and age.
 TALLIES = Table(
     "bridge_tally",
