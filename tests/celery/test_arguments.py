@@ -31,6 +31,6 @@ from tests.tasks.test_events import Awkward
     ],
 )
 def test_bad_arguments_are_refused_at_the_call(call: Any, says: str) -> None:
-    """What could not be published is a ValueError where it was said, inside a task or out of one."""
+    """A bad argument is a ValueError at the call, inside a task and outside."""
     with pytest.raises(ValueError, match=says):
         call()

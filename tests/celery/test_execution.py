@@ -17,8 +17,8 @@ from tests.servers import Valkey, eventually
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> None:
-    """In each pool the lifecycle comes by itself, what a task says is kept, and every task has its end."""
+def test_every_end_is_published_in_every_pool(own_valkey: Valkey, pool: str) -> None:
+    """In each pool the states are published by themselves, events are kept, and every task has its end."""
     channel = bridge.connect(own_valkey.url("redis+pubsub"))
     with worker(own_valkey.url("redis"), own_valkey.url("redis+pubsub"), pool) as celery:
         added, result = celery.run("add", 1, 2)
@@ -59,14 +59,14 @@ def test_every_ending_is_told_in_every_pool(own_valkey: Valkey, pool: str) -> No
         assert done == [("load", "succeeded"), ("save", "succeeded")]
 
         threaded, _ = celery.run("in_a_plain_thread")
-        said = [event["message"] for event in snapshot(channel, threaded)["events"]]
+        messages = [event["message"] for event in snapshot(channel, threaded)["events"]]
         one_at_a_time = pool in ("prefork", "solo")
-        assert said == (["from a plain thread"] if one_at_a_time else []) + ["from the task"]
+        assert messages == (["from a plain thread"] if one_at_a_time else []) + ["from the task"]
     channel.close()
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_task_that_waits_for_its_next_attempt_says_why_and_until_when(
+def test_a_task_that_waits_for_its_next_attempt_shows_why_and_until_when(
     own_valkey: Valkey, pool: str
 ) -> None:
     """From the retry until the attempt begins, though the worker has received it long before."""
@@ -94,8 +94,8 @@ def test_a_task_that_waits_for_its_next_attempt_says_why_and_until_when(
     channel.close()
 
 
-def test_a_traceback_is_told_only_where_it_was_allowed() -> None:
-    """By default a failure tells type and message; with `tracebacks=True` where it happened too."""
+def test_a_traceback_is_published_only_where_it_is_allowed() -> None:
+    """By default a failure has type and message, with `tracebacks=True` also the traceback."""
     told = {}
     for allowed in (False, True):
         url = f"memory://{uuid.uuid4().hex}"
@@ -115,7 +115,7 @@ def test_a_traceback_is_told_only_where_it_was_allowed() -> None:
     assert 'raise ValueError("no")' in told[True]["traceback"]
 
 
-def test_eager_tasks_speak_too(eager: tuple[Celery, Any]) -> None:
+def test_eager_tasks_publish_too(eager: tuple[Celery, Any]) -> None:
     """In eager mode the same events are published, under the task's own id."""
     app, channel = eager
 
@@ -137,7 +137,7 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
 
     @app.task(name="work 22", acks_late=True)
     def work() -> None:
-        """It is only told of."""
+        """It does not run."""
 
     request = Context(id="stopped", retries=0, hostname="w1")
     task_retry.send(sender=work, request=request, einfo=None)

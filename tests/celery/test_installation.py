@@ -22,7 +22,7 @@ def test_heartbeats_that_cannot_be_missed_are_refused(heartbeat: float, stalls_a
 
 
 def test_install_refuses_what_it_cannot_use() -> None:
-    """A wrong URL or something that is no Celery app is refused when the app is made."""
+    """A wrong URL or something that is no Celery app is refused when the app is created."""
     with pytest.raises(bridge.ConfigurationError, match="kafka"):
         install(Celery("x", set_as_current=False), "kafka://localhost")
     with pytest.raises(bridge.ConfigurationError, match="str"):

@@ -14,7 +14,7 @@ from tests.celery.workers import SECONDS, snapshot, worker
 from tests.servers import Valkey
 
 
-def test_a_flood_is_bounded_and_told(own_valkey: Valkey) -> None:
+def test_a_flood_is_bounded_and_counted(own_valkey: Valkey) -> None:
     """100,000 events of one task: the newest arrive, what is left out is counted, the end is there."""
     url = own_valkey.url("redis")
     channel = bridge.connect(url, queue_size=200_000)
@@ -41,8 +41,8 @@ def test_a_task_neither_fails_nor_stalls_while_the_bridge_is_down(own_valkey: Va
         for _ in range(3):
             _, seconds_a_call = celery.run("chatty", 200)
             assert seconds_a_call < 0.05
-        said = [line for line in celery.log().splitlines() if "task events cannot be sent" in line]
-        assert len(said) == 2, "one line from the main process, one from the child"
+        lines = [line for line in celery.log().splitlines() if "task events cannot be sent" in line]
+        assert len(lines) == 2, "one line from the main process, one from the child"
         server.start()
         channel = bridge.connect(server.url("redis+pubsub"))
         task, _ = celery.run("chatty", 1)
@@ -51,8 +51,8 @@ def test_a_task_neither_fails_nor_stalls_while_the_bridge_is_down(own_valkey: Va
     server.stop()
 
 
-def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) -> None:
-    """A result over max_payload does not keep the end from being told: it is cut with a mark."""
+def test_a_result_too_large_to_send_is_cut(eager: tuple[Celery, Any]) -> None:
+    """The end of a task whose result exceeds max_payload is published, with the result cut."""
     app, channel = eager
 
     @app.task(name="work 4")
@@ -67,7 +67,7 @@ def test_a_result_too_large_to_send_is_told_in_words(eager: tuple[Celery, Any]) 
 
 @pytest.mark.parametrize("max_payload", [1_000_000, 20_000, 3_000, 1_000])
 def test_an_event_above_max_payload_is_cut(max_payload: int) -> None:
-    """However small the payload may be, no event is missing and no call raises; what is cut says so."""
+    """With any max_payload no event is missing and no call raises. A text that is cut says so."""
     app = Celery("small", set_as_current=False)
     app.conf.task_always_eager = True
     url = f"memory://{uuid.uuid4().hex}"

@@ -17,7 +17,7 @@ from bridge.tasks import events
 from tests.servers import Valkey, eventually, free_port
 
 
-def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
+def test_a_queued_task_is_pending(own_valkey: Valkey) -> None:
     """A task that no worker has taken shows as PENDING, with its name, as soon as apply_async returns."""
     channel: Any = bridge.connect(own_valkey.url("redis+pubsub"))
     app = Celery("queueing", broker=own_valkey.url("redis"))
@@ -32,7 +32,7 @@ def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
 
 
 def test_what_the_broker_refuses_is_not_queued() -> None:
-    """A task that could not be queued shows nowhere: PENDING is said when the broker has taken it."""
+    """A task that could not be queued shows nowhere: PENDING is published when the broker has taken it."""
     url = f"memory://{uuid.uuid4().hex}"
     app = Celery("refused", broker=f"redis://127.0.0.1:{free_port()}", set_as_current=False)
     install(app, url)
@@ -44,8 +44,8 @@ def test_what_the_broker_refuses_is_not_queued() -> None:
     app.close()
 
 
-def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
-    """Of two apps with the bridge the one that has the task says that it is queued, whichever is current."""
+def test_each_of_several_apps_publishes_on_its_own_channel() -> None:
+    """Of two apps with the bridge the one that queues a task publishes it, whichever app is current."""
     channels: list[Any] = []
     apps = []
     for name in ("one", "two"):
@@ -89,7 +89,7 @@ def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, 
         thing.close()
 
 
-def told_of(channel: Any) -> set[str]:
+def tasks_in_feed(channel: Any) -> set[str]:
     """The tasks that the feed knows."""
     return {events.task_of(state.topic) or "" for state in channel.states(bridge.FEED)}
 
@@ -113,10 +113,10 @@ def test_tasks_of_an_app_without_the_bridge_are_no_concern_of_it(
         sent = [bare.send_task("bare"), work.delay(), work.apply_async(countdown=5), group([work.s()] * 2)()]
         assert len(sent) == 4
         bridged.send_task("bridged", task_id="known")
-        eventually(lambda: "known" in told_of(channel))
+        eventually(lambda: "known" in tasks_in_feed(channel))
     finally:
         _tls.current_app = before
-    assert told_of(channel) == {"known"}
+    assert tasks_in_feed(channel) == {"known"}
     assert headers.pop("bridged") == {"bridge_queued_at"}
     assert not any(headers.values())
 
@@ -137,8 +137,8 @@ def test_a_task_that_is_sent_while_another_app_sends_one(
         bridged.send_task("bridged", task_id="known")
     finally:
         before_task_publish.disconnect(send_more)
-    eventually(lambda: "known" in told_of(channel))
-    assert told_of(channel) == {"known", "inner"}
+    eventually(lambda: "known" in tasks_in_feed(channel))
+    assert tasks_in_feed(channel) == {"known", "inner"}
     assert headers == {"bridged": {"bridge_queued_at"}, "inner": {"bridge_queued_at"}, "bare": set()}
 
 
@@ -162,8 +162,8 @@ def test_an_installed_app_still_lets_its_send_task_be_replaced() -> None:
     app.close()
 
 
-def test_many_tasks_in_a_row_are_told_of_in_the_background(own_valkey: Valkey) -> None:
-    """Whoever queues a thousand tasks does not wait for each to be told; all of them are, soon."""
+def test_many_tasks_in_a_row_are_published_in_the_background(own_valkey: Valkey) -> None:
+    """A process that queues a thousand tasks does not wait for each PENDING. All are sent soon."""
     url = own_valkey.url("redis")
     app = Celery("many", broker="memory://", set_as_current=False)
     install(app, url)

@@ -51,7 +51,7 @@ def test_a_step_may_decorate_a_function(eager: tuple[Celery, Any]) -> None:
 
 
 class Lengthless:
-    """An iterable that does not know its length and says so the hard way."""
+    """An iterable whose length raises an exception."""
 
     def __len__(self) -> int:
         raise RuntimeError("ask the database")
@@ -114,7 +114,7 @@ def test_lone_surrogates_are_replaced(eager: tuple[Celery, Any]) -> None:
 
 
 def test_outside_a_task_the_helpers_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Called directly, outside any task, they say at debug level that there is nothing to publish."""
+    """Called outside any task, they log at debug level that there is nothing to publish."""
     with caplog.at_level(logging.DEBUG, "bridge.celery"):
         progress(1)
         log("hello")

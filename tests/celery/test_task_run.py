@@ -34,7 +34,7 @@ def test_progress_in_a_thread_without_context_is_of_the_only_task(eager: tuple[C
 
 
 def test_an_eager_task_within_a_task_has_its_own_progress(eager: tuple[Celery, Any]) -> None:
-    """What the inner task says is told of it alone, and the outer one goes on where it was."""
+    """The events of the inner task are its own, and the outer task continues where it was."""
     app, channel = eager
 
     @app.task(name="work 10")
@@ -89,7 +89,7 @@ def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
     assert steps[-2]["name"] == "number 299"
 
 
-def test_a_task_called_by_a_task_speaks_for_its_caller(eager: tuple[Celery, Any]) -> None:
+def test_a_task_called_by_a_task_publishes_for_its_caller(eager: tuple[Celery, Any]) -> None:
     """A task called as a function within a task publishes under the id of the one that runs."""
     app, channel = eager
 

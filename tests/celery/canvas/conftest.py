@@ -48,7 +48,7 @@ def channel(server: Valkey) -> Iterator[Any]:
 
 @pytest.fixture
 def sender() -> Iterator[tuple[Celery, Any]]:
-    """An app that queues tasks which nobody runs, and the channel on which it tells of them."""
+    """An app that queues tasks which no worker runs, and the channel on which it publishes."""
     app = Celery("sender", broker="memory://", backend="cache+memory://", set_as_current=False)
     url = f"memory://{uuid.uuid4().hex}"
     install(app, url)

@@ -11,7 +11,7 @@ from tests.celery.canvas.watching import Watched, snapshot
 
 
 def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) -> None:
-    """A part tells its parent, its root, its group and place in it, and its canvas."""
+    """The events of a task name its parent, its root, its group and index, and its canvas."""
     result = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()).apply_async()
     Watched(address, canvas_id(result))
     body = snapshot(channel, result.id)

@@ -58,7 +58,7 @@ class Shared(list[Any]):
         return self if isinstance(index, slice) else super().__getitem__(index)
 
 
-def test_no_mark_stays_where_celery_changes_the_tasks_of_the_caller(sender: tuple[Celery, Any]) -> None:
+def test_no_header_stays_where_celery_changes_the_tasks_of_the_caller(sender: tuple[Celery, Any]) -> None:
     """Also where Celery puts its own copies into a chord, each start of it has its own id."""
     work = work_of(sender[0])
     canvas = chord([work, work], work, app=work.app)

@@ -118,7 +118,7 @@ GENERATED: dict[str, Callable[[Any, Any, Celery], Any]] = {
 
 @pytest.mark.parametrize("shape", GENERATED)
 def test_a_generator_is_read_no_earlier_than_celery_reads_it(server: Valkey, shape: str) -> None:
-    """Before each task is made, as many are sent as without the bridge, or more."""
+    """Before each task is created, as many are sent as without the bridge, or more."""
     sent_before: list[list[int]] = []
     for with_bridge in (False, True):
         app = Celery(broker="memory://", backend=server.url("redis"), set_as_current=False)
@@ -149,7 +149,7 @@ def test_a_generator_is_read_no_earlier_than_celery_reads_it(server: Valkey, sha
 
 
 def test_a_generator_that_waits_for_its_first_task(tasks: Any, address: str, channel: Any) -> None:
-    """The canvas is at 0 percent of what was heard of until all is sent, then of all; it ends once."""
+    """The canvas is at 0 percent until all tasks are sent. Then it counts all of them, and ends once."""
     seen: list[dict[str, Any]] = []
     name = uuid.uuid4().hex
 

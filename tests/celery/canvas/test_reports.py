@@ -157,15 +157,15 @@ def test_what_was_to_follow_a_task_that_does_not_start_ends_too(
 
 
 def test_progress_of_a_part_moves_the_canvas(tasks: Any, address: str, channel: Any) -> None:
-    """What a part says of itself counts; a part that begins again does not pull the bar back."""
+    """The progress of a task counts. A task that begins again does not move the canvas back."""
     result = group(tasks.second_time_lucky.s()).apply_async()
     Watched(address, canvas_id(result)).check()
     history = map(events.decode, channel.topic(bridge.task_topic(canvas_id(result))).history(limit=100))
     assert [event["percent"] for event in history if event and "percent" in event] == [0, 90, 100]
 
 
-def test_whoever_waits_for_a_task_that_never_runs_is_told(tasks: Any, address: str) -> None:
-    """The last task of a chain that failed before, and the body of a chord whose header did, have an end."""
+def test_a_task_that_never_runs_has_an_end(tasks: Any, address: str) -> None:
+    """The last task of a chain that failed, and the body of a chord whose header failed, have an end."""
     for canvas in (
         chain(tasks.fail.s(), tasks.add.s(1), tasks.add.s(2)),
         chord([tasks.fail.s()], tasks.total.s()),

@@ -83,7 +83,7 @@ def test_canvases_in_every_pool(
 def test_a_canvas_has_its_name_before_a_part_is_sent(
     tasks: Any, address: str, channel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However slow the bridge and fast the first part, nobody sees a canvas that does not say what it is."""
+    """With a slow bridge and a fast first task, the canvas has its name before the task is sent."""
     named = []
     found: Any = installed(tasks.app)
     publish_many = found.channel.publish_many
@@ -107,7 +107,7 @@ def test_a_canvas_has_its_name_before_a_part_is_sent(
 
 
 def test_a_generator_that_fails_ends_the_canvas(sender: tuple[Celery, Any]) -> None:
-    """The caller has the error, and whoever watches an end with it."""
+    """The caller gets the error, and viewers get an end with it."""
     app, channel = sender
 
     def made() -> Iterator[Any]:
@@ -140,7 +140,7 @@ def test_eager_canvases_are_watched_too(eager: tuple[Celery, Any]) -> None:
 
 
 def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> None:
-    """A canvas of an app without the bridge is started as ever and told to nobody."""
+    """A canvas of an app without the bridge is started as before, and publishes nothing."""
     _, channel = eager
     other = Celery("other", set_as_current=False)
     other.conf.task_always_eager = True
@@ -157,7 +157,7 @@ def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> Non
 def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(
     eager: tuple[Celery, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error of the bridge costs the bar, which the log says, and not the tasks."""
+    """After an error of the bridge, which is logged, the tasks run without a common progress."""
     app, _ = eager
 
     @app.task(name="canvas 3")
@@ -173,7 +173,7 @@ def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(
 
 
 def test_a_canvas_that_cannot_be_started_ends() -> None:
-    """With the broker out of reach the caller has the error, and whoever watches an end."""
+    """With the broker out of reach the caller gets the error, and viewers get an end."""
     app = Celery("lost", broker=f"redis://127.0.0.1:{free_port()}", set_as_current=False)
     url = f"memory://{uuid.uuid4().hex}"
     install(app, url)
