@@ -71,7 +71,7 @@ _TASK_PREFIX = "task:"
 # What a snapshot takes from any of the states that a task was in.
 _ABOUT = (
     *("name", "worker", "attempt", "queued_at"),
-    *("canvas", "parent", "root", "group", "index", "whole", "parts"),
+    *("canvas", "parent", "root", "group", "index", "canvas_id", "parts"),
 )
 
 # The order of states within an attempt. Reports and everything the task says share the rank of STARTED, and
@@ -156,8 +156,8 @@ def make(
     if kind == "step":
         kept = {"steps": encode({"type": "step", "task": task, "at": event["at"], "steps": steps})}
     is_entry = kind not in ("state", "progress", "cancel_requested")
-    # Parts of a whole are found through it: 10,000 of them would push everything else off the list.
-    listed = event.get("whole") is None
+    # Tasks of a canvas are found through the canvas: 10,000 of them would push everything else off the list.
+    listed = event.get("canvas_id") is None
     change = Change(rank, rank == END, kept, is_entry, FEED, listed)
     return Publication(task_topic(task), payload, kind, change)
 

@@ -1,4 +1,4 @@
-"""How far a task is: its parts, the percent of the whole, rate, eta and the throttle. No Celery, no I/O.
+"""How far a task is: its parts, the percent of the task, rate, eta and the throttle. No Celery, no I/O.
 
 For each item of a loop nothing runs here but the counting. A part holds what was said of it last; whoever
 sends asks the `Meter` for news, at most once in `INTERVAL` seconds, and gets the figures of that moment.
@@ -57,11 +57,11 @@ class Part:
         return _furthest(_ratio(self.figures()), self._by_steps(), self.loop)
 
     def _by_steps(self) -> float | None:
-        whole = self.announced + self.reserve
-        if self.steps_of != self.count or not whole:
+        total = self.announced + self.reserve
+        if self.steps_of != self.count or not total:
             return None
         running = sum(step.weight * (step.fraction() or 0.0) for step in self.running)
-        return min(1.0, (self.done + running) / whole)
+        return min(1.0, (self.done + running) / total)
 
     def enter(self) -> None:
         """Make this the innermost part, here and, in the task's own thread, for threads without a context."""
@@ -171,9 +171,9 @@ class Meter:
     def __init__(self, ask: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.ask = ask
         self.clock = clock
-        self.whole = Part(self, None)
-        self.top = self.latest = self.whole
-        self.remains: tuple[Said | None, Rate] = (None, self.whole.rate)
+        self.root = Part(self, None)
+        self.top = self.latest = self.root
+        self.remains: tuple[Said | None, Rate] = (None, self.root.rate)
         """What was said of the step that ended last: shown after it, until something else is said."""
         self.over = False
         self.waiting = False
@@ -228,7 +228,7 @@ class Meter:
         now = self.clock()
         latest, shown = self._shown()
         said, rate = shown.figures(), shown.rate
-        if said is None and latest is self.whole:
+        if said is None and latest is self.root:
             said, rate = self.remains
         figures = self._figures(latest, said, _message(latest, shown))
         fresh = figures != self._told
@@ -257,7 +257,7 @@ class Meter:
     def _figures(self, latest: Part, said: Said | None, message: str | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         with self.lock:
-            fraction = self.whole.fraction()
+            fraction = self.root.fraction()
         if said is not None:
             found["current"] = said[0]
             if said[1] is not None and said[1] > 0:

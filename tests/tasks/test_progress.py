@@ -1,4 +1,4 @@
-"""Progress without Celery: the whole's percent, what is shown, the throttle, rate and eta."""
+"""Progress without Celery: the task's percent, what is shown, the throttle, rate and eta."""
 
 import itertools
 import json
@@ -40,16 +40,16 @@ class Sender:
         self.now = until
 
     def say(self, current: float, total: float | None = None, message: str | None = None) -> None:
-        part = here.get() or self.meter.whole
+        part = here.get() or self.meter.root
         part.said = (current, total, message, part.count)
         self.meter.latest = part
         self.meter.heed()
 
     def step(self, name: str, weight: float = 1) -> Step:
-        return Step(here.get() or self.meter.whole, name, weight)
+        return Step(here.get() or self.meter.root, name, weight)
 
     def loop(self, total: float | None, message: str | None = None) -> Loop:
-        return Loop(here.get() or self.meter.whole, total, message)
+        return Loop(here.get() or self.meter.root, total, message)
 
     @property
     def last(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_what_is_said_in_a_loop_is_of_the_item_at_hand(sender: Sender) -> None:
 
 
 def test_steps_weigh_as_they_were_announced(sender: Sender) -> None:
-    """Steps that are made before the first begins make a whole that is right from the beginning."""
+    """Steps that are made before the first begins make a bar that is right from the beginning."""
     parse, index = sender.step("parse", 1), sender.step("index", 3)
     parse.begin()
     sender.say(1, 2)

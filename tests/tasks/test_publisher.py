@@ -134,14 +134,14 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
     server.start()
     eventually(lambda: publisher.flush(10))
     (state,) = channel.states(TOPIC)
-    whole = events.snapshot(state, "t1")
-    first, notice, *kept = (event["message"] for event in whole["events"])
+    found = events.snapshot(state, "t1")
+    first, notice, *kept = (event["message"] for event in found["events"])
     assert first == "first"
     assert notice.startswith(f"{publisher.dropped:,} events were left out here")
     assert kept == [str(number) for number in range(1000 - len(kept), 1000)]
     assert len(kept) >= 5
     assert publisher.dropped == 1001 - len(kept)
-    assert (whole["state"], whole["steps"]) == ("STARTED", [{"name": "early"}])
+    assert (found["state"], found["steps"]) == ("STARTED", [{"name": "early"}])
     publisher.close()
     server.stop()
 
