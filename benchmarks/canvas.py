@@ -10,7 +10,7 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.publish import start
 from benchmarks.servers import has_scheme
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from bridge.tasks.snapshot import read_snapshot, snapshot_text
 
 SIZES = (100, 1000, 10_000)
@@ -25,32 +25,32 @@ COLUMNS = (
     Column("snapshot_bytes", "bytes of it", ",.0f"),
 )
 NOTE = (
-    "One thread publishes the start and the end of each part to its whole, one at a time, Valkey on another "
+    "One thread publishes the start and the end of each part to its canvas, one at a time, Valkey on another "
     "core; medians. A snapshot is read before the last part ends."
 )
 QUESTION = Question("canvas", "A part of a group of 100, 1,000 and 10,000", COLUMNS, NOTE)
 
 
 def measure(channel: Any, size: int) -> dict[str, float]:
-    whole = uuid.uuid4().hex
-    topic = bridge.task_topic(whole)
+    canvas_id = uuid.uuid4().hex
+    topic = bridge.task_topic(canvas_id)
     parts = [uuid.uuid4().hex for _ in range(size)]
 
     def tell(state: str) -> list[float]:
         taken = []
         for part in parts:
-            told = wholes.make(whole, size, part, state, name="tests.add")
+            told = canvas_events.make(canvas_id, size, part, state, name="tests.add")
             before = time.perf_counter_ns()
             channel.publish(told)
             taken.append((time.perf_counter_ns() - before) / 1000)
             if part is parts[-2] and state == "SUCCESS":
-                found.update(snapshot(channel, whole))
+                found.update(snapshot(channel, canvas_id))
         return taken
 
     found: dict[str, float] = {}
-    channel.publish(wholes.declare(whole, size, canvas="group"))
+    channel.publish(canvas_events.declare(canvas_id, size, canvas="group"))
     starts, ends = tell("STARTED"), tell("SUCCESS")
-    assert read_snapshot(channel.states(topic)[0], whole).state == "SUCCESS"
+    assert read_snapshot(channel.states(topic)[0], canvas_id).state == "SUCCESS"
     return {
         "start_us": statistics.median(starts),
         "end_us": statistics.median(ends),
@@ -59,11 +59,11 @@ def measure(channel: Any, size: int) -> dict[str, float]:
     }
 
 
-def snapshot(channel: Any, whole: str) -> dict[str, float]:
-    topic, taken, text = bridge.task_topic(whole), [], b""
+def snapshot(channel: Any, canvas_id: str) -> dict[str, float]:
+    topic, taken, text = bridge.task_topic(canvas_id), [], b""
     for _ in range(20):
         before = time.perf_counter_ns()
-        text, _ = snapshot_text(channel.states(topic)[0], whole)
+        text, _ = snapshot_text(channel.states(topic)[0], canvas_id)
         taken.append((time.perf_counter_ns() - before) / 1000)
     return {"snapshot_us": statistics.median(taken), "snapshot_bytes": len(text)}
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from celery import Celery, group
 
-from bridge.celery import install, parts, progress
-from bridge.celery.installation import installed
+from bridge.celery import install, progress
+from bridge.celery.apps import installed
+from bridge.celery.canvas import reports
 from tests.processes import dump_on_signal
 
 broker = os.environ["APP_BROKER"]
@@ -26,7 +27,7 @@ if "APP_SLOWLY" in os.environ:
         return publish_many(*arguments, **options)
 
     channel.publish_many = slowly  # type: ignore[method-assign]
-parts.PROGRESS_EVERY = 0.0  # so that a test sees all that a part says
+reports.PROGRESS_EVERY = 0.0  # so that a test sees all that a task reports
 
 
 @app.task

@@ -15,7 +15,7 @@ from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps
 
 from bridge.celery import check_cancelled, install, publish
-from bridge.celery.installation import flush_all
+from bridge.celery.apps import flush_all
 
 STALLS_AFTER = 4.0
 

@@ -1,4 +1,4 @@
-"""The whole way, in real processes: HTTP in, a prefork worker, Valkey, gunicorn, Server-Sent Events out."""
+"""End to end, in real processes: HTTP in, a prefork worker, Valkey, gunicorn, Server-Sent Events out."""
 
 import threading
 from collections.abc import Iterator
@@ -46,14 +46,14 @@ def test_an_uploaded_file_is_followed_to_its_counts(client: httpx.Client) -> Non
     seen = follow(client, task["events"])
     assert [event["type"] for event in seen].count("end") == 1
     assert (seen[0]["type"], seen[-1]["type"], seen[-1]["state"]) == ("snapshot", "end", "SUCCESS")
-    whole = client.get(f"/tasks/{task['id']}").json()
-    assert whole["result"]["loaded"] == whole["result"]["rows"] == 3376
-    assert whole["progress"]["percent"] == 100
-    assert whole["queued_at"] <= whole["started_at"] <= whole["ended_at"]
+    found = client.get(f"/tasks/{task['id']}").json()
+    assert found["result"]["loaded"] == found["result"]["rows"] == 3376
+    assert found["progress"]["percent"] == 100
+    assert found["queued_at"] <= found["started_at"] <= found["ended_at"]
 
 
 def test_a_hundred_viewers_see_every_token_and_one_end(client: httpx.Client, stack: Stack) -> None:
-    """Whether they come before, while or after the task speaks, all of them have the whole text."""
+    """Whether they come before, while or after the task speaks, all of them have the complete text."""
     words = " ".join(f"word{number}" for number in range(50))
     task = submit(client, "narrate", text=words, delay=0.01)
     texts = []

@@ -1,9 +1,9 @@
 // Numbers, durations and sizes for people.
 
-const whole = new Intl.NumberFormat("en");
+const integer = new Intl.NumberFormat("en");
 const one = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
-export const number = (value) => (Number.isInteger(value) ? whole : one).format(value);
+export const number = (value) => (Number.isInteger(value) ? integer : one).format(value);
 
 export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 

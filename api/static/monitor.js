@@ -28,8 +28,8 @@ let skew = Infinity;
 
 function changed(task, event, id) {
   if (task === null) return list.forget(id);
-  // A part is listed under its whole: a thousand of them would push everything else off the page.
-  if (event.whole ?? task.whole) {
+  // A task of a canvas is listed under the canvas: a thousand of them would push everything else off the page.
+  if (event.canvas_id ?? task.canvas_id) {
     list.remove(id);
     if (isFinished(task)) stream.tasks.delete(id);
     return;

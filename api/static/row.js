@@ -85,7 +85,7 @@ export class Row {
     );
   }
 
-  // A snapshot replaced the whole state: what was drawn from single events is drawn again.
+  // A snapshot replaced the state: what was drawn from single events is drawn again.
   restart() {
     this.tokens = 0;
     this.drawn = null;
@@ -96,12 +96,12 @@ export class Row {
   show(task) {
     const finished = isFinished(task);
     // What was started together has no button: which tasks to revoke is known to none but who started it.
-    const isWhole = Boolean(task.parts);
-    setText(this.name, isWhole ? `${task.canvas ?? "canvas"} of ${task.name ?? "tasks"}` : (task.name ?? "task"));
+    const isCanvas = Boolean(task.parts);
+    setText(this.name, isCanvas ? `${task.canvas ?? "canvas"} of ${task.name ?? "tasks"}` : (task.name ?? "task"));
     setText(this.chip, task.attempt > 1 && !waitsForRetry(task) ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
     this.element.dataset.state = shownState(task);
     this.foot.ariaLabel = `Task ${this.id} as JSON`;
-    this.cancel.hidden = finished || isWhole;
+    this.cancel.hidden = finished || isCanvas;
     this.cancel.ariaLabel = `Cancel ${task.name ?? "task"} ${this.id.slice(0, 8)}`;
     this.#showNote(task, finished);
     this.#showProgress(task, finished);
@@ -150,7 +150,7 @@ export class Row {
     this.bar.ariaLabel = `Progress of ${task.name ?? "task"}`;
     if (percent === undefined) this.bar.removeAttribute("aria-valuenow");
     else this.bar.ariaValueNow = String(Math.round(percent));
-    // Of a whole that failed no percentage: it is of the work, and a part that failed has done some of it.
+    // A canvas that failed shows no percentage: its percentage counts work, and a failed task has done some of it.
     const failed = task.parts && finished && task.state !== "SUCCESS";
     const words = failed ? outcome(task.parts) : task.parts ? tallied(task.parts) : (progress.message ?? "");
     this.bar.ariaValueText = [stateWord(task), words].filter(Boolean).join(", ");

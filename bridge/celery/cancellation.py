@@ -1,39 +1,43 @@
-"""Cancelling a task: asked for by anyone, seen by the task itself, confirmed by its end."""
+"""Cancels tasks: anyone asks for it, the task itself sees the request, and its end confirms it."""
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+
+# `Any` in this module: Celery's own types leave out what is used here.
 from typing import Any
 
-from celery import Celery, current_app, current_task, signals
+from celery import Celery, current_app, current_task
 from celery.exceptions import Ignore
 from celery.worker.state import revoked
 
-from bridge.celery.installation import Installed, installed, only_installed
+from bridge.celery.apps import Installed, installed, only_installed
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.publication import Publication
+from bridge.support.recent import Recent
 from bridge.tasks import events
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import CancelRequested, Snapshot
 from bridge.tasks.snapshot import read_snapshot
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks of a running task at whether it should stop."""
+"""Seconds between two checks of the bridge for a request to cancel the running task."""
 
-_MOST_LOOKS = 1000
 _TRIES = 5
+"""How often `cancel` publishes the request if the state of the task changes meanwhile."""
 
 _WAIT_IN_PROPORTION = 20
-"""A look that failed is not repeated for so many times as long as it took, so that an outage costs little."""
+"""A check that fails is not repeated for so many times as long as it took, so that an outage costs little."""
 
 
 class Cancelled(Ignore):
-    """Raised in a task by `check_cancelled()`; it ends the task as REVOKED."""
+    """Raised in a task by `check_cancelled()`. It ends the task as REVOKED."""
 
     def __init__(self, reason: str = "cancelled") -> None:
         super().__init__(reason)
 
     def record(self, task: Any) -> None:
-        """Tell Celery's result backend, which hears nothing of a task that ends in `Ignore`."""
+        """Store the end in Celery's result backend, which gets nothing from a task that ends in `Ignore`."""
         request = task.request
         ignored = task.ignore_result if request.ignore_result is None else request.ignore_result
         if not request.is_eager:
@@ -41,14 +45,19 @@ class Cancelled(Ignore):
 
 
 def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) -> bool:
-    """Ask for a task to be cancelled; return whether that was still possible: `False` once it has ended.
+    """Ask for a task to be cancelled. Return `False` if it has already ended, otherwise `True`.
 
-    Viewers see at once that it was asked for, and by its end, REVOKED, that it is done: a task that is queued
-    is not begun, and one that runs ends at its next `check_cancelled()`. With `terminate` the process that
-    runs it is killed, which only the prefork pool can do (gevent's raises an error in the task). `app` is the
-    app of the task; unless given, the current one if it is installed, else the only one of this process that
-    is. Raises `ConfigurationError` if there is none, `ConnectionLost` or `PublishError` if the bridge cannot
-    be reached, and what the broker raises.
+    Viewers see the request at once as `cancel_requested`, and later the end of the task, REVOKED. A task that
+    is queued does not start. A running task ends at its next call of `check_cancelled()`. With `terminate`
+    the process that runs the task is killed. Only the prefork pool can do that; the gevent pool raises an
+    exception in the task.
+
+    `app` is the Celery app of the task. The default is the current app if it has the bridge, otherwise the
+    only app of this process that has it.
+
+    Raises `ConfigurationError` if there is no such app, `ConnectionLost` or `PublishError` if the bridge
+    cannot be reached, and whatever Celery raises if the broker cannot be reached. May be called in any
+    thread.
     """
     celery, found = _app_to_ask(app)
     snapshot = _snapshot(found, task_id)
@@ -56,7 +65,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
-        found.channel.publish(_asked(snapshot, terminate))
+        found.channel.publish(_request(snapshot, terminate))
         snapshot = _snapshot(found, task_id)
         if snapshot.ended or snapshot.cancel_requested is not None:
             return True
@@ -64,7 +73,8 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
 
 
 def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
-    # Celery keeps the current app per thread, and a greenlet is one: elsewhere it is an app without broker.
+    # Celery keeps the current app per thread or greenlet. In other threads it is an app without a broker.
+    # Celery's types say that it is an app; it is a proxy, which has this method.
     asked: Celery = app or current_app._get_current_object()  # type: ignore[attr-defined]
     found = installed(asked)
     if found is not None:
@@ -83,72 +93,73 @@ def _snapshot(found: Installed, task_id: str) -> Snapshot:
     return read_snapshot(states[0] if states else None, task_id)
 
 
-def _asked(snapshot: Snapshot, terminate: bool) -> Publication:
-    """Return the event that fits the state: a later attempt than it knows would refuse it."""
+def _request(snapshot: Snapshot, terminate: bool) -> Publication:
+    """Return the event for the attempt that the state shows. The state refuses that of an earlier one."""
     attempt = (snapshot.attempt or 1) + (snapshot.state == "RETRY")
     return publication(CancelRequested(snapshot.task, terminate=True if terminate else None), attempt)
 
 
-@signals.worker_init.connect
-@signals.worker_ready.connect  # and once more when it hears for itself
-def _learn(sender: Any, **_: Any) -> None:
-    """Have a worker that starts know what was asked for while it was not there to hear of it."""
+def learn_requests(sender: Any, **_: Any) -> None:
+    """Have a worker that starts revoke the tasks whose cancellation was requested before it started."""
     found = installed(sender.app)
     if found is None:
         return
-    with suppress(ConnectionLost):  # then the revokes that reach it have to do
+    with suppress(ConnectionLost):  # The worker then knows only the revokes that it receives itself.
         for state in found.channel.states(events.FEED):
             task = events.task_of(state.topic)
             if task and "cancel_requested" in state.fields:
                 revoked.add(task)
 
 
-class _Look:
-    """What was last seen of the task that runs here, and when to look again."""
+@dataclass(slots=True)
+class _Check:
+    """The last check for a request to cancel a task that runs here."""
 
-    task_id = ""
-    found = False
-    again_at = 0.0
+    requested: bool = False
+    again_at: float = 0.0
+    """When to check again, by `time.monotonic`."""
 
 
-_looks: dict[str, _Look] = {}
+_checks: Recent[str, _Check] = Recent(1000)
+"""The checks of the tasks that run in this process, by id."""
 
 
 def requested(task_id: str) -> bool:
     """Whether somebody asked for the running task `task_id` to be cancelled.
 
-    Asks the bridge twice a second at most, however often it is called; while the bridge cannot be reached
-    the answer is `False`.
+    However often it is called, it asks the bridge twice a second at most. While the bridge cannot be reached,
+    it returns `False`.
     """
-    look = _looks.get(task_id)
-    if look is None:
-        if len(_looks) > _MOST_LOOKS:
-            _looks.clear()
-        look = _looks.setdefault(task_id, _Look())
-    if not look.found and time.monotonic() >= look.again_at:
-        _look(look, task_id)
-    return look.found
+    check = _checks.get(task_id)
+    if check is None:
+        check = _checks[task_id] = _Check()
+    if not check.requested and time.monotonic() >= check.again_at:
+        _ask(check, task_id)
+    return check.requested
 
 
-def _look(look: _Look, task_id: str) -> None:
-    task: Any = current_task
-    found = installed(task.app) if task else None
+def _ask(check: _Check, task_id: str) -> None:
+    """Ask the bridge whether there is a request."""
+    found = installed(current_task.app) if current_task else None
     began = time.monotonic()
-    look.again_at = began + LOOK_EVERY
+    check.again_at = began + LOOK_EVERY
     if found is None or found.publisher.down:
         return
     try:
-        look.found = found.channel.field(events.task_topic(task_id), "cancel_requested") is not None
+        check.requested = found.channel.field(events.task_topic(task_id), "cancel_requested") is not None
     except ConnectionLost:
-        look.again_at = began + max(LOOK_EVERY, _WAIT_IN_PROPORTION * (time.monotonic() - began))
+        check.again_at = began + max(LOOK_EVERY, _WAIT_IN_PROPORTION * (time.monotonic() - began))
 
 
 def check_cancelled() -> None:
-    """End the running task here if somebody asked for it: raises `Cancelled`, else does nothing.
+    """End the running task here, by raising `Cancelled`, if its cancellation was requested.
 
-    Let it through: a task that catches it must raise it again, or goes on. Costs under a microsecond between
-    two looks. Outside a task it does nothing.
+    Otherwise it does nothing. A task that catches `Cancelled` must raise it again; if it does not, it goes
+    on. The bridge is asked twice a second at most; other calls take less than a microsecond. A request is
+    therefore seen after up to 0.5 seconds. While the bridge cannot be reached, no request is seen.
+
+    Call it in the thread that runs the task. Outside a task it does nothing.
     """
-    task: Any = current_task
+    task = current_task
     if task and task.request.id is not None and requested(task.request.id):
         raise Cancelled

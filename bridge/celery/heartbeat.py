@@ -1,7 +1,7 @@
-"""The heartbeat of a worker: its main process says, again and again, that it is there.
+"""The heartbeat of a worker: its main process publishes every few seconds that it is there.
 
-In a thread of its own, so that neither the consumer nor a task that blocks the main thread (solo) holds it
-up. Under gevent it is a greenlet, which a task that never yields does hold up.
+It has a thread of its own, so that neither the consumer nor a task that blocks the main thread (solo pool)
+delays it. Under gevent the thread is a greenlet. A task that never yields does delay that.
 """
 
 import itertools
@@ -9,12 +9,12 @@ import os
 import threading
 import time
 from contextlib import suppress
+
+# `Any` in this module: Celery hands workers of several unrelated classes to its signals.
 from typing import Any
 
-from celery import signals
-
-from bridge.celery.installation import Installed, installed
-from bridge.celery.lifecycle import topics_in_hand
+from bridge.celery.apps import Installed, installed
+from bridge.celery.main_process import topics_in_hand
 from bridge.errors import PublishError
 from bridge.model import state
 from bridge.model.publication import Publication
@@ -22,13 +22,14 @@ from bridge.tasks import events
 from bridge.tasks.heartbeats import WORKERS, Heartbeat
 
 RENEWED_AT_ONCE = 500
-"""Tasks renewed with one beat at most, so that the next beat is not late."""
+"""Tasks renewed after one heartbeat at most, so that the next heartbeat is not late."""
 
-_hearts: list["_Heart"] = []
+_heartbeats: list["_Heartbeat"] = []
+"""Those of the workers in this process."""
 
 
-class _Heart:
-    """Beats until it is stopped, or finds itself copied into another process."""
+class _Heartbeat:
+    """Publishes heartbeats until it is stopped. A copy in a forked child publishes none."""
 
     def __init__(self, found: Installed, worker: str | None) -> None:
         self._found = found
@@ -41,48 +42,50 @@ class _Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """Say goodbye, unless that takes longer than a second."""
+        """Publish a last heartbeat. Wait for it a second at most."""
         self._stopped.set()
         self._thread.join(1.0)
 
     def _run(self) -> None:
         numbers = itertools.count(1)
         while os.getpid() == self._pid:
-            self._beat(next(numbers), gone=self._stopped.is_set())
-            if self._stopped.is_set():
+            stopped = self._stopped.is_set()
+            self._publish(next(numbers), is_last=stopped)
+            if stopped:
                 return
             self._renew()
             self._stopped.wait(self._found.heartbeat)
 
-    def _beat(self, number: int, gone: bool) -> None:
-        heartbeat = Heartbeat(self._found.process(), self._worker, number, last=gone)
-        # An old beat is worth nothing: the next will tell, and the outbox logs the outage.
+    def _publish(self, number: int, is_last: bool) -> None:
+        heartbeat = Heartbeat(self._found.process(), self._worker, number, is_last)
+        # A late heartbeat is worth nothing: the next one replaces it. The background publisher logs the
+        # outage.
         with suppress(PublishError):
             self._found.channel.publish(Publication(WORKERS, heartbeat.encode()))
 
     def _renew(self) -> None:
-        """Now and then have the backend keep what is known of the tasks that this worker has.
+        """Renew the states of the tasks that this worker has, four times in the time for which they are kept.
 
-        A task may be silent for longer than its state is kept otherwise.
+        Otherwise the state of a task that publishes nothing for longer than that would be lost.
         """
         now = time.monotonic()
         if not self._to_renew and now >= self._renew_at:
             self._to_renew = topics_in_hand()
             self._renew_at = now + state.UNENDED_SECONDS / 4
         if self._to_renew:
-            with suppress(PublishError):  # the next beat does it then
+            with suppress(PublishError):  # It is tried again after the next heartbeat.
                 self._found.channel.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
                 del self._to_renew[:RENEWED_AT_ONCE]
 
 
-@signals.worker_ready.connect
-def _begin(sender: Any, **_: Any) -> None:
+def start(sender: Any, **_: Any) -> None:
+    """Start the heartbeat of a worker."""
     found = installed(sender.app)
     if found is not None:
-        _hearts.append(_Heart(found, sender.hostname))
+        _heartbeats.append(_Heartbeat(found, sender.hostname))
 
 
-@signals.worker_shutdown.connect
-def _end(**_: Any) -> None:
-    while _hearts:
-        _hearts.pop().stop()
+def stop(**_: Any) -> None:
+    """Stop the heartbeats of this process."""
+    while _heartbeats:
+        _heartbeats.pop().stop()

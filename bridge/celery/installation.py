@@ -1,50 +1,17 @@
-"""Which outbox the events of a Celery app leave through, and what else `install` settles."""
+"""`install`: has the tasks of a Celery app publish their events."""
 
 import atexit
-import functools
-import logging
-import os
-import threading
-import weakref
-from dataclasses import dataclass, field
+
+# `Any` in this module: the options of `bridge.connect` have several types, which it checks.
 from typing import Any
 
 from celery import Celery
 
-from bridge.channel.channel import Channel
+from bridge.celery.apps import FLUSH_WITHIN, Installed
+from bridge.celery.wrapping import attach
 from bridge.channel.factory import connect
 from bridge.errors import ConfigurationError
-from bridge.support.tokens import new_token
-from bridge.tasks.changes import publication
-from bridge.tasks.event_types import Event
 from bridge.tasks.publisher import BackgroundPublisher
-from bridge.tasks.shortening import versions
-
-logger = logging.getLogger("bridge.celery")
-
-FLUSH_WITHIN = 1.0
-"""Seconds a task's end, or the one who queues a task, waits at most for its events to leave."""
-
-
-@dataclass(slots=True)
-class Installed:
-    """What an app with the bridge has."""
-
-    channel: Channel
-    publisher: BackgroundPublisher
-    tracebacks: bool
-    heartbeat: float
-    stalls_after: float
-    _process: tuple[int, str] = field(default=(0, ""))
-
-    def process(self) -> str:
-        """Return the name by which this process is heard of, drawn anew in each."""
-        if self._process[0] != os.getpid():
-            self._process = (os.getpid(), new_token().decode())
-        return self._process[1]
-
-
-_installed: "weakref.WeakKeyDictionary[Celery, Installed]" = weakref.WeakKeyDictionary()
 
 
 def install(
@@ -56,15 +23,22 @@ def install(
     stalls_after: float | None = None,
     **options: Any,
 ) -> None:
-    """Have the tasks of `app` publish their events on the channel of `url`; `options` are those of `connect`.
+    """Have the tasks of `app` publish their events on the channel at `url`.
 
-    With `tracebacks` a failure tells its traceback to everyone who may read the task. A worker says every
-    `heartbeat` seconds that it is there; when it has not been heard of for `stalls_after` seconds (three
-    heartbeats unless set), its tasks show as STALLED.
+    Call it once in the module that creates the app, so that workers and the processes that queue tasks both
+    call it. `options` are those of `bridge.connect`.
 
-    Call it once where the app is made, so that workers and those who queue tasks both run it; a second
-    call replaces the first. Opens nothing and starts no thread until there is an event to send. Raises
-    `ConfigurationError`.
+    `tracebacks` adds the traceback to the event of a failure. Everyone who may read the task then sees it. A
+    worker sends a heartbeat every `heartbeat` seconds. When nothing is heard of it for `stalls_after`
+    seconds, its tasks show as STALLED. The default is three heartbeats.
+
+    The first call in a process connects handlers to Celery's signals and wraps the methods that start a
+    canvas. `bridge.celery.wrapping` lists them. No call opens a connection or starts a thread: both wait
+    until there is an event to send. A second call for the same app replaces the channel. It waits up to a
+    second until the events that wait for the first channel are sent.
+
+    Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, or unless
+    `heartbeat` is above zero and below `stalls_after`. Several threads may call it at once.
     """
     if not isinstance(app, Celery):
         raise ConfigurationError(f"install() takes a Celery app, not {type(app).__name__}")
@@ -75,85 +49,7 @@ def install(
         )
     channel = connect(url, **options)
     publisher = BackgroundPublisher(channel)
-    previous = _installed.get(app)
-    _installed[app] = Installed(channel, publisher, tracebacks, float(heartbeat), float(limit))
-    if previous is None:
-        _tell_sender(app)
-    else:
+    previous = attach(app, Installed(channel, publisher, tracebacks, float(heartbeat), float(limit)))
+    if previous is not None:
         previous.publisher.close()
     atexit.register(publisher.flush, FLUSH_WITHIN)
-
-
-class _Sending(threading.local):
-    """The message that is being sent here."""
-
-    sender: Installed | None = None
-    """What the app has that sends it, `None` if that app is without the bridge."""
-    headers: Any = None
-    """Its headers, once they are known."""
-
-
-sending = _Sending()
-
-
-def _tell_sender(app: Celery) -> None:
-    """Have `sending` know when `app` sends a task: Celery's signals name the message, but not the app."""
-    own = vars(app).get("send_task")
-
-    @functools.wraps(app.send_task)
-    def send_task(*args: Any, **kwargs: Any) -> Any:
-        before = sending.sender, sending.headers
-        sending.sender, sending.headers = _installed.get(app), None
-        try:
-            # Looked up now: whoever wraps the method of the class later is heard too.
-            return own(*args, **kwargs) if own else type(app).send_task(app, *args, **kwargs)
-        finally:
-            sending.sender, sending.headers = before
-
-    vars(app)["send_task"] = send_task
-
-
-def installed(app: Celery) -> Installed | None:
-    """Return what `app` has, `None` if it is without the bridge."""
-    return _installed.get(app)
-
-
-def publisher_of(app: Celery) -> BackgroundPublisher | None:
-    """Return the outbox of `app`, `None` if it is not installed."""
-    found = _installed.get(app)
-    return None if found is None else found.publisher
-
-
-def only_installed() -> tuple[Celery, Installed] | None:
-    """Return the only app of this process with the bridge, and what it has; `None` if there are several."""
-    found = list(_installed.items())
-    return found[0] if len(found) == 1 else None
-
-
-def flush_all() -> None:
-    """Send what waits in every outbox of this process, as far as it can be in a second."""
-    for found in list(_installed.values()):
-        found.publisher.flush(FLUSH_WITHIN)
-
-
-def tell(publisher: BackgroundPublisher, event: Event, attempt: int | None = 1) -> None:
-    """Have `publisher` publish an event of a task; the longer texts of one above `max_payload` are cut.
-
-    `attempt` is the one that the task is in, from 1; a `State` carries its own.
-    """
-    for version in versions(event):
-        made = publication(version, attempt)
-        if publisher.takes(made.payload):
-            publisher.put(made)
-            return
-    if not _too_large.is_set():
-        _too_large.set()
-        logger.warning(
-            "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
-            "Choose a larger max_payload; further events that are too large are not logged",
-            event.kind, event.task, len(made.payload),
-        )  # fmt: skip
-
-
-_too_large = threading.Event()
-"""Whether this process has logged that an event is too large."""

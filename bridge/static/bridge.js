@@ -3,7 +3,7 @@
 //   import { follow } from "/bridge/bridge.js";
 //   const stream = follow("/tasks/ID/events", {
 //     types: ["token"],                          // the custom event types to listen for
-//     onChange: (task, event, id) => {},         // task: its whole state, or null after a reset
+//     onChange: (task, event, id) => {},         // task: its complete state, or null after a reset
 //     onStatus: (status, detail) => {},          // connecting | open | reconnecting | refused | closed
 //   });
 //   stream.close();
@@ -66,7 +66,7 @@ function wait(task) {
   return Object.fromEntries(names.map((name) => [name, task[name]]));
 }
 
-// Progress of a whole, of a group say, also brings its counts, and news of one of its parts.
+// A progress event of a canvas also carries the counts of its tasks and the state of one of them.
 function foldProgress(task, event) {
   const next = { ...task, progress: without(event, "type", "v", "task", "parts", "part") };
   const children = task.children ?? [];

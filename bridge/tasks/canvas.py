@@ -12,7 +12,7 @@ the news: `task`, `state`, `percent`, where known `name` and `index`, and `ended
 still being made, `total` is how many were heard of, and `percent` is 0. The snapshot has
 `parts` and, as `children`, some of them: those that failed first, then those that run. What a task belongs to
 is in its own `state` events: `parent` (the task that queued it), `root`, `group` and `index` there; every
-event of a part has its `whole`.
+event of a task of a canvas has its `canvas_id`.
 """
 
 from dataclasses import replace

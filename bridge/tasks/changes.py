@@ -42,8 +42,8 @@ def _change(event: Event, payload: bytes, attempt: int | None) -> Change:
         _fields(event, payload),
         entry=isinstance(event, _ENTRIES),
         group=FEED,
-        # Parts of a canvas are found through it: 10,000 of them would push all other tasks off the list.
-        listed=event.whole is None,
+        # Tasks of a canvas are found through it: 10,000 of them would push all others off the list.
+        listed=event.canvas_id is None,
     )
 
 

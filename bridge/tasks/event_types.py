@@ -42,7 +42,7 @@ class Event:
     task: str
     _: KW_ONLY
     at: float = field(default_factory=_now)
-    whole: str | None = None
+    canvas_id: str | None = None
     """The canvas that the task is a part of."""
 
 

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 import bridge
-from bridge.celery import whole
+from bridge.celery import canvas_id
 from tests.servers import Valkey, free_port
 
 REDIS = ("redis", "rediss", "redis+pubsub", "redis+sharded", "redis+cluster", "redis+sentinel")
@@ -171,7 +171,7 @@ def test_a_scheme_may_be_in_capitals(scheme: str) -> None:
     ("module", "missing", "extra"),
     [
         ("bridge.celery", "celery", "celery"),
-        ("bridge.celery.helpers", "celery", "celery"),
+        ("bridge.celery.task_api", "celery", "celery"),
         ("bridge.celery", "kombu", "celery"),
         ("bridge.flask", "flask", "flask"),
         ("bridge.flask", "werkzeug", "flask"),
@@ -198,9 +198,9 @@ except bridge.ConfigurationError as error:
 
 def test_an_error_within_the_bridge_is_no_missing_extra() -> None:
     """A module of the bridge that cannot be imported is told as it is."""
-    program = "import sys\nsys.modules['bridge.celery.tree'] = None\nimport bridge.celery"
+    program = "import sys\nsys.modules['bridge.celery.canvas.tree'] = None\nimport bridge.celery"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "ModuleNotFoundError: import of bridge.celery.tree halted" in done.stderr
+    assert "ModuleNotFoundError: import of bridge.celery.canvas.tree halted" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_payload_that_is_no_bytes_says_how_to_make_it(payload: object, says: s
 
 
 @pytest.mark.parametrize("given", ["8f14e45f", None, 7, b"id"])
-def test_whole_of_no_result_says_what_it_takes(given: object) -> None:
+def test_canvas_id_of_no_result_says_what_it_takes(given: object) -> None:
     """The id of a task is not what starting a canvas returned."""
     with pytest.raises(TypeError, match=r"apply_async\(\).*not " + type(given).__name__):
-        whole(given)
+        canvas_id(given)

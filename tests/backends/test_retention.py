@@ -16,9 +16,9 @@ from celery.contrib.testing.worker import start_worker
 import bridge
 from bridge.backends.redis import listener as redis_reader
 from bridge.backends.sql import listener as sql_reader
-from bridge.celery.installation import installed
+from bridge.celery.apps import installed
 from bridge.model import state
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.celery.test_lifecycle import Watcher
 from tests.conftest import LIVE_ONLY, Connect
@@ -87,19 +87,19 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     channel: Any = connect(retention_seconds=1)
     for task in ("renewed", "renewed too"):
         say(channel, task, "STARTED")
-    channel.publish(wholes.make("whole:w", 2, "renewed", "STARTED"))
+    channel.publish(canvas_events.make("canvas:w", 2, "renewed", "STARTED"))
     say(channel, "left alone", "STARTED")
     say(channel, "ended", "SUCCESS")
-    tasks = ("renewed", "renewed too", "whole:w", "left alone", "ended")
+    tasks = ("renewed", "renewed too", "canvas:w", "left alone", "ended")
 
     def renewed(*names: str) -> set[str]:
         channel.renew([bridge.FEED, "unknown", *(bridge.task_topic(name) for name in names)])
         return known(channel, *tasks)
 
-    kept = {"renewed", "renewed too", "whole:w"}
+    kept = {"renewed", "renewed too", "canvas:w"}
     eventually(lambda: renewed(*kept, "ended") == kept, 20)
-    (whole,) = channel.states(bridge.task_topic("whole:w"))
-    assert len(whole.lines) == 1
+    (canvas,) = channel.states(bridge.task_topic("canvas:w"))
+    assert len(canvas.lines) == 1
     say(channel, "renewed", "SUCCESS")
     eventually(lambda: renewed(*kept) == kept - {"renewed"}, 20)
     eventually(lambda: known(channel, *tasks) == set(), 20)

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page
 
 import bridge
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from bridge.tasks.encoding import encode
 from tests import events
 from tests.chromium import chromium
@@ -115,16 +115,16 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
         assert {name: live.get(name) for name in COMPARED} == {name: late.get(name) for name in COMPARED}
 
 
-def test_a_whole_that_learns_its_size_late_folds_as_its_snapshot(page: Page) -> None:
+def test_a_canvas_that_learns_its_size_late_folds_as_its_snapshot(page: Page) -> None:
     """The event that tells the size brings counts and no part; the list of parts stays."""
     topic = bridge.task_topic("w")
     with bridge.connect(f"memory://{uuid.uuid4().hex}") as channel:
         for message in (
-            wholes.declare("w", None, canvas="group"),
-            wholes.make("w", None, "a", "STARTED", 50),
-            wholes.settle("w", 2),
-            wholes.make("w", None, "a", "SUCCESS"),
-            wholes.make("w", None, "b", "FAILURE"),
+            canvas_events.declare("w", None, canvas="group"),
+            canvas_events.make("w", None, "a", "STARTED", 50),
+            canvas_events.settle("w", 2),
+            canvas_events.make("w", None, "a", "SUCCESS"),
+            canvas_events.make("w", None, "b", "FAILURE"),
         ):
             channel.publish(message)
             told = [json.loads(payload) for payload in channel.topic(topic).history(limit=10)]

@@ -1,4 +1,4 @@
-"""The monitor page in a real Chromium, on the whole application."""
+"""The monitor page in a real Chromium, on the complete application."""
 
 import re
 from collections.abc import Iterator
@@ -129,7 +129,7 @@ def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, pa
 
 
 def test_reloading_in_the_middle_misses_nothing(page: Page) -> None:
-    """Reloaded while a task runs, the page has all there was before, goes on, and shows the whole result."""
+    """Reloaded while a task runs, the page has all there was before, goes on, and shows the result."""
     words = " ".join(f"word{i}" for i in range(40))
     page.get_by_text("Narrate a text").click()
     page.get_by_label("Text", exact=True).fill(words)
@@ -251,15 +251,15 @@ def test_fold_is_pure(page: Page) -> None:
                 task: `part ${i}`, ...(i % 3 ? { state: "STARTED" } : { state: "SUCCESS", ended: true }),
             }));
             const progress = { type: "progress", task: "w", percent: 89, parts: { waiting: 1 } };
-            const whole = parts.reduce((task, part) => frozen(fold(task, { ...progress, part })), null);
-            return [task, fresh, fold(task, { type: "reset", task: "a" }), whole];
+            const canvas = parts.reduce((task, part) => frozen(fold(task, { ...progress, part })), null);
+            return [task, fresh, fold(task, { type: "reset", task: "a" }), canvas];
         }"""
     )
-    task, fresh, reset, whole = folded
-    assert (whole["parts"], whole["progress"]["percent"]) == ({"waiting": 1}, 89)
-    assert [child["task"] for child in whole["children"]][-1] == "part 89"
-    assert len(whole["children"]) == 50
-    assert sum(child["state"] == "SUCCESS" for child in whole["children"]) <= 1
+    task, fresh, reset, canvas = folded
+    assert (canvas["parts"], canvas["progress"]["percent"]) == ({"waiting": 1}, 89)
+    assert [child["task"] for child in canvas["children"]][-1] == "part 89"
+    assert len(canvas["children"]) == 50
+    assert sum(child["state"] == "SUCCESS" for child in canvas["children"]) <= 1
     assert (task["queued_at"], task["started_at"], task["ended_at"], task["ended"]) == (1, 6, 7, True)
     assert (task["name"], task["attempt"], task["result"]) == ("x", 2, 3)
     assert "error" not in task
@@ -274,7 +274,7 @@ def test_fold_is_pure(page: Page) -> None:
 
 
 def test_follow_tells_how_a_stream_went(stack: Stack, page: Page) -> None:
-    """Following a task closes at its end with the whole state; a refused stream says why."""
+    """Following a task closes at its end with the complete state; a refused stream says why."""
     with stack.client() as client:
         events = client.post("/tasks/narrate", json={"text": "one two", "delay": 0}).json()["events"]
     followed = """async (url) => {

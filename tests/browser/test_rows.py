@@ -129,7 +129,7 @@ def test_a_task_keeps_its_place_among_those_that_come(open_page: Open) -> None:
 
 def test_parts_that_are_known_as_such_too_late_lose_their_row(open_page: Open) -> None:
     """A task that turns out to be a part of a group has no row of its own."""
-    page = open_page([state("a", 100), state("b", 200), state("a", 300, "STARTED", whole="group")])
+    page = open_page([state("a", 100), state("b", 200), state("a", 300, "STARTED", canvas_id="group")])
     expect(page.locator("#summary")).to_have_text("1 active · 1 task", timeout=WITHIN)
     expect(page.locator(".task")).to_have_count(1)
     assert listed(page) == ["b"]

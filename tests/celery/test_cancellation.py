@@ -11,15 +11,7 @@ import pytest
 from celery import Celery
 
 import bridge
-from bridge.celery import (
-    Cancelled,
-    cancel,
-    check_cancelled,
-    install,
-)
-from bridge.celery import (
-    installation as publishers,
-)
+from bridge.celery import Cancelled, cancel, check_cancelled, install
 from bridge.celery.cancellation import requested
 from tests import events
 from tests.servers import Valkey, eventually
@@ -56,9 +48,9 @@ def test_a_task_ends_where_it_looks(eager: tuple[Celery, Any]) -> None:
             check_cancelled()
 
     task = work.delay()
-    whole = eventually(lambda: (found := snapshot(channel, task.id)) and events.end_of(found) and found)
-    assert (whole["state"], whole["reason"]) == ("REVOKED", "cancelled")
-    assert whole["cancel_requested"] <= whole["ended_at"]
+    ended = eventually(lambda: (seen := snapshot(channel, task.id)) and events.end_of(seen) and seen)
+    assert (ended["state"], ended["reason"]) == ("REVOKED", "cancelled")
+    assert ended["cancel_requested"] <= ended["ended_at"]
     assert cancel(task.id, app=app) is False
 
 
@@ -108,7 +100,7 @@ def test_with_the_bridge_down_nobody_has_asked() -> None:
 @pytest.fixture
 def no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apps that other tests have installed are not there."""
-    monkeypatch.setattr(publishers, "_installed", weakref.WeakKeyDictionary())
+    monkeypatch.setattr("bridge.celery.apps._installed", weakref.WeakKeyDictionary())
 
 
 def revoked_by(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[str]:

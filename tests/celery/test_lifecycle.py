@@ -57,7 +57,7 @@ NOT_OF_SOLO: dict[str, tuple[str, dict[str, str]]] = {
     "leaves the process": ("FAILURE", {}),
     **{f"raises {kind}": ("FAILURE", {}) for kind in BREAKING_OUT},
 }
-# Only prefork has a child to lose; elsewhere that is the whole worker, which the last two endings are about.
+# Only prefork has a child to lose; elsewhere that is the worker, which the last two endings are about.
 OF_PREFORK: dict[str, tuple[str, dict[str, str]]] = {
     "child killed": ("FAILURE", {}),
     # The filesystem transport forgets a message when it is read, but the worker itself still has it.
@@ -412,15 +412,15 @@ def test_what_is_cancelled_while_no_worker_is_there_is_not_begun(carrier: Valkey
     assert cancel("early", app=app)
     app.send_task("succeed", task_id="after")
 
-    def whole(task: str) -> dict[str, Any]:
+    def shown(task: str) -> dict[str, Any]:
         states = channel.states(bridge.task_topic(task))
         return events.snapshot(states[0] if states else None, task)
 
-    assert "cancel_requested" in whole("early")
+    assert "cancel_requested" in shown("early")
     with Worker(url, url, tmp_path, "solo", 1):
-        eventually(lambda: events.end_of(whole("after")), WITHIN)
-    assert (whole("early")["state"], whole("early")["reason"]) == ("REVOKED", "revoked")
-    assert "started_at" not in whole("early")
+        eventually(lambda: events.end_of(shown("after")), WITHIN)
+    assert (shown("early")["state"], shown("early")["reason"]) == ("REVOKED", "revoked")
+    assert "started_at" not in shown("early")
     channel.close()
     app.close()
 

@@ -1,4 +1,4 @@
-"""The tally of a whole: kept by every backend, in the same step as the publish."""
+"""The tally of a canvas: kept by every backend, in the same step as the publish."""
 
 import random
 import re
@@ -15,19 +15,19 @@ from bridge.model.publication import Publication
 from bridge.model.state import MAX_LINES
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.conftest import Connect
 from tests.servers import eventually
 
-WHOLE = "whole:w"
-TOPIC = bridge.task_topic(WHOLE)
+CANVAS = "canvas:w"
+TOPIC = bridge.task_topic(CANVAS)
 RANDOM_RUNS = 20
 
 
 def tell(channel: Any, size: int | None, task: str, state: str, percent: float = 0.0) -> bool:
     """Publish where a part is; return whether it was news."""
-    return published(channel, wholes.make(WHOLE, size, task, state, percent=percent))
+    return published(channel, canvas_events.make(CANVAS, size, task, state, percent=percent))
 
 
 def published(channel: Any, publication: Publication) -> bool:
@@ -36,9 +36,9 @@ def published(channel: Any, publication: Publication) -> bool:
     return snapshot(channel) != before
 
 
-def snapshot(channel: Any, whole: str = WHOLE) -> dict[str, Any]:
-    states = channel.states(bridge.task_topic(whole))
-    found = events.snapshot(states[0] if states else None, whole)
+def snapshot(channel: Any, canvas: str = CANVAS) -> dict[str, Any]:
+    states = channel.states(bridge.task_topic(canvas))
+    found = events.snapshot(states[0] if states else None, canvas)
     del found["at"]
     return found
 
@@ -55,11 +55,11 @@ def received(subscription: Any) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def test_a_whole_goes_from_its_first_part_to_its_last(channel: Any) -> None:
+def test_a_canvas_goes_from_its_first_part_to_its_last(channel: Any) -> None:
     """It starts with the first part, sums up what the parts say, and ends once, with the last of them."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
-        channel.publish(wholes.declare(WHOLE, 4, canvas="group", name="work"))
+        channel.publish(canvas_events.declare(CANVAS, 4, canvas="group", name="work"))
         assert snapshot(channel)["parts"]["waiting"] == 4
         tell(channel, 4, "a", "STARTED")
         tell(channel, 4, "a", "STARTED", 50)
@@ -75,11 +75,11 @@ def test_a_whole_goes_from_its_first_part_to_its_last(channel: Any) -> None:
     assert seen[2]["part"] == {"task": "a", "state": "STARTED", "percent": 0}
     assert seen[4]["parts"] == {"waiting": 2, "running": 2, "succeeded": 0, "revoked": 0, "failed": 0}
     assert [event["current"] for event in seen if event["type"] == "progress"] == [0, 0, 0, 1, 2, 3, 4]
-    whole = snapshot(channel)
-    assert (whole["state"], whole["canvas"], whole["name"]) == ("SUCCESS", "group", "work")
-    assert whole["parts"]["succeeded"] == 4
-    assert sorted(line["task"] for line in whole["children"]) == list("abcd")
-    assert whole["started_at"] <= whole["ended_at"]
+    found = snapshot(channel)
+    assert (found["state"], found["canvas"], found["name"]) == ("SUCCESS", "group", "work")
+    assert found["parts"]["succeeded"] == 4
+    assert sorted(line["task"] for line in found["children"]) == list("abcd")
+    assert found["started_at"] <= found["ended_at"]
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_a_whole_goes_from_its_first_part_to_its_last(channel: Any) -> None:
         (["SUCCESS", "SUCCESS", "SUCCESS"], "SUCCESS"),
     ],
 )
-def test_a_whole_ends_in_the_worst_way_of_its_parts(channel: Any, endings: list[str], expected: str) -> None:
-    """One failed part makes a failed whole, whichever comes last; what failed keeps what it had reached."""
+def test_a_canvas_ends_in_the_worst_way_of_its_parts(channel: Any, endings: list[str], expected: str) -> None:
+    """One failed part makes a failed canvas, whichever comes last; what failed keeps what it had reached."""
     tell(channel, 3, "b", "STARTED", 50)
     for part, ending in zip("abc", endings, strict=True):
         assert snapshot(channel)["state"] in ("PENDING", "STARTED")
         tell(channel, 3, part, ending)
-    whole = snapshot(channel)
-    assert whole["state"] == expected
+    found = snapshot(channel)
+    assert found["state"] == expected
     well = endings.count("SUCCESS")
     kept = 0 if endings[1] == "SUCCESS" else 50
-    assert whole["progress"]["percent"] == pytest.approx((100 * well + kept) / 3, abs=0.01)
+    assert found["progress"]["percent"] == pytest.approx((100 * well + kept) / 3, abs=0.01)
 
 
 def test_what_was_counted_is_no_news_again(channel: Any) -> None:
@@ -116,18 +116,18 @@ def test_what_was_counted_is_no_news_again(channel: Any) -> None:
         assert not tell(channel, 2, part, "FAILURE")
 
 
-def test_a_whole_may_learn_its_size_after_parts_have_ended(channel: Any) -> None:
+def test_a_canvas_may_learn_its_size_after_parts_have_ended(channel: Any) -> None:
     """Until then it counts those heard of and is at 0 percent; it ends with its last part, and once."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription:
-        channel.publish(wholes.declare(WHOLE, None, canvas="chord"))
+        channel.publish(canvas_events.declare(CANVAS, None, canvas="chord"))
         for part in "ab":
             tell(channel, None, part, "STARTED", 50)
         tell(channel, None, "a", "SUCCESS")
         tell(channel, None, "b", "SUCCESS")
         assert snapshot(channel)["state"] == "STARTED"
-        assert published(channel, wholes.settle(WHOLE, 3))
-        assert not published(channel, wholes.settle(WHOLE, 3))
+        assert published(channel, canvas_events.settle(CANVAS, 3))
+        assert not published(channel, canvas_events.settle(CANVAS, 3))
         tell(channel, None, "c", "STARTED", 50)
         tell(channel, None, "c", "FAILURE")
         topic.publish(b"sentinel")
@@ -140,20 +140,20 @@ def test_a_whole_may_learn_its_size_after_parts_have_ended(channel: Any) -> None
     assert sorted(line["task"] for line in snapshot(channel)["children"]) == list("abc")
 
 
-def test_a_whole_ends_when_its_size_is_told_last(channel: Any) -> None:
+def test_a_canvas_ends_when_its_size_is_told_last(channel: Any) -> None:
     """All parts may have ended before anybody knows that they are all."""
     for part, ending in (("a", "SUCCESS"), ("b", "REVOKED")):
         tell(channel, None, part, ending)
         assert snapshot(channel)["state"] != "REVOKED"
     with channel.topic(TOPIC).subscribe() as subscription:
-        settled = wholes.settle(WHOLE, 2)
+        settled = canvas_events.settle(CANVAS, 2)
         channel.publish(settled)
         channel.publish(replace(settled, repeated=True))
         channel.topic(TOPIC).publish(b"sentinel")
         assert [event["type"] for event in received(subscription)] == ["progress", "state"]
     assert snapshot(channel)["state"] == "REVOKED"
     assert snapshot(channel)["progress"]["total"] == 2
-    assert not published(channel, wholes.settle(WHOLE, 2))
+    assert not published(channel, canvas_events.settle(CANVAS, 2))
 
 
 def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
         for part in "ab":
-            told = wholes.make(WHOLE, 2, part, "SUCCESS")
+            told = canvas_events.make(CANVAS, 2, part, "SUCCESS")
             for again in (False, True, True):
                 channel.publish(replace(told, repeated=again))
         topic.publish(b"sentinel")
@@ -175,25 +175,25 @@ def test_whatever_is_said_the_bar_never_steps_back(connect: Connect) -> None:
     channels: list[Any] = [connect(), connect()]
     for run in range(RANDOM_RUNS):
         chance = random.Random(run)
-        whole, size = f"whole:{run}", chance.randint(1, 8)
-        topic = bridge.task_topic(whole)
+        canvas, size = f"canvas:{run}", chance.randint(1, 8)
+        topic = bridge.task_topic(canvas)
         parts = [f"part {number}" for number in range(size)]
         said = [(part, "STARTED", chance.uniform(0, 100)) for part in parts * 3]
-        said += [(part, chance.choice(wholes.ENDINGS), 0.0) for part in parts for _ in range(2)]
+        said += [(part, chance.choice(canvas_events.ENDINGS), 0.0) for part in parts for _ in range(2)]
         chance.shuffle(said)
         with channels[0].topic(topic).subscribe() as subscription:
             known = chance.choice((size, None))
             for part, state, percent in said:
-                told = wholes.make(whole, known, part, state, percent=percent)
+                told = canvas_events.make(canvas, known, part, state, percent=percent)
                 chance.choice(channels).publish(told)
             if known is None:
-                channels[0].publish(wholes.settle(whole, size))
+                channels[0].publish(canvas_events.settle(canvas, size))
             channels[0].topic(topic).publish(b"sentinel")
             seen = list(received(subscription))
-        _check(seen, said, snapshot(channels[1], whole))
+        _check(seen, said, snapshot(channels[1], canvas))
 
 
-def _check(seen: list[dict[str, Any]], said: list[tuple[str, str, float]], whole: dict[str, Any]) -> None:
+def _check(seen: list[dict[str, Any]], said: list[tuple[str, str, float]], found: dict[str, Any]) -> None:
     """Compare what was published with what was said, worked out anew."""
     progress = [event for event in seen if event["type"] == "progress"]
     assert all(a["percent"] <= b["percent"] and a["current"] <= b["current"] for a, b in pairwise(progress))
@@ -209,7 +209,7 @@ def _check(seen: list[dict[str, Any]], said: list[tuple[str, str, float]], whole
     assert progress[-1]["percent"] == int(sum(values.values()) / len(values)) / 100
     assert progress[-1]["current"] == len(endings)
     ends = [event["state"] for event in seen if events.end_of(event)]
-    assert ends == [max(endings.values(), key=wholes.ENDINGS.index)] == [whole["state"]]
+    assert ends == [max(endings.values(), key=canvas_events.ENDINGS.index)] == [found["state"]]
     assert seen[-1]["type"] == "state"
 
 
@@ -222,7 +222,7 @@ def test_publishers_race_for_the_last_part(connect: Connect) -> None:
     def publish(number: int) -> None:
         barrier.wait()
         for part in range(number // 2, 80, 4):
-            others[number % 4].publish(wholes.make(WHOLE, 80, str(part), "SUCCESS"))
+            others[number % 4].publish(canvas_events.make(CANVAS, 80, str(part), "SUCCESS"))
 
     with channel.topic(TOPIC).subscribe() as subscription:
         threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
@@ -251,23 +251,23 @@ def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
     assert {"good 199", "good 170"} < {line["task"] for line in lines}
 
 
-def test_the_feed_lists_a_whole_but_not_its_parts(channel: Any) -> None:
+def test_the_feed_lists_a_canvas_but_not_its_tasks(channel: Any) -> None:
     """10,000 parts do not push every other task off the list of recent ones."""
-    channel.publish(wholes.declare(WHOLE, 2))
-    for task, whole in (("alone", None), ("part", WHOLE)):
-        made = events.make("state", task, state="STARTED", whole=whole)
+    channel.publish(canvas_events.declare(CANVAS, 2))
+    for task, canvas_id in (("alone", None), ("part", CANVAS)):
+        made = events.make("state", task, state="STARTED", canvas_id=canvas_id)
         channel.publish(made)
-        channel.publish(events.make("log", task, message="hello", whole=whole))
+        channel.publish(events.make("log", task, message="hello", canvas_id=canvas_id))
     tell(channel, 2, "part", "STARTED")
     listed = {events.task_of(state.topic) for state in channel.states(bridge.FEED)}
-    assert listed == {"alone", WHOLE}
+    assert listed == {"alone", CANVAS}
     (state,) = channel.states(bridge.task_topic("part"))
-    assert events.snapshot(state, "part")["whole"] == WHOLE
+    assert events.snapshot(state, "part")["canvas_id"] == CANVAS
 
 
-def test_a_whole_without_parts_is_over_at_once(channel: Any) -> None:
+def test_a_canvas_without_parts_is_over_at_once(channel: Any) -> None:
     """Who watches an empty group sees its end."""
-    channel.publish(wholes.declare(WHOLE, 0, canvas="group"))
+    channel.publish(canvas_events.declare(CANVAS, 0, canvas="group"))
     assert snapshot(channel)["state"] == "SUCCESS"
 
 
@@ -275,7 +275,7 @@ def test_progress_that_ends_a_part_does_not_give_way() -> None:
     """For a viewer that lags newer progress replaces older, but not what tells that a part has ended."""
     encoder = Encoder([TOPIC], Cursor(), with_ids=False)
     for state, gives_way in (("STARTED", True), ("SUCCESS", False), ("FAILURE", False)):
-        event = wholes.make(WHOLE, 2, "a", state, name='","ended":true', percent=1)
+        event = canvas_events.make(CANVAS, 2, "a", state, name='","ended":true', percent=1)
         counted = re.sub(rb"[\x01-\x09]", b"1", event.payload)  # as a backend fills it in
         message = bridge.Message(counted, topic=TOPIC)
         assert (encoder.mere_progress([message]) is not None) is gives_way
@@ -294,6 +294,8 @@ def test_an_end_leaves_no_list_of_parts(own_valkey: Any, backend: str) -> None:
     assert own_valkey.command("EXISTS", keys + "parts") == 0
     assert own_valkey.command("HLEN", keys + "lines") == MAX_LINES
     eventually(
-        lambda: all(0 < own_valkey.command("TTL", key) <= 61 for key in own_valkey.command("KEYS", "*whole*"))
+        lambda: all(
+            0 < own_valkey.command("TTL", key) <= 61 for key in own_valkey.command("KEYS", "*canvas*")
+        )
     )
     channel.close()

@@ -73,7 +73,7 @@ def test_a_publication_names_the_type_of_its_event() -> None:
 def test_the_feed_does_not_list_parts_of_a_canvas() -> None:
     """10,000 parts would push all other tasks off the list."""
     assert change(Progress("t1")).listed
-    assert not change(Progress("t1", whole="w")).listed
+    assert not change(Progress("t1", canvas_id="w")).listed
 
 
 def test_what_stands_in_for_events_changes_what_they_changed() -> None:

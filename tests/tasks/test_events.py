@@ -85,13 +85,15 @@ def test_a_task_and_its_topic_name_each_other() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        State("t1", state="SUCCESS", attempt=2, name="work", result={"rows": [1, None]}, index=0, whole="w"),
+        State(
+            "t1", state="SUCCESS", attempt=2, name="work", result={"rows": [1, None]}, index=0, canvas_id="w"
+        ),
         State("t1", state="FAILURE", error=Error(type="E", message="m"), reason=""),
         Progress("t1", current=0, total=1.5, message="é", parts={"waiting": 1}, part={"task": "a"}),
         Step("t1", name="b", status="started", path=["a", "b"]),
         Log("t1", level="info", message="hello"),
         CancelRequested("t1", terminate=True),
-        Custom("t1", kind="preview", data=[False], whole="w"),
+        Custom("t1", kind="preview", data=[False], canvas_id="w"),
     ],
     ids=lambda event: event.kind,
 )

@@ -13,7 +13,7 @@ import bridge
 from bridge.backends.redis import link as redis_backend
 from bridge.backends.redis import listener as reader
 from bridge.model import state
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.servers import Valkey, eventually, free_port
 
@@ -324,14 +324,14 @@ def test_state_is_kept_for_the_time_set(
     if not ends:
         monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     channel: Any = bridge.connect(own_valkey.url(scheme), retention_seconds=1)
-    task, whole = bridge.task_topic("t1"), bridge.task_topic("whole:w")
+    task, canvas = bridge.task_topic("t1"), bridge.task_topic("canvas:w")
     channel.publish(events.make("log", "t1", level="info", message="hello"))
     for part in "ab" if ends else "a":
-        channel.publish(wholes.make("whole:w", 2, part, "SUCCESS"))
-    assert own_valkey.command("EXISTS", f"bridge:{{t:{whole}}}:lines") == 1
+        channel.publish(canvas_events.make("canvas:w", 2, part, "SUCCESS"))
+    assert own_valkey.command("EXISTS", f"bridge:{{t:{canvas}}}:lines") == 1
     if ends:
         channel.publish(events.make("state", "t1", state="SUCCESS"))
-    assert [len(channel.states(topic)) for topic in (task, whole)] == [1, 1]
+    assert [len(channel.states(topic)) for topic in (task, canvas)] == [1, 1]
     # The list of all tasks is kept as long as one that has not ended may be.
     left = [b"bridge:{t:tasks}:members"] if ends else []
     eventually(lambda: own_valkey.command("KEYS", "*") == left)

@@ -13,7 +13,7 @@ from bridge.backends.redis import backend
 from bridge.channel.channel import Channel
 from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from bridge.tasks.publisher import BackgroundPublisher
 from tests import events
 from tests.publications import repeated
@@ -56,7 +56,7 @@ def entry(task: str, number: int) -> Publication:
 
 
 def part(task: str) -> Publication:
-    return wholes.make("whole", 3, task, "SUCCESS")
+    return canvas_events.make("canvas:w", 3, task, "SUCCESS")
 
 
 def published(channel: Channel, topic: str) -> list[int]:
@@ -175,7 +175,7 @@ def test_a_key_of_another_program_leaves_nothing_half_written(
     own_valkey: Valkey, scheme: str, kind: str
 ) -> None:
     """A message that needs a key which holds something else is refused, and nothing is written."""
-    for topic in ("task:task", events.task_topic("whole"), bridge.FEED):
+    for topic in ("task:task", events.task_topic("canvas:w"), bridge.FEED):
         own_valkey.command("SET", f"bridge:{{t:{topic}}}:{kind}", "a string")
     with bridge.connect(own_valkey.url(scheme)) as channel:
         before = everything(own_valkey)

@@ -26,7 +26,7 @@ from bridge.model import state
 from bridge.model.publication import Publication
 from bridge.model.state import MAX_LINES
 from bridge.support.tokens import new_token
-from bridge.tasks import canvas as wholes
+from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.channel.test_contract import drain
 from tests.channel.test_replay import publish, received
@@ -170,12 +170,12 @@ def test_topics_that_nobody_uses_are_forgotten(
     channel.topic("durable").subscribe(durable="indexer").close()
     publish(channel.topic("read"), *range(300))
     publish(channel.topic("long"), *range(600))
-    whole = bridge.task_topic("whole:w")
-    channel.publish(wholes.make("whole:w", 2, "a", "STARTED"))
-    of_whole = (tables.TALLIES, tables.PARTS, tables.LINES)
-    assert [rows(database, table, whole, namespace) for table in of_whole] == [1, 1, 1]
+    canvas = bridge.task_topic("canvas:w")
+    channel.publish(canvas_events.make("canvas:w", 2, "a", "STARTED"))
+    of_canvas = (tables.TALLIES, tables.PARTS, tables.LINES)
+    assert [rows(database, table, canvas, namespace) for table in of_canvas] == [1, 1, 1]
     of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
-    gone = [(table, name) for name in (task, whole, "long") for table in (*of_topic, *of_whole)]
+    gone = [(table, name) for name in (task, canvas, "long") for table in (*of_topic, *of_canvas)]
     with channel.topic("read").subscribe() as subscription:
 
         def forgotten() -> bool:
@@ -418,7 +418,7 @@ def test_many_messages_are_published_in_order_and_once(connect: Connect, databas
     """What is published together comes in order, everywhere; repeated with `again`, nothing comes twice."""
     channel: Any = connect()
     publications = [told(f"t{number % 3}", number) for number in range(120)]
-    publications += [wholes.make("whole:w", 2, part, "SUCCESS") for part in "ab"]
+    publications += [canvas_events.make("canvas:w", 2, part, "SUCCESS") for part in "ab"]
     publications.append(Publication("orders", b"last"))
     with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
         channel._backend.publish_many(publications)
@@ -482,15 +482,15 @@ def test_one_field_is_read(connect: Connect, database: Engine) -> None:
 
 
 @sql
-def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str, database: Engine) -> None:
+def test_a_part_costs_the_same_in_a_large_canvas(connect: Connect, namespace: str, database: Engine) -> None:
     """As many statements a part among 300 as among 100; few lines are kept, and no parts after the end."""
     channel: Any = connect(namespace=namespace)
-    topic = bridge.task_topic("whole:w")
+    topic = bridge.task_topic("canvas:w")
     found = statements(channel._backend._database.engine)
     costs = []
     for part in range(300):
         found.clear()
-        channel.publish(wholes.make("whole:w", 300, str(part), "SUCCESS"))
+        channel.publish(canvas_events.make("canvas:w", 300, str(part), "SUCCESS"))
         costs.append(len(found))
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
@@ -550,7 +550,7 @@ def test_a_notification_during_a_query_is_not_overlooked(
 
         monkeypatch.setattr(reading, query, run_while_notified)
         if query == "states":
-            channel._hub._reader.request_state("one", None)
+            channel._hub._listener.request_state("one", None)
         one.publish(b"x" * 1_000_000)
         assert reading_other.receive(timeout=3) == b"small"
         assert len(reading_one.receive(timeout=3) or b"") == 1_000_000

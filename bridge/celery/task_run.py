@@ -1,4 +1,4 @@
-"""Which task runs here: its meter, and where its events go."""
+"""The task that runs here: how far it is, and where its events go."""
 
 import functools
 import logging
@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+
+# `Any` in this module: Celery hands tasks and requests of several unrelated classes to its signals, and the
+# fields of an event hold any JSON value.
 from typing import Any, ParamSpec, cast
 
-from celery import signals
-
-from bridge.celery import parts
-from bridge.celery.installation import publisher_of, tell
+from bridge.celery.apps import publisher_of
+from bridge.celery.canvas import header, reports
+from bridge.celery.publishing import tell
 from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks.changes import publication
@@ -26,27 +28,27 @@ logger = logging.getLogger("bridge.celery")
 P = ParamSpec("P")
 
 MOST_STEPS = 100
-"""Steps of which a snapshot knows; of more, the oldest that have ended give way."""
+"""Steps that a snapshot shows. If there are more, the oldest that have ended are left out."""
 
 
 def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
-    """Have what goes wrong in `method` logged, once in a run; what a task says must not end it."""
+    """Log an error in `method`, once in a run. An event that cannot be published does not end the task."""
 
     @functools.wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(*args, **kwargs)
         except Exception:
-            run = cast(Run, args[0])
+            run = cast(TaskRun, args[0])  # A decorator of a method cannot name the type of `self`.
             if not run.failed:
                 run.failed = True
-                with suppress(Exception):  # at the very limit of recursion logging fails too
+                with suppress(Exception):  # At the very limit of recursion logging fails too.
                     logger.exception("an event of task %s could not be published", run.id)
 
     return guarded
 
 
-class Run(Meter):
+class TaskRun(Meter):
     """One attempt of one task, in this process."""
 
     def __init__(self, name: str, request: Any, publisher: BackgroundPublisher | None) -> None:
@@ -56,24 +58,24 @@ class Run(Meter):
         self._retries: int | None = request.retries
         self._name = name
         self._request = request
-        self._whole = parts.whole_of(request)
+        self._canvas_id = header.canvas_of(request)
         self._publisher = publisher
         self._steps: dict[tuple[str, ...], str] = {}
         self.finished = publisher is None
-        # What this run interrupts: the task that called this one in eager mode, and its innermost span.
-        self.outer = _run.get()
+        # The task that called this one in eager mode, and its innermost open span.
+        self.outer = _current.get()
         self.outside = here.get()
 
     @_never_raises
-    def say(self, event_type: Callable[..., Event], **fields: Any) -> None:
+    def publish(self, event_type: Callable[..., Event], **fields: Any) -> None:
         """Publish an event of this task."""
         if self._publisher is not None and not self.finished:
-            event = event_type(self.id, whole=self._whole, **fields)
+            event = event_type(self.id, canvas_id=self._canvas_id, **fields)
             tell(self._publisher, event, (self._retries or 0) + 1)
 
     @_never_raises
-    def say_step(self, step: TrackedStep, status: str) -> None:
-        """Publish that `step` is now `status`, with what the others are."""
+    def publish_step(self, step: TrackedStep, status: str) -> None:
+        """Publish that `step` is now `status`, with the steps that a snapshot is to show."""
         path = step.path
         with self.lock:
             self._steps.pop(tuple(path), None)
@@ -82,18 +84,20 @@ class Run(Meter):
                 ended = (path for path, status in self._steps.items() if status != "started")
                 del self._steps[next(ended, next(iter(self._steps)))]
             steps = [_step(list(path), status) for path, status in self._steps.items()]
-        self.say(Step, steps=steps, **_step(path, status))
+        self.publish(Step, steps=steps, **_step(path, status))
 
     def take(self) -> Publication | None:
-        """Return a progress event if there is news; for the background publisher."""
+        """Return a progress event if there is anything new. The background publisher calls this."""
         fields = self.news()
         if fields is None:
             return None
         if "message" in fields:
             fields["message"] = cut(fields["message"])
         if self._publisher is not None:
-            parts.follow(self._publisher, self._request, "STARTED", self._name, fields.get("percent") or 0.0)
-        return publication(Progress(self.id, whole=self._whole, **fields), (self._retries or 0) + 1)
+            percent = fields.get("percent") or 0.0
+            reports.report(self._publisher, self._request, "STARTED", self._name, percent)
+        event = Progress(self.id, canvas_id=self._canvas_id, **fields)
+        return publication(event, (self._retries or 0) + 1)
 
     @_never_raises
     def _ask(self) -> None:
@@ -108,10 +112,10 @@ def _step(path: list[str], status: str) -> StepStatus:
     return found
 
 
-_run: "ContextVar[Run | None]" = ContextVar("bridge.celery.run", default=None)
+_current: ContextVar[TaskRun | None] = ContextVar("bridge.celery.task_run", default=None)
 
 # A task that runs in the main thread, as in the prefork and solo pools, is the only one of its process.
-_in_main_thread: Run | None = None
+_in_main_thread: TaskRun | None = None
 
 
 def innermost() -> Span | None:
@@ -125,24 +129,24 @@ def innermost() -> Span | None:
     return None if _in_main_thread is None else _in_main_thread.top
 
 
-@signals.task_prerun.connect
-def _begin(task: Any, **_: Any) -> None:
+def begin(task: Any, **_: Any) -> None:
+    """Make the task that begins the one that runs here."""
     global _in_main_thread
-    run = Run(task.name, task.request, publisher_of(task.app))
-    _run.set(run)
+    run = TaskRun(task.name, task.request, publisher_of(task.app))
+    _current.set(run)
     here.set(run.root)
     if threading.current_thread() is threading.main_thread():
         _in_main_thread = run
 
 
-@signals.task_postrun.connect
-def _end(**_: Any) -> None:
+def end(**_: Any) -> None:
+    """Make the task that called this one in eager mode, if any, the one that runs here."""
     global _in_main_thread
-    run = _run.get()
+    run = _current.get()
     if run is None:
         return
     run.finished = True
-    _run.set(run.outer)
+    _current.set(run.outer)
     here.set(run.outside)
     if _in_main_thread is run:
         _in_main_thread = run.outer

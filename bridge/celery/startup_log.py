@@ -1,19 +1,19 @@
-"""What a worker logs when it starts: where its tasks publish, or that they cannot yet."""
+"""What a worker logs when it starts: where its tasks publish, or that the bridge cannot be reached yet."""
 
 import logging
+
+# `Any` in this module: Celery hands workers of several unrelated classes to its signals.
 from typing import Any
 
-from celery import signals
-
-from bridge.celery.installation import installed
+from bridge.celery.apps import installed
 from bridge.errors import BridgeError
 from bridge.tasks.publish_queue import LIMIT
 
 logger = logging.getLogger("bridge.celery")
 
 
-@signals.celeryd_after_setup.connect  # the worker has set up its logging, and has not looked for its broker
-def _say_where(instance: Any, **_: Any) -> None:
+def log_where(instance: Any, **_: Any) -> None:
+    """Log where the tasks of a worker publish: when it has set up logging, before it asks its broker."""
     found = installed(instance.app)
     if found is None:
         return

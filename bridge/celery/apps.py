@@ -1,0 +1,71 @@
+"""The Celery apps that have the bridge, and what `install` has set up for each."""
+
+import os
+import weakref
+from dataclasses import dataclass, field
+
+from celery import Celery
+
+from bridge.channel.channel import Channel
+from bridge.support.tokens import new_token
+from bridge.tasks.publisher import BackgroundPublisher
+
+FLUSH_WITHIN = 1.0
+"""Seconds that the end of a task, or the sender of a task, waits at most until its events are sent."""
+
+
+@dataclass(slots=True)
+class Installed:
+    """The bridge of one app."""
+
+    channel: Channel
+    publisher: BackgroundPublisher
+    tracebacks: bool
+    """Whether the event of a failure contains the traceback."""
+    heartbeat: float
+    """Seconds between two heartbeats of a worker."""
+    stalls_after: float
+    """Seconds without a heartbeat after which the tasks of a worker are STALLED."""
+    _process: tuple[int, str] = field(default=(0, ""))
+
+    def process(self) -> str:
+        """Return the name of this process in heartbeats and events. A forked child has another name."""
+        if self._process[0] != os.getpid():
+            self._process = (os.getpid(), new_token().decode())
+        return self._process[1]
+
+
+_installed: "weakref.WeakKeyDictionary[Celery, Installed]" = weakref.WeakKeyDictionary()
+
+
+def register(app: Celery, bridge: Installed) -> Installed | None:
+    """Give `app` this bridge. Return the one it had before, if any."""
+    previous = _installed.get(app)
+    _installed[app] = bridge
+    return previous
+
+
+def installed(app: Celery) -> Installed | None:
+    """Return the bridge of `app`, or `None` if it has none."""
+    return _installed.get(app)
+
+
+def publisher_of(app: Celery) -> BackgroundPublisher | None:
+    """Return the background publisher of `app`, or `None` if the app has no bridge."""
+    found = _installed.get(app)
+    return None if found is None else found.publisher
+
+
+def only_installed() -> tuple[Celery, Installed] | None:
+    """Return the only app of this process with a bridge, and the bridge. Return `None` if there are more."""
+    found = list(_installed.items())
+    return found[0] if len(found) == 1 else None
+
+
+def flush_all(**_: object) -> None:
+    """Send the waiting events of every app of this process. Wait a second at most for each app.
+
+    Also a handler of the signals with which a process of a worker ends.
+    """
+    for found in list(_installed.values()):
+        found.publisher.flush(FLUSH_WITHIN)

@@ -1,0 +1,86 @@
+"""PENDING: a task is queued. The process that queues it publishes this event when the broker has the message.
+
+Celery's signals name the message, but not the app that sends it. So `send_task` of each app with the bridge
+is wrapped, and notes for the signals which app is sending in this thread.
+"""
+
+import functools
+import threading
+import time
+
+# `Any` in this module: headers hold any JSON value, and `send_task` is called with what the caller passes.
+from typing import Any
+
+from celery import Celery
+
+from bridge.celery.apps import FLUSH_WITHIN, Installed, installed
+from bridge.celery.canvas import header
+from bridge.celery.states import publish_state
+
+QUEUED_AT = "bridge_queued_at"
+"""The header with the time at which a task was queued, in seconds since the epoch."""
+
+_IN_A_ROW = 0.05
+"""Two tasks that are queued within so many seconds are queued in a row."""
+
+_WAITED_FOR = 20
+"""Tasks in a row whose sender waits until PENDING is sent: enough for a request, too few to delay a batch."""
+
+
+class _Sending(threading.local):
+    """The message that is being sent in this thread."""
+
+    sender: Installed | None = None
+    """The bridge of the app that sends it, or `None` if that app has none."""
+    headers: dict[str, Any] | None = None
+    """The headers of the message, once they are known."""
+
+
+class _Row:
+    """How many tasks were queued in a row. Threads share it without a lock: the count may be inexact."""
+
+    last_at = 0.0
+    length = 0
+
+
+_sending = _Sending()
+_row = _Row()
+
+
+def wrap_send_task(app: Celery) -> None:
+    """Wrap `send_task` of one app so that the signals know when that app sends a task."""
+    own = vars(app).get("send_task")
+
+    @functools.wraps(app.send_task)
+    def send_task(*args: Any, **kwargs: Any) -> Any:
+        before = _sending.sender, _sending.headers
+        _sending.sender, _sending.headers = installed(app), None
+        try:
+            # The method of the class is looked up at each call: it may be wrapped after `install`.
+            return own(*args, **kwargs) if own else type(app).send_task(app, *args, **kwargs)
+        finally:
+            _sending.sender, _sending.headers = before
+
+    vars(app)["send_task"] = send_task
+
+
+def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
+    """Write the bridge's headers into a message that is about to be sent."""
+    # Another handler of this signal may have sent a task meanwhile: only the first message is the app's own.
+    if _sending.sender is not None and _sending.headers is None:
+        _sending.headers = headers
+        headers.setdefault(QUEUED_AT, round(time.time(), 3))
+        header.inherit(sender, headers)
+
+
+def after_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
+    """Publish PENDING, and wait until it is sent unless many tasks are queued in a row."""
+    found = _sending.sender
+    # A retry is queued before the attempt that asked for it has ended. Its event is RETRY.
+    if found is None or _sending.headers is not headers or headers.get("retries"):
+        return
+    publish_state(found, "PENDING", headers.get("id"), 0, headers, name=sender)
+    _row.length = _row.length + 1 if time.monotonic() - _row.last_at < _IN_A_ROW else 0
+    if _row.length < _WAITED_FOR:
+        found.publisher.flush(FLUSH_WITHIN)
+    _row.last_at = time.monotonic()
