@@ -12,6 +12,7 @@ from bridge.errors import ConfigurationError, needs_extra
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import LimitReached, ViewerLimits, descriptors_for_viewers
 from bridge.streams.service import COME_BACK_AFTER, Viewers
+from bridge.support.validate import check_positive
 from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
@@ -235,9 +236,7 @@ def _number(key: str, value: Any) -> Any:
     unit, default = _NUMBERS[key]
     if value is None:
         return default
-    allowed = int | float if unit == "seconds" else int
-    if not isinstance(value, allowed) or isinstance(value, bool) or value <= 0:
-        raise ConfigurationError(f"BRIDGE_{key} must be {unit} above zero, not {value!r}")
+    check_positive(unit=unit, whole=unit != "seconds", **{f"BRIDGE_{key}": value})
     return value
 
 

@@ -14,7 +14,7 @@ from bridge.model.message import Message
 from bridge.model.position import Position, parse
 from bridge.model.publication import Publication
 from bridge.model.state import Retention, TopicState
-from bridge.support.validate import check_name
+from bridge.support.validate import check_name, check_payload, check_positive
 
 Start = tuple[Position | None, Callable[[Position], None] | None]
 """Where a subscription begins, and what takes note of a durable reader's place."""
@@ -60,18 +60,7 @@ class Channel:
 
     def check_payload(self, payload: object) -> bytes:
         """Return `payload` as bytes; raise `ValueError` if it is none or larger than `max_payload`."""
-        if not isinstance(payload, bytes | bytearray | memoryview):
-            how = "payload.encode()" if isinstance(payload, str) else "json.dumps(payload).encode()"
-            raise ValueError(
-                f"a payload must be bytes, not {type(payload).__name__}; encode it, for example {how} "
-                f"(at most {self._max_payload} bytes)"
-            )
-        payload = bytes(payload)
-        if len(payload) > self._max_payload:
-            raise ValueError(
-                f"a payload must be at most {self._max_payload} bytes (max_payload), not {len(payload)}"
-            )
-        return payload
+        return check_payload(payload, self._max_payload)
 
     def publish(self, publication: Publication, connection: Any = None) -> str | None:
         """Publish a message; return its id, `None` where the backend keeps no ids.
@@ -152,8 +141,7 @@ class Channel:
 
     def history(self, topic: str, limit: int) -> list[Message]:
         self._need_replay("history")
-        if not isinstance(limit, int) or limit < 1:
-            raise ValueError(f"limit must be a whole number above zero, not {limit!r}")
+        check_positive(unit="a whole number", whole=True, error=ValueError, limit=limit)
         return self._backend.history(topic, limit)
 
     def _need_replay(self, what: str) -> None:

@@ -17,6 +17,7 @@ from bridge.litestar.names import topic_name
 from bridge.litestar.publisher import Publisher
 from bridge.litestar.reading import Feed, Reading
 from bridge.model.message import Gap
+from bridge.support.validate import check_positive
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -58,8 +59,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         self._prefix = prefix if channel_prefix is None else channel_prefix
         if not isinstance(self._prefix, str) or not _IDENTIFIER.fullmatch(self._prefix):
             raise ValueError(f"prefix must be an identifier of 1 to 100 characters, not {self._prefix!r}")
-        if not poll_interval > 0:
-            raise ValueError(f"poll_interval must be seconds above zero, not {poll_interval!r}")
+        check_positive(unit="seconds", error=ValueError, poll_interval=poll_interval)
         if history is not None and (not isinstance(history, int) or history < 0):
             raise ValueError(f"history must be a whole number, zero or more, not {history!r}")
         self._channel: Channel = channel_of(channel.topic(self._prefix))
