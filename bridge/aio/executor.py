@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import PublishError
 from bridge.support.fork import reset_in_child
 
@@ -97,16 +97,16 @@ class _All:
 
     def reset_after_fork(self) -> None:
         self.lock = threading.Lock()  # Guards of.
-        self.of: WeakKeyDictionary[Channel, TopicExecutor] = WeakKeyDictionary()
+        self.of: WeakKeyDictionary[Transport, TopicExecutor] = WeakKeyDictionary()
 
 
 _all = _All()
 
 
-def executor_of(channel: Channel) -> TopicExecutor:
-    """Return the threads of `channel`; they end when it is forgotten."""
+def executor_of(transport: Transport) -> TopicExecutor:
+    """Return the threads of one channel. They end when its transport is garbage collected."""
     with _all.lock:
-        threads = _all.of.get(channel)
+        threads = _all.of.get(transport)
         if threads is None:
-            threads = _all.of[channel] = TopicExecutor()
+            threads = _all.of[transport] = TopicExecutor()
         return threads
