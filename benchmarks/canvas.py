@@ -10,6 +10,7 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.publish import start
 from benchmarks.servers import has_scheme
+from bridge.channel.transport import transport_of
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
 
@@ -41,16 +42,16 @@ def measure(channel: Any, size: int) -> dict[str, float]:
         for part in parts:
             told = wholes.make(whole, size, part, state, name="tests.add")
             before = time.perf_counter_ns()
-            channel.publish(told)
+            transport_of(channel).publish(told)
             taken.append((time.perf_counter_ns() - before) / 1000)
             if part is parts[-2] and state == "SUCCESS":
                 found.update(snapshot(channel, whole))
         return taken
 
     found: dict[str, float] = {}
-    channel.publish(wholes.declare(whole, size, canvas="group"))
+    transport_of(channel).publish(wholes.declare(whole, size, canvas="group"))
     starts, ends = tell("STARTED"), tell("SUCCESS")
-    assert events.end_of(events.snapshot(channel.states(topic)[0], whole)) == "SUCCESS"
+    assert events.end_of(events.snapshot(transport_of(channel).states(topic)[0], whole)) == "SUCCESS"
     return {
         "start_us": statistics.median(starts),
         "end_us": statistics.median(ends),
@@ -63,7 +64,7 @@ def snapshot(channel: Any, whole: str) -> dict[str, float]:
     topic, taken, text = bridge.task_topic(whole), [], b""
     for _ in range(20):
         before = time.perf_counter_ns()
-        text = events.encode(events.snapshot(channel.states(topic)[0], whole))
+        text = events.encode(events.snapshot(transport_of(channel).states(topic)[0], whole))
         taken.append((time.perf_counter_ns() - before) / 1000)
     return {"snapshot_us": statistics.median(taken), "snapshot_bytes": len(text)}
 

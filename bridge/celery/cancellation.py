@@ -53,7 +53,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
-        found.channel.publish(_asked(snapshot, terminate))
+        found.transport.publish(_asked(snapshot, terminate))
         snapshot = _snapshot(found, task_id)
         if events.end_of(snapshot) or "cancel_requested" in snapshot:
             return True
@@ -76,7 +76,7 @@ def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
 
 
 def _snapshot(found: Installed, task_id: str) -> dict[str, Any]:
-    states = found.channel.states(events.task_topic(task_id))
+    states = found.transport.states(events.task_topic(task_id))
     return events.snapshot(states[0] if states else None, task_id)
 
 
@@ -96,7 +96,7 @@ def _learn(sender: Any, **_: Any) -> None:
     if found is None:
         return
     with suppress(ConnectionLost):  # then the revokes that reach it have to do
-        for state in found.channel.states(events.FEED):
+        for state in found.transport.states(events.FEED):
             task = events.task_of(state.topic)
             if task and "cancel_requested" in state.fields:
                 revoked.add(task)
@@ -137,7 +137,7 @@ def _look(look: _Look, task_id: str) -> None:
     if found is None or found.publisher.down:
         return
     try:
-        look.found = found.channel.field(events.task_topic(task_id), "cancel_requested") is not None
+        look.found = found.transport.backend.field(events.task_topic(task_id), "cancel_requested") is not None
     except ConnectionLost:
         look.again_at = began + max(LOOK_EVERY, _WAIT_IN_PROPORTION * (time.monotonic() - began))
 

@@ -57,7 +57,7 @@ class _Heart:
         said = events.beat(self._found.process(), self._worker, number, gone=gone)
         # An old beat is worth nothing: the next will tell, and the outbox logs the outage.
         with suppress(PublishError):
-            self._found.channel.publish(Publication(events.WORKERS, said))
+            self._found.transport.publish(Publication(events.WORKERS, said))
 
     def _renew(self) -> None:
         """Now and then have the backend keep what is known of the tasks that this worker has.
@@ -70,7 +70,7 @@ class _Heart:
             self._renew_at = now + state.UNENDED_SECONDS / 4
         if self._to_renew:
             with suppress(PublishError):  # the next beat does it then
-                self._found.channel.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
+                self._found.transport.backend.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
                 del self._to_renew[:RENEWED_AT_ONCE]
 
 

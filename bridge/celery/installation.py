@@ -12,8 +12,8 @@ from typing import Any
 
 from celery import Celery
 
-from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
+from bridge.channel.transport import Transport, transport_of
 from bridge.errors import ConfigurationError
 from bridge.support.tokens import new_token
 from bridge.tasks import events
@@ -29,7 +29,7 @@ FLUSH_WITHIN = 1.0
 class Installed:
     """What an app with the bridge has."""
 
-    channel: Channel
+    transport: Transport
     publisher: BackgroundPublisher
     tracebacks: bool
     heartbeat: float
@@ -72,10 +72,10 @@ def install(
         raise ConfigurationError(
             f"heartbeat must be seconds above zero and below stalls_after, not {heartbeat!r} and {limit!r}"
         )
-    channel = connect(url, **options)
-    publisher = BackgroundPublisher(channel)
+    transport = transport_of(connect(url, **options))
+    publisher = BackgroundPublisher(transport)
     previous = _installed.get(app)
-    _installed[app] = Installed(channel, publisher, tracebacks, float(heartbeat), float(limit))
+    _installed[app] = Installed(transport, publisher, tracebacks, float(heartbeat), float(limit))
     if previous is None:
         _tell_sender(app)
     else:

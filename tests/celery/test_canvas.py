@@ -27,6 +27,7 @@ from bridge.celery import canvas as bridge_canvas
 from bridge.celery import install, tree, whole
 from bridge.celery import parts as bridge_parts
 from bridge.celery.installation import installed
+from bridge.channel.transport import transport_of
 from bridge.tasks import events
 from tests.processes import explain, running
 from tests.servers import Valkey, eventually, free_port
@@ -126,7 +127,7 @@ class Watched:
 
 
 def snapshot(channel: Any, task_id: str) -> dict[str, Any]:
-    states = channel.states(bridge.task_topic(task_id))
+    states = transport_of(channel).states(bridge.task_topic(task_id))
     return events.snapshot(states[0] if states else None, task_id)
 
 
@@ -417,13 +418,13 @@ def test_a_whole_has_its_name_before_a_part_is_sent(
     """However slow the bridge and fast the first part, nobody sees a whole that does not say what it is."""
     named = []
     found: Any = installed(tasks.app)
-    publish_many = found.channel.publish_many
+    publish_many = found.transport.publish_many
 
     def slowly(*arguments: Any, **options: Any) -> int:
         time.sleep(0.1)
         return int(publish_many(*arguments, **options))
 
-    monkeypatch.setattr(found.channel, "publish_many", slowly)
+    monkeypatch.setattr(found.transport, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
         named.append(snapshot(channel, str(bridge_parts.whole_of(headers))).get("canvas"))
@@ -761,7 +762,7 @@ def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> Non
 
     result = group(work.s(), app=other).apply_async()
     assert result.get() == [None]
-    assert channel.states(bridge.task_topic(result.id)) == []
+    assert transport_of(channel).states(bridge.task_topic(result.id)) == []
 
 
 def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(

@@ -23,6 +23,7 @@ import bridge
 from bridge.celery import install, log, progress, publish, step, track
 from bridge.celery import installation as publishers
 from bridge.celery.installation import installed
+from bridge.channel.transport import transport_of
 from bridge.tasks import events
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
@@ -66,7 +67,7 @@ def snapshot(channel: Any, task: str) -> dict[str, Any]:
     """The snapshot of a task that has ended."""
 
     def ended() -> dict[str, Any] | None:
-        states = channel.states(bridge.task_topic(task))
+        states = transport_of(channel).states(bridge.task_topic(task))
         whole = events.snapshot(states[0], task) if states else {"type": "snapshot"}
         return whole if events.end_of(whole) else None
 
@@ -132,7 +133,7 @@ def test_a_task_that_waits_for_its_next_attempt_says_why_and_until_when(
         task = celery.app.send_task("tests.celery_app.later", [3.0]).id
 
         def waits() -> dict[str, Any] | None:
-            states = channel.states(bridge.task_topic(task))
+            states = transport_of(channel).states(bridge.task_topic(task))
             whole = events.snapshot(states[0], task) if states else {}
             return whole if whole.get("attempt") == 2 and "reason" in whole else None
 
@@ -350,7 +351,7 @@ def test_who_queues_a_task_tells_so(own_valkey: Valkey) -> None:
     app = Celery("queueing", broker=own_valkey.url("redis"))
     install(app, own_valkey.url("redis+pubsub"))
     sent = app.send_task("anything")
-    (state,) = channel.states(bridge.task_topic(sent.id))
+    (state,) = transport_of(channel).states(bridge.task_topic(sent.id))
     whole = events.snapshot(state, sent.id)
     assert (whole["state"], whole["name"]) == ("PENDING", "anything")
     assert "queued_at" in whole
@@ -366,7 +367,7 @@ def test_what_the_broker_refuses_is_not_queued() -> None:
     channel: Any = bridge.connect(url)
     with pytest.raises(OperationalError):
         app.send_task("anything", task_id="t1", retry=False)
-    assert channel.states(bridge.task_topic("t1")) == []
+    assert transport_of(channel).states(bridge.task_topic("t1")) == []
     channel.close()
     app.close()
 
@@ -388,7 +389,7 @@ def test_each_of_several_apps_speaks_on_its_own_channel() -> None:
         apps.append(app)
     sent = apps[1].send_task("task of two")
     topic = bridge.task_topic(sent.id)
-    assert [len(channel.states(topic)) for channel in channels] == [0, 1]
+    assert [len(transport_of(channel).states(topic)) for channel in channels] == [0, 1]
     for thing in (*channels, *apps):
         thing.close()
 
@@ -418,7 +419,7 @@ def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, 
 
 def told_of(channel: Any) -> set[str]:
     """The tasks that the feed knows."""
-    return {events.task_of(state.topic) or "" for state in channel.states(bridge.FEED)}
+    return {events.task_of(state.topic) or "" for state in transport_of(channel).states(bridge.FEED)}
 
 
 @pytest.mark.parametrize("current", ["bridged", "bare", None])
@@ -496,8 +497,10 @@ def test_many_tasks_in_a_row_are_told_of_in_the_background(own_valkey: Valkey) -
     install(app, url)
     sent = [app.send_task("anything").id for _ in range(1000)]
     channel: Any = bridge.connect(url)
-    eventually(lambda: channel.states(bridge.task_topic(sent[-1])))
-    assert {state.topic for state in channel.states(bridge.FEED)} == {*map(bridge.task_topic, sent)}
+    eventually(lambda: transport_of(channel).states(bridge.task_topic(sent[-1])))
+    assert {state.topic for state in transport_of(channel).states(bridge.FEED)} == {
+        *map(bridge.task_topic, sent)
+    }
     channel.close()
     app.close()
 
@@ -603,11 +606,11 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
     request = Context(id="stopped", retries=0, hostname="w1")
     task_retry.send(sender=work, request=request, einfo=None)
     installed(app).publisher.flush(5)  # type: ignore[union-attr]
-    (state,) = channel.states(bridge.task_topic("stopped"))
+    (state,) = transport_of(channel).states(bridge.task_topic("stopped"))
     whole = events.snapshot(state, "stopped")
     assert (whole["state"], whole["reason"]) == ("PENDING", "requeued")
-    channel.publish(events.make("state", "stopped", state="STARTED", redelivered=True))
-    (state,) = channel.states(bridge.task_topic("stopped"))
+    transport_of(channel).publish(events.make("state", "stopped", state="STARTED", redelivered=True))
+    (state,) = transport_of(channel).states(bridge.task_topic("stopped"))
     assert events.snapshot(state, "stopped")["state"] == "STARTED"
 
 
@@ -806,7 +809,7 @@ def test_tasks_of_other_apps_are_left_alone(
 
     task = work.delay()
     assert task.get() == "done"
-    assert channel.states(bridge.task_topic(task.id)) == []
+    assert transport_of(channel).states(bridge.task_topic(task.id)) == []
 
 
 def test_install_refuses_what_it_cannot_use() -> None:
