@@ -11,6 +11,9 @@ CACHE_BYTES = 8 * 1024 * 1024
 CACHE_MESSAGES = 10_000
 CACHE_SECONDS = 30.0
 
+UNKNOWN_MARK = -1
+"""Stands for the mark of a message that is not known. No message has it."""
+
 
 class HistoryCache:
     """Messages without a hole between them, bounded in bytes, number and time. Not thread-safe."""
@@ -39,21 +42,39 @@ class HistoryCache:
         self.is_brief = False
         if not page:
             return
-        first, last, base, end = known_position(page[0]), known_position(page[-1]), self.base, self.end
-        if base is not None and end is not None and base.number < first.number <= end.number + 1:
-            self._append(messages_after(page, end))
+        if self._is_continued_by(page):
+            self.add_live(page)
             return
-        newer = self.messages if base is not None and first.number <= base.number <= last.number else []
-        # The position before the page is not known: use a mark that no message has.
-        self.clear(first._replace(number=first.number - 1, mark=-1))
-        self._append([*page, *messages_after(newer, last)])
+        first, last = known_position(page[0]), known_position(page[-1])
+        newer = messages_after(self.messages, last) if self._goes_on_after(last) else []
+        self.clear(first._replace(number=first.number - 1, mark=UNKNOWN_MARK))
+        self._append([*page, *newer])
+
+    def _is_continued_by(self, page: Sequence[Message]) -> bool:
+        """Return whether `page` begins among these messages or right after them, and agrees with them."""
+        first, last, base, end = known_position(page[0]), known_position(page[-1]), self.base, self.end
+        if base is None or end is None or not base.number < first.number <= end.number + 1:
+            return False
+        if first.number == end.number + 1:
+            return end.epoch in ("", first.epoch)
+        # Both are logs without a hole: if they agree on one message, they agree on all before it.
+        common = min(last.number, end.number)
+        return self.reaches_back_to(known_position(page[common - first.number]))
+
+    def _goes_on_after(self, last: Position) -> bool:
+        """Return whether the messages here with higher numbers follow the message at `last`."""
+        if self.base is not None and self.base.number == last.number and self.base.mark == UNKNOWN_MARK:
+            return self.base.epoch == last.epoch
+        return self.reaches_back_to(last)
 
     def add_live(self, messages: Sequence[Message]) -> None:
-        """Keep live messages if they follow what is kept."""
+        """Keep those of `messages` that are new, if no message is missing before them."""
         end = self.end
-        if end is None or end.number >= known_position(messages[-1]).number:
+        if end is None:
             return
-        if known_position(messages[0]).number <= end.number + 1:
+        first, last = known_position(messages[0]), known_position(messages[-1])
+        is_same_epoch = end.epoch in ("", first.epoch)
+        if is_same_epoch and first.number <= end.number + 1 and end.number < last.number:
             self._append(messages_after(messages, end))
 
     def _append(self, messages: Sequence[Message]) -> None:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.backends.base import History, Item, States
@@ -290,6 +290,15 @@ def apply(world: World, action: Sequence[object]) -> None:  # noqa: C901 - a tab
                 world.readers.remove((reader, forged.number))
 
 
+# History read before a flush and after it, by a sequencer that has not seen the topic's epoch yet.
+TWO_EPOCHS = [
+    (("publish", 0), ("step",), ("step",), ("step",), ("join beginning",)),
+    (("step",), ("step",), ("step",), ("answer",), ("flush",)),
+    (("publish", 0), ("publish", 0), ("step",), ("step",), ("join beginning",)),
+]
+
+
+@example(TWO_EPOCHS)
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(actions, max_size=12))
 def test_every_reader_gets_each_message_once_and_in_order_or_is_told(
