@@ -72,10 +72,10 @@ class HistoryCache:
         end = self.end
         if end is None:
             return
-        first, last = known_position(messages[0]), known_position(messages[-1])
-        is_same_epoch = end.epoch in ("", first.epoch)
-        if is_same_epoch and first.number <= end.number + 1 and end.number < last.number:
-            self._append(messages_after(messages, end))
+        first = known_position(messages[0])
+        known = end.number + 1 - first.number  # how many of them are kept already
+        if end.epoch in ("", first.epoch) and 0 <= known < len(messages):
+            self._append(messages[known:])
 
     def _append(self, messages: Sequence[Message]) -> None:
         self.messages.extend(messages)

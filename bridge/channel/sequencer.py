@@ -145,24 +145,25 @@ class Sequencer:
                 if position.number != current.number + 1 or position.epoch != (
                     current.epoch or position.epoch
                 ):
-                    yield from self._give_live(fresh)
-                    fresh = []
+                    if fresh:
+                        self._cache_live(fresh)
+                        yield list(self._readers.live), fresh
+                        fresh = []
                     yield from self.on_seen(position)
                     continue
                 self._readers.position = position
             fresh.append(message)
-        yield from self._give_live(fresh)
+        if fresh:
+            self._cache_live(fresh)
+            yield list(self._readers.live), fresh
 
-    def _give_live(self, messages: Sequence[Message]) -> Iterator[Delivery]:
-        """Give the live readers new messages, and keep these for the readers that catch up."""
-        if not messages:
-            return
+    def _cache_live(self, messages: Sequence[Message]) -> None:
+        """Keep live messages for readers that catch up."""
         if self._readers.position is not None:
             self._drop_outdated_cache()
             self._cache.add_live(messages)
             if self._request is not None:
                 self._since_request.add_live(messages)
-        yield list(self._readers.live), messages
 
     def _drop_outdated_cache(self) -> None:
         if not self._readers.waiting and self._cache.is_outdated:

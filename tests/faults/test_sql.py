@@ -291,10 +291,11 @@ def test_a_killed_publisher_leaves_all_or_nothing(
         url = request.getfixturevalue("own_postgres").url()
     program = f"""
 import bridge, itertools, sys
+from bridge.channel.transport import transport_of
 from bridge.tasks import events
-channel = bridge.connect({url!r})
+transport = transport_of(bridge.connect({url!r}))
 for number in itertools.count():
-    transport_of(channel).publish(events.make("progress", "t1", current=number))
+    transport.publish(events.make("progress", "t1", current=number))
 """
     with bridge.connect(url, timeout=5) as channel:
         task, feed = channel.topic(bridge.task_topic("t1")), channel.topic(bridge.FEED)
