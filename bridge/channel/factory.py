@@ -1,7 +1,7 @@
 """`connect`: open a channel by its URL."""
 
 import re
-from typing import Any
+from typing import Any  # each backend checks the types of its own options
 
 from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel
