@@ -43,6 +43,10 @@ class Message(bytes):
         copy._acknowledge = acknowledge
         return copy
 
+    def without_id(self) -> Self:
+        """Return a copy that no subscription can go on after."""
+        return type(self)(self, topic=self.topic, kind=self.kind)
+
     def ack(self) -> None:
         """Note that the durable reader has dealt with this message and all before it.
 

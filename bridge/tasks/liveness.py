@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bridge.backends.base import Item, States
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import PositionLost, SubscriptionClosed
 from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
@@ -150,17 +150,17 @@ class LivenessMonitor:
     topics = frozenset({events.WORKERS})
     stateful = opens_with_state = False
 
-    def __init__(self, channel: Channel, do: Callable[..., None]) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport, do: Callable[..., None]) -> None:
+        self._transport = transport
         self._do = do
-        self._publisher = BackgroundPublisher(channel)
+        self._publisher = BackgroundPublisher(transport)
         self._closed = False
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         self._me = new_token().decode()
         self._watch = Watch()
-        self._silence = MissingWorkerCheck(self._channel.where)
+        self._silence = MissingWorkerCheck(self._transport.location)
         self._joined = False
         self._turns = 0
         self._echo = time.monotonic()
@@ -182,7 +182,7 @@ class LivenessMonitor:
         if not self._joined:
             self._joined = True
             try:
-                self._channel.join(self, None)
+                self._transport.hub.join(self)
             except SubscriptionClosed:
                 self._closed = True  # the application closes the channel before its viewers have gone
                 return

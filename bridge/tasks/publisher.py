@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import MessageRefused, PublishError
 from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
+from bridge.support.validate import check_payload
 from bridge.tasks import events
 
 logger = logging.getLogger("bridge.tasks.publisher")
@@ -58,8 +59,8 @@ class _Waiting(NamedTuple):
 class BackgroundPublisher:
     """Sends what it is given through one channel. Safe to share by threads and greenlets, and to fork."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self.dropped = 0
         self._refused = False  # whether a refused message was logged
         self._sources: dict[str, Source] = {}
@@ -89,14 +90,14 @@ class BackgroundPublisher:
     def takes(self, payload: bytes) -> bool:
         """Whether `payload` is not too large."""
         try:
-            self._channel.check_payload(payload)
+            check_payload(payload, self._transport.max_payload)
         except ValueError:
             return False
         return True
 
     def put(self, publication: Publication) -> None:
         """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
-        publication.payload = self._channel.check_payload(publication.payload)
+        publication.payload = check_payload(publication.payload, self._transport.max_payload)
         change, topic = publication.change, publication.topic
         with self._changed:
             if change is not None and not change.entry and topic in self._sources:
@@ -217,7 +218,7 @@ class BackgroundPublisher:
                 logger.warning("%d task events could not be sent before the outbox was closed", unsent)
             self._stopped = True
             self._changed.notify_all()
-        self._channel.close()
+        self._transport.close()
 
     def _go_down(self, why: object) -> None:
         """Requires holding `_changed`."""
@@ -265,7 +266,7 @@ class BackgroundPublisher:
                 self._changed.wait(wait)  # the loop around this looks again
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
-            most = BATCH if self._channel.replays else 1
+            most = BATCH if self._transport.backend.replays else 1
             taken = [self._publications.popleft() for _ in range(min(most, len(self._publications)))]
             self._entries -= sum(waiting.is_entry for waiting in taken)
             self._sending = len(taken)
@@ -283,7 +284,7 @@ class BackgroundPublisher:
     def _send(self, publications: list[Publication]) -> int:
         """Send some of `publications`; return how many need not be sent any more."""
         try:
-            return self._channel.publish_many(publications)
+            return self._transport.publish_many(publications)
         except MessageRefused as error:
             # The first of them: to wait for it would hold up all others.
             self.dropped += 1

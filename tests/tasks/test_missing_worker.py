@@ -9,6 +9,7 @@ import pytest
 
 import bridge
 from bridge.backends.base import States
+from bridge.channel.transport import transport_of
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.model.state import TopicState
@@ -113,13 +114,13 @@ def test_only_beats_of_the_same_namespace_count(
     """A worker that beats in another namespace is not heard of, nor another process that serves viewers."""
     watching: Any = bridge.connect(impatient, namespace="here")
     other: Any = bridge.connect(impatient, namespace=namespace)
-    stalls = LivenessMonitor(watching, lambda do, *arguments: do(*arguments))
+    stalls = LivenessMonitor(transport_of(watching), lambda do, *arguments: do(*arguments))
     stalls.see([opened()])
 
     def found() -> bool:
         stalls.turn(lambda: {TASK})
-        watching.publish(Publication(events.WORKERS, events.beat("watcher", None, 1)))
-        other.publish(Publication(events.WORKERS, events.beat("worker", "w1@host", 1)))
+        transport_of(watching).publish(Publication(events.WORKERS, events.beat("watcher", None, 1)))
+        transport_of(other).publish(Publication(events.WORKERS, events.beat("worker", "w1@host", 1)))
         time.sleep(0.05)
         return not stalls._silence.waits
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.errors import PublishError
 from bridge.model.publication import Publication
 from bridge.tasks import events
@@ -27,14 +28,14 @@ def put(publisher: BackgroundPublisher, text: str) -> None:
 
 def texts(channel: bridge.BroadcastChannel) -> list[str]:
     """The messages of the log events that the backend has kept."""
-    states = channel.states(TOPIC)  # type: ignore[attr-defined]
+    states = transport_of(channel).states(TOPIC)
     return [event["message"] for state in states for event in map(events.decode, state.entries) if event]
 
 
 def test_messages_are_sent_in_order(valkey: Valkey) -> None:
     """After a flush, all that was put is with the backend, in order."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="in-order")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     for number in range(500):
         put(publisher, str(number))
     assert publisher.flush(10)
@@ -46,7 +47,7 @@ def test_batches_arrive_whole_and_in_order() -> None:
     """Also where the server forgets its scripts meanwhile, or is killed and started again."""
     server = Valkey.durable().start()
     channel = bridge.connect(server.url("redis"), timeout=2)
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     for number in range(3000):
         put(publisher, str(number))
         if number == 1000:
@@ -64,7 +65,7 @@ def test_batches_arrive_whole_and_in_order() -> None:
 def test_what_several_say_with_one_token_is_said_once(valkey: Valkey) -> None:
     """Two processes that find the same publish one message."""
     urls = [valkey.url("redis")] * 2
-    publishers = [BackgroundPublisher(bridge.connect(url, namespace="tokens")) for url in urls]
+    publishers = [BackgroundPublisher(transport_of(bridge.connect(url, namespace="tokens"))) for url in urls]
     for publisher in publishers:
         stalled = events.make("state", "t1", state="STALLED")
         stalled.token, stalled.repeated = b"0123456789abcdef", True
@@ -80,7 +81,7 @@ def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixt
     """While the server is down neither put nor flush waits; afterwards all arrives in order."""
     server = Valkey().start()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "before")
     assert publisher.flush(10)
     server.kill()
@@ -104,7 +105,7 @@ def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixt
 def test_a_server_that_hangs_is_waited_for_once() -> None:
     """With the server stopped in mid-air the first flush waits for its timeout, the others do not."""
     server = Valkey().start()
-    publisher = BackgroundPublisher(bridge.connect(server.url("redis+pubsub")))
+    publisher = BackgroundPublisher(transport_of(bridge.connect(server.url("redis+pubsub"))))
     put(publisher, "before")
     assert publisher.flush(10)
     server.signal(signal.SIGSTOP)
@@ -124,7 +125,7 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
     monkeypatch.setattr(publisher_module, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
     publisher.put(events.make("state", "t1", state="STARTED"))
@@ -133,7 +134,7 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
         put(publisher, str(number))
     server.start()
     eventually(lambda: publisher.flush(10))
-    (state,) = channel.states(TOPIC)
+    (state,) = transport_of(channel).states(TOPIC)
     found = events.snapshot(state, "t1")
     first, notice, *kept = (event["message"] for event in found["events"])
     assert first == "first"
@@ -151,7 +152,7 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
     monkeypatch.setattr(publisher_module, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
     for number in range(30):
@@ -159,7 +160,10 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
     server.start()
     eventually(lambda: publisher.flush(10))
     assert publisher.dropped == 20
-    assert [bool(channel.states(bridge.task_topic(str(number)))) for number in (19, 20)] == [False, True]
+    assert [bool(transport_of(channel).states(bridge.task_topic(str(number)))) for number in (19, 20)] == [
+        False,
+        True,
+    ]
     publisher.close()
     server.stop()
 
@@ -186,7 +190,7 @@ class Counter:
 def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
     """It is asked at once, then each time it is due, without any other message to drive it."""
     channel = bridge.connect("memory://source")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(4)
     publisher.watch(TOPIC, source)
     assert len(source.asked) == 1
@@ -199,7 +203,7 @@ def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
 def test_a_source_is_asked_before_the_state_changes() -> None:
     """What a source still has to say goes out before a change of its topic's state, due or not."""
     channel = bridge.connect("memory://source-state")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(3)
     publisher.watch(TOPIC, source)
     put(publisher, "an entry changes nothing")
@@ -212,7 +216,7 @@ def test_a_source_is_asked_before_the_state_changes() -> None:
 def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
     """An error while a source is asked is logged, and the others are sent as ever."""
     channel = bridge.connect("memory://source-error")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(2)
     publisher.watch(TOPIC, source)
     with caplog.at_level(logging.ERROR, "bridge"):
@@ -225,7 +229,7 @@ def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) 
 
 def test_too_large_a_payload_is_refused_at_the_call() -> None:
     """A payload over max_payload is the caller's ValueError, not a line in a log later."""
-    publisher = BackgroundPublisher(bridge.connect("memory://outbox", max_payload=10))
+    publisher = BackgroundPublisher(transport_of(bridge.connect("memory://outbox", max_payload=10)))
     with pytest.raises(ValueError, match="10"):
         put(publisher, "much too long")
     publisher.close()
@@ -234,7 +238,7 @@ def test_too_large_a_payload_is_refused_at_the_call() -> None:
 def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
     """A child sends what it puts, and not what its parent had put."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="forked")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "parent")
     assert publisher.flush(10)
     child = os.fork()
@@ -249,7 +253,9 @@ def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
 def test_closing_ends_the_thread() -> None:
     """After close the outbox has no thread, whether or not the backend could be reached."""
     before = threading.active_count()
-    publisher = BackgroundPublisher(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    publisher = BackgroundPublisher(
+        transport_of(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    )
     put(publisher, "never sent")
     publisher.close()
     eventually(lambda: threading.active_count() <= before)
@@ -257,7 +263,7 @@ def test_closing_ends_the_thread() -> None:
 
 def test_what_was_confirmed_is_not_sent_again() -> None:
     """A backend that takes one message at a time, and is away in between, gets each once and in order."""
-    channel = bridge.connect("memory://")
+    transport = transport_of(bridge.connect("memory://"))
     taken: list[bytes] = []
     tries = itertools.count()
 
@@ -267,8 +273,8 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
         taken.append(publications[0].payload)
         return 1
 
-    channel.publish_many = publish_many  # type: ignore[method-assign]
-    publisher = BackgroundPublisher(channel)
+    transport.publish_many = publish_many  # type: ignore[method-assign]
+    publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"one", b"two", b"three"):
             publisher.put(Publication("t", payload))
@@ -280,7 +286,7 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
 
 def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
     """A backend that published a part of a batch may have published more of it: it is told so, in order."""
-    channel = bridge.connect("memory://")
+    transport = transport_of(bridge.connect("memory://"))
     asked: list[tuple[list[bytes], bool]] = []
 
     def publish_many(publications: Sequence[Publication]) -> int:
@@ -288,8 +294,8 @@ def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
         asked.append(([publication.payload for publication in publications], again == {True}))
         return min(2, len(publications))
 
-    channel.publish_many = publish_many  # type: ignore[method-assign]
-    publisher = BackgroundPublisher(channel)
+    transport.publish_many = publish_many  # type: ignore[method-assign]
+    publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"1", b"2", b"3", b"4", b"5"):
             publisher.put(Publication("t", payload))

@@ -6,7 +6,6 @@ messages. Where no positions are kept, states are read through the subscribed co
 """
 
 import selectors
-import socket
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from bridge.errors import ConnectionLost
 from bridge.model.message import Message
 from bridge.model.position import ORIGIN, Position
 from bridge.model.state import END
+from bridge.support.waker import Waker
 
 COMPARE_EVERY = 10.0
 """Seconds between two looks at where each topic is on the server."""
@@ -50,11 +50,9 @@ class RedisListener:
         self._topics: dict[bytes, str] = {}
         self._attaching: dict[str, Awaited] = {}
         self._compare_at = time.monotonic() + COMPARE_EVERY
-        self._woken, self._wake = socket.socketpair()
-        self._woken.setblocking(False)
-        self._wake.setblocking(False)
+        self._waker = Waker()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._selector.register(self._waker, selectors.EVENT_READ)
         if not servers.one_slot:
             self._open(servers.locate(b""))
 
@@ -121,7 +119,7 @@ class RedisListener:
                 self._write(link)
         for key, _ in self._selector.select(0 if events else self._patience()):
             if key.data is None:
-                self._drain_wakes()
+                self._waker.drain()
             else:
                 self._read(key.data, events)
         self._look_after(events)
@@ -179,13 +177,6 @@ class RedisListener:
                     self._refuse(awaited.topic, f"reading it lost the connection twice: {error}", events)
             for awaited in unanswered:
                 self._bulk_for(awaited.topic).send_again(awaited)
-
-    def _drain_wakes(self) -> None:
-        try:
-            while self._woken.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
 
     def _read(self, link: Link, events: list[Event]) -> None:
         node = next((node for node, bulk in self._bulk.items() if bulk is link), None)
@@ -264,19 +255,13 @@ class RedisListener:
             events.append(States(topic, found, page.position, page.after, page.more))
 
     def wake(self) -> None:
-        try:
-            self._wake.send(b"w")
-        except BlockingIOError:
-            pass  # so many wakes are waiting already that this one is not missed
-        except OSError:
-            pass  # closed meanwhile: nobody is left to wake
+        self._waker.wake()
 
     def close(self) -> None:
         self._selector.close()
         for link in (*self._links.values(), *self._bulk.values()):
             link.close()
-        self._woken.close()
-        self._wake.close()
+        self._waker.close()
 
 
 class _StateOf:

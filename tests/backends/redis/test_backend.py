@@ -12,6 +12,7 @@ import pytest
 import bridge
 from bridge.backends.redis import link as redis_backend
 from bridge.backends.redis import listener as reader
+from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks import events
@@ -71,7 +72,7 @@ def test_ten_thousand_topics_leave_nothing_behind(valkey: Valkey) -> None:
     for number in range(10_000):
         channel.topic(f"topic {number}").subscribe().close()
     eventually(lambda: valkey.command("PUBSUB", "CHANNELS", "*fleeting:*") == [])
-    assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+    assert transport_of(channel).hub.stats()["subscriptions"] == 0
     channel.close()
 
 
@@ -325,13 +326,13 @@ def test_state_is_kept_for_the_time_set(
         monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     channel: Any = bridge.connect(own_valkey.url(scheme), retention_seconds=1)
     task, canvas = bridge.task_topic("t1"), bridge.task_topic("canvas:w")
-    channel.publish(events.make("log", "t1", level="info", message="hello"))
+    transport_of(channel).publish(events.make("log", "t1", level="info", message="hello"))
     for part in "ab" if ends else "a":
-        channel.publish(canvas_events.make("canvas:w", 2, part, "SUCCESS"))
+        transport_of(channel).publish(canvas_events.make("canvas:w", 2, part, "SUCCESS"))
     assert own_valkey.command("EXISTS", f"bridge:{{t:{canvas}}}:lines") == 1
     if ends:
-        channel.publish(events.make("state", "t1", state="SUCCESS"))
-    assert [len(channel.states(topic)) for topic in (task, canvas)] == [1, 1]
+        transport_of(channel).publish(events.make("state", "t1", state="SUCCESS"))
+    assert [len(transport_of(channel).states(topic)) for topic in (task, canvas)] == [1, 1]
     # The list of all tasks is kept as long as one that has not ended may be.
     left = [b"bridge:{t:tasks}:members"] if ends else []
     eventually(lambda: own_valkey.command("KEYS", "*") == left)

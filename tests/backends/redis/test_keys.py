@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import bridge
 from bridge.backends.redis.keys import Keys
+from bridge.channel.transport import transport_of
 from bridge.model.state import Retention
 from bridge.tasks import events
 from tests.servers import Sentinel, Valkey
@@ -37,8 +38,8 @@ def test_two_databases_of_a_server_do_not_hear_each_other(own_valkey: Valkey, ur
         keep_apart(first, second, "orders")
         keep_apart(second, first, bridge.FEED)
         with second.topic(bridge.FEED).subscribe() as feed:
-            first.publish(events.make("log", "t", level="info", message="hello"))
-            second.publish(events.make("log", "t", level="info", message="own"))
+            transport_of(first).publish(events.make("log", "t", level="info", message="hello"))
+            transport_of(second).publish(events.make("log", "t", level="info", message="own"))
             message = feed.receive(timeout=5)
             assert message is not None
             assert events.decode(message)["message"] == "own"
