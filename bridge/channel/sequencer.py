@@ -366,7 +366,7 @@ class Sequencer:
             wait.after = given[-1].position
             # Between two pages of the state there is no place from which a reader could go on later.
             paging = wait.held is not None
-            yield [reader], [Message(m, topic=self.topic) for m in given] if paging else given
+            yield [reader], [m.without_id() for m in given] if paging else given
         if len(given) < len(needed):
             wait.full = True
         elif end is not None and until is not None and end.number >= until.number:

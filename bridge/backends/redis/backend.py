@@ -16,8 +16,8 @@ from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
-from bridge.model.publication import Publication
-from bridge.model.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
+from bridge.model.publication import Change, Part, Publication
+from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, MAX_ROWS, Retention
 
 RENEWED_TOGETHER = 100
 """Topics renewed in one step."""
@@ -51,7 +51,7 @@ class RedisBackend:
             "$KEEP": retention.messages,
             "$COMMAND": self._command,
             "$ENTRIES": MAX_ENTRIES,
-            "$LINES": MAX_LINES,
+            "$LINES": MAX_ROWS,
             "$MEMBERS": MAX_MEMBERS,
         }
         self._digests: dict[str, str] = {}
@@ -120,7 +120,7 @@ class RedisBackend:
             if change is None:
                 self._servers.send(self._command, self._keys.channel(topic), payload)
             else:
-                self._send_change(topic, payload, change)
+                self._send_change(topic, payload, change, publication.part)
             return None
         if change is None and not publication.repeated:
             known = self._known.get(topic, b"")
@@ -155,15 +155,15 @@ class RedisBackend:
             with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
                 del self._known[next(iter(self._known))]
 
-    def _send_change(self, topic: str, payload: bytes, change: Change) -> None:
+    def _send_change(self, topic: str, payload: bytes, change: Change, part: Part | None) -> None:
         own, group = self._keys.of(topic), self._keys.of(change.group)
         args = [own.channel, group.channel, topic.encode(), int(change.listed)]
-        if change.part is None:
+        if part is None:
             args += [payload, change.rank, int(change.final), int(change.entry), *fields_of(change)]
             self._run(publishing.SEND_CHANGE, [own.meta, own.entries, group.members], args)
         else:
             kept = [own.meta, own.entries, own.parts, own.shown, own.lines, group.members]
-            self._run(publishing.SEND_PART, kept, [*args, *part_of(payload, change, change.part)])
+            self._run(publishing.SEND_PART, kept, [*args, *part_of(payload, change, part)])
 
     def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, which is sent only where the server does not know it yet."""

@@ -5,8 +5,7 @@ from typing import Any
 
 from bridge.backends.redis import publishing
 from bridge.backends.redis.keys import Keys
-from bridge.model.publication import Publication
-from bridge.model.state import Change, Part
+from bridge.model.publication import Change, Part, Publication
 
 
 class Batch:
@@ -30,12 +29,12 @@ class Batch:
         if change is not None:
             group = self._place(change.group, names.of_group) if self._grouped else 0
             words = [group, names.channel(change.group), topic.encode(), int(change.listed)]
-            if change.part is None:
+            if publication.part is None:
                 kind, own = "change", names.of_change
                 words += [payload, change.rank, int(change.final), int(change.entry), *fields_of(change)]
             else:
                 kind, own = "part", names.of_part
-                words += part_of(payload, change, change.part)
+                words += part_of(payload, change, publication.part)
         self._kinds.add(kind)
         self._again |= publication.repeated
         place = self._place(topic, own)
@@ -71,8 +70,9 @@ def size_of(publication: Publication) -> int:
     change, size = publication.change, len(publication.payload)
     if change is not None:
         size += sum(map(len, change.fields.values()))
-        if change.part is not None:
-            size += len(change.part.line) + (len(change.part.turn[0]) if change.part.turn else 0)
+    part = publication.part
+    if part is not None:
+        size += len(part.row) + (0 if part.follow_up is None else size_of(part.follow_up))
     return size
 
 
@@ -83,8 +83,11 @@ def fields_of(change: Change) -> list[bytes | str]:
 
 def part_of(payload: bytes, change: Change, part: Part) -> list[Any]:
     """Return what the script that counts takes."""
-    said: list[Any] = [part.name, part.size, part.stage, part.value, part.line, " ".join(part.endings)]
-    for text, told in ((payload, change), *([part.turn] if part.turn else [])):
-        words = fields_of(told)
-        said += [text, told.rank, int(told.final), len(words), *words]
-    return said
+    words: list[Any] = [part.name, part.size, part.stage, part.value, part.row, ""]
+    messages = [(payload, change)]
+    if part.follow_up is not None and part.follow_up.change is not None:
+        messages.append((part.follow_up.payload, part.follow_up.change))
+    for text, its_change in messages:
+        fields = fields_of(its_change)
+        words += [text, its_change.rank, int(its_change.final), len(fields), *fields]
+    return words

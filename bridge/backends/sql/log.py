@@ -12,7 +12,8 @@ from bridge.backends.sql import state
 from bridge.backends.sql.retention import SET, milliseconds, trim
 from bridge.backends.sql.tables import MESSAGES, TOPICS, key_of
 from bridge.model.position import Position
-from bridge.model.state import Change, Retention
+from bridge.model.publication import Change
+from bridge.model.state import Retention
 
 LOOK_BACK = 1000
 """Messages among which one that is published again is looked for."""

@@ -24,7 +24,7 @@ from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
 from bridge.model import state
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_LINES
+from bridge.model.state import MAX_ROWS
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as wholes
 from bridge.tasks import events
@@ -495,7 +495,7 @@ def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
     assert max(costs[250:290]) <= max(costs[100:140]) < 30
-    assert rows(database, tables.LINES, topic, namespace) == MAX_LINES
+    assert rows(database, tables.LINES, topic, namespace) == MAX_ROWS
     assert rows(database, tables.PARTS, topic, namespace) == 0
 
 
