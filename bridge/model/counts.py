@@ -113,6 +113,11 @@ class Counts:
         return b"%s,%s}" % (payload[:-1], members.encode())
 
 
+def parse_counts(text: str | bytes | None) -> Counts | None:
+    """Return the counts from their text form, `None` from no text."""
+    return Counts.parse(text) if text else None
+
+
 def messages(publication: Publication, part: Part, before: Counts, after: Counts) -> list[Publication]:
     """Return what to publish, in order, when `part` of `publication` changes the counts."""
     if part.follow_up is None:

@@ -10,9 +10,9 @@ A canvas has a topic like a task, and the same events, with these fields besides
 `parts` counts them: `waiting`, `running`, `succeeded`, `revoked`, `failed`. `part` is the part that the event
 is about: `task`, `state`, `percent`, where known `name` and `index`, and `ended` if it has. While tasks are
 still being made, `total` is how many have started or ended, and `percent` is 0. The snapshot has `parts` and,
-as `children`, some of them: those that failed first, then those that run. What a task belongs to is in its own
-`state` events: `parent` (the task that queued it), `root`, `group` and `index` there; every event of a part has
-its `whole`.
+as `children`, some of them: those that failed first, then those that run. What a task belongs to is in its
+own `state` events: `parent` (the task that queued it), `root`, `group` and `index` there; every event of a
+part has its `whole`.
 
 The backend counts the parts. So these publications lack `current`, `total`, `percent` and `parts`, and the
 one that ends a canvas lacks `state`: readers get them from the counts, see `bridge.model.counts`.

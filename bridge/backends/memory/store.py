@@ -85,7 +85,7 @@ class Store:
                     self.log(topic).renewed_at = time.monotonic()
 
     def _list(self, topic: str, group: str) -> None:
-        """Have the group list the topic, in place of its oldest member if need be. Requires holding `lock`."""
+        """List the topic in the group, if need be in place of the oldest member. Requires holding `lock`."""
         members = self._members.setdefault(group, {})
         members[topic] = None
         if len(members) > MAX_MEMBERS:

@@ -172,7 +172,7 @@ def test_topics_that_nobody_uses_are_forgotten(
     publish(channel.topic("long"), *range(600))
     whole = bridge.task_topic("whole:w")
     channel.publish(wholes.make("whole:w", 2, "a", "STARTED"))
-    of_whole = (tables.TALLIES, tables.PARTS, tables.LINES)
+    of_whole = (tables.COUNTS, tables.PARTS, tables.ROWS)
     assert [rows(database, table, whole, namespace) for table in of_whole] == [1, 1, 1]
     of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
     gone = [(table, name) for name in (task, whole, "long") for table in (*of_topic, *of_whole)]
@@ -495,7 +495,7 @@ def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
     assert max(costs[250:290]) <= max(costs[100:140]) < 30
-    assert rows(database, tables.LINES, topic, namespace) == MAX_ROWS
+    assert rows(database, tables.ROWS, topic, namespace) == MAX_ROWS
     assert rows(database, tables.PARTS, topic, namespace) == 0
 
 
