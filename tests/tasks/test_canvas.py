@@ -290,7 +290,7 @@ def test_an_end_leaves_no_list_of_parts(own_valkey: Any, backend: str) -> None:
     for part in range(100):
         tell(channel, 100, str(part), "SUCCESS")
     assert own_valkey.command("EXISTS", keys + "parts") == 0
-    assert own_valkey.command("HLEN", keys + "lines") == MAX_ROWS
+    assert own_valkey.command("HLEN", keys + "rows") == MAX_ROWS
     eventually(
         lambda: all(0 < own_valkey.command("TTL", key) <= 61 for key in own_valkey.command("KEYS", "*whole*"))
     )

@@ -1,4 +1,9 @@
-"""Redis or Valkey: Streams woken by Pub/Sub, also on a cluster or behind Sentinel, or Pub/Sub alone."""
+"""Carries messages by Redis or Valkey: one server, Sentinel or a cluster, by streams or by Pub/Sub alone.
+
+What is one step for a caller is one Lua script on the server (`lua/`, loaded by `scripts.py`). `publish.py`
+builds the calls, `keys.py` makes the names, `frames.py` and `replies.py` parse what comes back. This package
+knows nothing of tasks and HTTP. Open `backend.py` first for publishing, `listener.py` for reading.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +31,7 @@ def open_backend(url: str, *, namespace: str, timeout: float, retention: Retenti
     else:
         logged = carrier not in ("pubsub", "sharded")
         sharded = carrier in ("sharded", "cluster")
-        keys = Keys(namespace, retention, logged=logged, database=servers.database)
+        keys = Keys(namespace, logged=logged, database=servers.database)
         return RedisBackend(servers, keys, retention, sharded=sharded, logged=logged)
     raise ConfigurationError(problem)
 

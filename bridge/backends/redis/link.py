@@ -1,7 +1,7 @@
 """One RESP3 connection, read and written without blocking.
 
-RESP3 lets one connection carry both published messages and the answers to commands, in one order. So what is
-asked there, the state of a topic or its history, has an exact place between two messages.
+RESP3 lets one connection carry both published messages and the answers to commands, in one order. So an
+answer there, such as the state of a topic, has an exact place between two messages.
 """
 
 import socket
@@ -20,25 +20,28 @@ PROBE_AFTER = 10.0
 
 RECEIVE_SIZE = 256 * 1024
 RECEIVED_AT_ONCE = 4
-"""Times to receive before what came is handed on: many messages of a topic go out in one write."""
+"""Times to receive before the answers are parsed: many messages of a topic go out in one write."""
 
 PARSED_AT_ONCE = 16 * 1024
-"""Bytes; hiredis moves all that it has not parsed yet after each kilobyte that it has."""
+"""Bytes given to hiredis together: it moves all bytes that it has not parsed after each kilobyte."""
 
 
 class RefusedReply(Exception):
     """An error that the server answered."""
 
 
-class Awaited:
-    """An answer the server owes: it answers commands in the order they were sent."""
+class Request:
+    """A command to which the server has not answered yet. It answers in the order of the commands."""
 
-    __slots__ = ("command", "losses", "purpose", "topic")
+    __slots__ = ("command", "key", "losses", "purpose", "topic")
 
-    def __init__(self, purpose: object, topic: str, command: Sequence[str | bytes | int]) -> None:
+    def __init__(self, purpose: object, topic: str, key: bytes, *command: str | bytes | int) -> None:
         self.purpose = purpose
+        """What the answer is for."""
         self.topic = topic
-        self.command = command
+        self.key = key
+        """The key that the command is about: it says which node answers."""
+        self.command: Sequence[str | bytes | int] = command
         self.losses = 0
         """How many connections were lost while this answer was the next one to come."""
 
@@ -51,22 +54,19 @@ class Link:
         self._timeout = timeout
         self.socket: socket.socket = connection._sock
         self.socket.setblocking(False)
-        self.awaited: deque[Awaited] = deque()
+        self.requests: deque[Request] = deque()
+        """What the server has not answered, the next answer first."""
         self._parser = hiredis.Reader(replyError=RefusedReply)
         self._out = bytearray()
         self._heard_at = time.monotonic()
         self._probed_at: float | None = None
 
-    def send(self, purpose: object, topic: str, *command: str | bytes | int) -> Awaited:
-        """Queue a command; its answer will find what is returned at the left end of `awaited`."""
-        awaited = Awaited(purpose, topic, command)
-        self.send_again(awaited)
-        return awaited
-
-    def send_again(self, awaited: Awaited) -> None:
-        """Queue the command of an answer that another connection did not give."""
-        self.awaited.append(awaited)
-        self._out += hiredis.pack_command(awaited.command)  # type: ignore[arg-type]
+    def send(self, request: Request) -> Request:
+        """Queue a command, whose answer comes after those to all commands before it. Return `request`."""
+        self.requests.append(request)
+        # The stub knows no lists of mixed types.
+        self._out += hiredis.pack_command(request.command)  # type: ignore[arg-type]
+        return request
 
     @property
     def waits_to_write(self) -> bool:
@@ -104,7 +104,9 @@ class Link:
                     raise ConnectionLost("the server closed the connection")
                 received.append(data)
                 if isinstance(self.socket, ssl.SSLSocket):
-                    more = bool(self.socket.pending())  # what is decrypted already wakes no selector
+                    more = bool(
+                        self.socket.pending()
+                    )  # bytes that are decrypted already do not wake the selector
                 else:
                     more = len(data) == RECEIVE_SIZE and len(received) < RECEIVED_AT_ONCE
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -114,19 +116,19 @@ class Link:
         return received
 
     def until_probe(self) -> float:
-        """Return the seconds until silence must be looked into."""
+        """Return the seconds until `probe` has something to do."""
         due = self._heard_at + PROBE_AFTER if self._probed_at is None else self._probed_at + self._timeout
         return max(0.0, due - time.monotonic())
 
     def probe(self) -> None:
-        """A silent connection is not a healthy one: ask for a sign of life, and give up on none."""
+        """Ask a silent connection for an answer. Raises `ConnectionLost` if none has come in time."""
         now = time.monotonic()
         if self._probed_at is not None:
             if now >= self._probed_at + self._timeout:
                 raise ConnectionLost(f"the server has not answered for {self._timeout:g} s")
         elif now >= self._heard_at + PROBE_AFTER:
             self._probed_at = now
-            self.send("PING", "", "PING")
+            self.send(Request("PING", "", b"", "PING"))
 
     def close(self) -> None:
         # The descriptor only: a forked child closes its copy while the parent reads on.

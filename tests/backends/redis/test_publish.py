@@ -136,7 +136,7 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
     monkeypatch.setattr(channel._backend._servers, "send", noting)  # type: ignore[attr-defined]
     large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
     assert channel.publish_many(large) == 20
-    assert max(sizes) < backend.TOGETHER_BYTES + 10_000
+    assert max(sizes) < backend.MAX_BATCH_BYTES + 10_000
     assert published(channel, "numbers") == list(range(20))
     sizes.clear()
     huge = [Publication("numbers", (b"%d" % number).ljust(1_000_000)) for number in range(20, 23)]
@@ -162,8 +162,8 @@ STRANGERS = {
     "log": [plain("task:task", 0), [entry("task", 0)]],
     "entries": [[entry("task", 0)]],
     "parts": [[part("task")]],
-    "shown": [[part("task")]],
-    "lines": [[part("task")]],
+    "row_order": [[part("task")]],
+    "rows": [[part("task")]],
     "members": [[entry("task", 0)], [part("task")]],
 }
 """The kinds of key that another program might have taken, and messages that need them."""
