@@ -92,6 +92,7 @@ class RedisBackend:
                 # The server refuses all keys of a call if one is forbidden: use those of the first message.
                 return len(self._publish_batch(publications[:1]))
 
+    # Any: the answers of scripts.
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
         batch = Batch(self._keys, with_groups=not self._servers.one_slot)

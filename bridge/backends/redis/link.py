@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import hiredis
@@ -26,6 +26,10 @@ PARSED_AT_ONCE = 16 * 1024
 """Bytes given to hiredis together: it moves all bytes that it has not parsed after each kilobyte."""
 
 
+Argument = str | bytes | int
+"""A word of a command."""
+
+
 class RefusedReply(Exception):
     """An error that the server answered."""
 
@@ -35,13 +39,13 @@ class Request:
 
     __slots__ = ("command", "key", "losses", "purpose", "topic")
 
-    def __init__(self, purpose: object, topic: str, key: bytes, *command: str | bytes | int) -> None:
+    def __init__(self, purpose: object, topic: str, key: bytes, *command: Argument) -> None:
         self.purpose = purpose
         """What the answer is for."""
         self.topic = topic
         self.key = key
         """The key that the command is about: it says which node answers."""
-        self.command: Sequence[str | bytes | int] = command
+        self.command = command
         self.losses = 0
         """How many connections were lost while this answer was the next one to come."""
 
@@ -49,6 +53,7 @@ class Request:
 class Link:
     """A connection that redis-py has opened and authenticated."""
 
+    # Any: redis-py does not declare the socket of a connection.
     def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection  # keeps the socket open
         self._timeout = timeout
@@ -64,7 +69,7 @@ class Link:
     def send(self, request: Request) -> Request:
         """Queue a command, whose answer comes after those to all commands before it. Return `request`."""
         self.requests.append(request)
-        # The stub knows no lists of mixed types.
+        # The stub declares too few types: hiredis packs tuples of str, bytes and int.
         self._out += hiredis.pack_command(request.command)  # type: ignore[arg-type]
         return request
 
@@ -73,6 +78,7 @@ class Link:
         return bool(self._out)
 
     def write(self) -> None:
+        """Write as much as the socket takes. Raises `ConnectionLost`."""
         try:
             while self._out:
                 del self._out[: self.socket.send(self._out)]
@@ -81,8 +87,9 @@ class Link:
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error}") from error
 
+    # Any: an answer is whatever the server sends.
     def read(self) -> Iterator[Any]:
-        """Yield every answer and every push that has come."""
+        """Yield every answer and every push that has come. Raises `ConnectionLost`."""
         received = self._receive()
         self._heard_at, self._probed_at = time.monotonic(), None
         try:

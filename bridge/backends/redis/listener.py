@@ -17,7 +17,7 @@ import hiredis
 from bridge.backends.base import PAGE_BYTES, Attached, Event, Refused, Seen
 from bridge.backends.redis.frames import parse_frame, parse_live_frame
 from bridge.backends.redis.keys import Keys
-from bridge.backends.redis.link import Link, RefusedReply, Request
+from bridge.backends.redis.link import Argument, Link, RefusedReply, Request
 from bridge.backends.redis.links import Links, RetryingLinks
 from bridge.backends.redis.replies import parse_head, parse_history
 from bridge.backends.redis.scripts import Scripts
@@ -91,7 +91,7 @@ class RedisListener:
         self._request_bulk("HISTORY", topic, "read_history", keys, [first, PAGE_BYTES])
 
     def _request_bulk(
-        self, purpose: object, topic: str, script: str, keys: Sequence[bytes], args: Sequence[Any]
+        self, purpose: object, topic: str, script: str, keys: Sequence[bytes], args: Sequence[Argument]
     ) -> None:
         """Run a script whose answer may be large."""
         text = self._scripts.text(script)
@@ -166,6 +166,7 @@ class RedisListener:
             else:
                 self._take_answer(link.requests.popleft(), answer, events)
 
+    # Any: the elements of a push and of an answer depend on the command.
     def _take_push(self, link: Link, push: list[Any], events: list[Event]) -> None:
         kind = push[0]
         if kind in (b"message", b"smessage"):

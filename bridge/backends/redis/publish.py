@@ -1,9 +1,10 @@
 """Builds the calls that publish: the keys and the arguments of scripts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bridge.backends.redis.keys import Keys
+from bridge.backends.redis.link import Argument
 from bridge.model.publication import Change, Part, Publication
 
 
@@ -12,8 +13,7 @@ class Call(NamedTuple):
 
     script: str
     keys: list[bytes]
-    args: list[Any]
-    """Each is text, bytes or a number, as the driver takes them."""
+    args: list[Argument]
 
 
 class Batch:
@@ -36,7 +36,7 @@ class Batch:
         else:
             form, keys_of = "part", keys.of_part
             more = [*self._group_args(topic, change), *_part_args(change, part)]
-        args = [
+        args: list[Argument] = [
             form,
             self._first_key(topic, keys_of),
             keys.channel(topic),
@@ -50,7 +50,7 @@ class Batch:
         ]
         self.call.args.extend(args)
 
-    def _group_args(self, topic: str, change: Change) -> list[Any]:
+    def _group_args(self, topic: str, change: Change) -> list[Argument]:
         keys = self._keys
         first_key = self._first_key(change.group, keys.of_group) if self._with_groups else 0
         return [first_key, keys.channel(change.group), topic, int(change.listed)]
@@ -68,14 +68,20 @@ class Batch:
 def message_call(keys: Keys, publication: Publication, known: str) -> Call:
     """Return the call that publishes one message without a change."""
     topic = publication.topic
-    args = [keys.channel(topic), publication.payload, publication.token, known, publication.kind or ""]
+    args: list[Argument] = [
+        keys.channel(topic),
+        publication.payload,
+        publication.token,
+        known,
+        publication.kind or "",
+    ]
     return Call("publish_message", [*keys.of_message(topic)], args)
 
 
 def group_call(keys: Keys, publication: Publication, change: Change, counts: bytes, known: str) -> Call:
     """Return the call that publishes a message to the group of its topic, on another node."""
     topic, group = publication.topic, change.group
-    args = [
+    args: list[Argument] = [
         keys.channel(group),
         publication.payload,
         publication.token,
@@ -92,7 +98,7 @@ def send_call(keys: Keys, publication: Publication, change: Change) -> Call:
     """Return the call that publishes a message with a change, where no messages are kept."""
     topic, part = publication.topic, publication.part
     own, group = keys.of(topic), keys.of(change.group)
-    args = [
+    args: list[Argument] = [
         own.channel,
         group.channel,
         topic,
@@ -117,13 +123,22 @@ def size_of(publication: Publication) -> int:
     return size
 
 
-def _change_args(change: Change) -> list[Any]:
+def _change_args(change: Change) -> list[Argument]:
     return [change.rank, int(change.final), int(change.entry), *_fields(change)]
 
 
-def _part_args(change: Change, part: Part) -> list[Any]:
+def _part_args(change: Change, part: Part) -> list[Argument]:
     fields = _fields(change)
-    args = [part.name, part.size, part.stage, part.value, part.row, change.rank, len(fields), *fields]
+    args: list[Argument] = [
+        part.name,
+        part.size,
+        part.stage,
+        part.value,
+        part.row,
+        change.rank,
+        len(fields),
+        *fields,
+    ]
     follow_up = part.follow_up
     if follow_up is not None:
         assert follow_up.change is not None, "every event of a canvas changes its state"

@@ -1,4 +1,7 @@
-"""Parses what the server answers: positions, messages and states."""
+"""Parses what the server answers: positions, messages and states.
+
+Any: an answer is a list of lists of bytes, whose shape the script that is named describes.
+"""
 
 from collections.abc import Sequence
 from typing import Any

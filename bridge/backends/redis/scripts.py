@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from bridge.backends.redis.link import Argument
 from bridge.backends.redis.servers import Servers
 
 SCRIPTS = (
@@ -37,7 +38,8 @@ class Scripts:
         self._texts: dict[str, str] = {}
         self._digests: dict[str, str] = {}
 
-    def run(self, name: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+    # Any: each script has an answer of its own.
+    def run(self, name: str, keys: Sequence[bytes], args: Sequence[Argument]) -> Any:
         """Run a script and return its answer. Raises the errors of the driver.
 
         The text is sent only if the server does not know it.

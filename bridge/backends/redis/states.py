@@ -1,9 +1,10 @@
 """Reads the state of a topic. In a cluster the states of a group's members are on other nodes."""
 
-from typing import Any
+from typing import Any  # answers of scripts
 
 from bridge.backends.base import PAGE_BYTES, States
 from bridge.backends.redis.keys import Keys
+from bridge.backends.redis.link import Argument
 from bridge.backends.redis.publish import Call
 from bridge.backends.redis.replies import parse_head, parse_states
 from bridge.model.position import Position
@@ -15,7 +16,13 @@ MAX_NAMED = 20
 def states_call(keys: Keys, topic: str, after: str | None, one_slot: bool) -> Call:
     """Return the call that reads a page of the state of `topic`; `after` ended the page before it."""
     names = keys.of(topic)
-    args = [topic, after or "", PAGE_BYTES, MAX_NAMED if one_slot else 0, *keys.around_topic()]
+    args: list[Argument] = [
+        topic,
+        after or "",
+        PAGE_BYTES,
+        MAX_NAMED if one_slot else 0,
+        *keys.around_topic(),
+    ]
     return Call("read_states", [names.meta, names.members], args)
 
 
