@@ -203,7 +203,7 @@ class RedisListener:
         """Handle an error: a fault of the server ends the connection, another one the topic."""
         if request.purpose == "PING" or error.startswith(_SERVER_FAULTS):
             raise ConnectionLost(f"the server refused to answer: {error}")
-        if request.purpose != "KEEP":  # a user who may only read leaves it to those who publish
+        if request.purpose != "KEEP":  # a user who may only read cannot, and publishers do it too
             self._refuse(events, request.topic, error)
 
     def _refuse(self, events: list[Event], topic: str, error: str) -> None:

@@ -180,7 +180,7 @@ def test_a_server_that_comes_up_late_is_waited_for() -> None:
 
 
 def test_passwords_work_and_stay_out_of_errors() -> None:
-    """The right password of the URL opens a protected server; a wrong one is told without being shown."""
+    """The right password opens a protected server; the error for a wrong one does not quote it."""
     server = Valkey(requirepass="right")
     server.start()
     for password in ("right", "wrong-one"):
@@ -257,7 +257,7 @@ def test_an_outage_leaves_no_gap_where_messages_are_kept() -> None:
 
 
 def test_a_flushed_server_is_a_lost_position(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLUSHALL loses the place of those who read, by comparison or with the next message, and of every id."""
+    """FLUSHALL loses the position of each reader, by comparison or with the next message, and of every id."""
     channel = connect(own_valkey, "redis")
     topic = channel.topic("orders")
     message_id = topic.publish(b"1")

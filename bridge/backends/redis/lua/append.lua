@@ -71,8 +71,8 @@ local function entry_fields(payload, token, kind, counts)
   return 'p', payload, 't', token
 end
 
--- Appends a message, sets `fields` (names and values) of the topic's hash, and publishes the message. Returns its
--- id. XADD is the first write: where the server refuses it, nothing is written. A caller that writes before it
+-- Appends a message, sets `fields` (names and values, or nil) of the topic's hash, and publishes the message. Returns
+-- its id. XADD is the first write: where the server refuses it, nothing is written. A caller that writes before it
 -- checks the stream itself.
 local function append(topic, payload, token, kind, counts, fields)
   if not topic.epoch then
@@ -82,7 +82,11 @@ local function append(topic, payload, token, kind, counts, fields)
   local number, mark = string.format('%.0f', topic.number), string.format('%.0f', topic.mark)
   local entry_id = mark .. '-' .. number
   redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, entry_fields(payload, token, kind, counts))
-  redis.call('HSET', topic.meta, 'number', number, 'mark', mark, unpack(fields))
+  if fields then
+    redis.call('HSET', topic.meta, 'number', number, 'mark', mark, unpack(fields))
+  else
+    redis.call('HSET', topic.meta, 'number', number, 'mark', mark)
+  end
   if topic.mark - topic.upkeep >= UPKEEP_MILLISECONDS then
     topic.upkeep = topic.mark
     redis.call('XTRIM', topic.log, 'MINID', string.format('%.0f', topic.mark - SECONDS * 1000))

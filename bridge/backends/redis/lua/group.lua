@@ -17,5 +17,5 @@ local function append_to_group(group, member, is_listed, payload, token, kind, c
     add_member(group.members, member, clock)
     group.listed[member] = true
   end
-  return append(group, payload, token, kind, counts, {})
+  return append(group, payload, token, kind, counts)
 end

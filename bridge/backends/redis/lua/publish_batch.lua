@@ -95,7 +95,7 @@ local function publish(at)
   if id then return id end
   if form == 'change' then return publish_change(topic, at, last, first, token, known, kind, payload) end
   check_known(topic, known)
-  return append(topic, payload, token, kind, '', {})
+  return append(topic, payload, token, kind, '')
 end
 
 local answers, at = {}, 1

@@ -11,4 +11,4 @@ local channel, payload, token, known, kind = unpack(ARGV)
 
 local topic = open_topic(meta, log, channel)
 check_known(topic, known)
-return append(topic, payload, token, kind, '', {})
+return append(topic, payload, token, kind, '')
