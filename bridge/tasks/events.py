@@ -34,8 +34,8 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from bridge.model.publication import Publication
-from bridge.model.state import END, Change, TopicState
+from bridge.model.publication import Change, Publication
+from bridge.model.state import END, TopicState
 from bridge.tasks.encoding import DEEPEST, parse
 from bridge.tasks.encoding import LONGEST_TEXT as LONGEST_TEXT
 from bridge.tasks.encoding import cut as cut
@@ -256,7 +256,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     }
     states = {k: event for k, value in state.fields.items() if (event := decode(value)) and "state" in event}
     states.pop("state", None)
-    current = decode(last_state(state.fields)) or {"state": "PENDING"}
+    current = decode(_counted(state, last_state(state.fields), "state")) or {"state": "PENDING"}
     for event in sorted(states.values(), key=itemgetter("at")):
         whole |= {name: event[name] for name in _ABOUT if name in event}
     retry = states.get("state.RETRY", {})
@@ -276,7 +276,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     if asked:
         whole["cancel_requested"] = asked["at"]
         whole |= {"terminate": True} if asked.get("terminate") is True else {}
-    progress = state.fields.get("progress")
+    progress = _counted(state, state.fields.get("progress", b""), "progress")
     whole["progress"] = decode(progress) if progress else None
     steps = decode(state.fields.get("steps", b""))
     whole["steps"] = steps["steps"] if steps else []
@@ -285,10 +285,15 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
         whole["parts"] = parts
         if progress:
             whole["progress"] = {k: v for k, v in whole["progress"].items() if k not in ("parts", "part")}
-        whole["children"] = [line for line in map(parse, state.lines) if isinstance(line, dict)]
+        whole["children"] = [row for row in map(parse, state.rows) if isinstance(row, dict)]
     whole["omitted"] = state.omitted
     whole["events"] = [entry for entry in map(decode, state.entries) if entry]
     return whole
+
+
+def _counted(state: TopicState, payload: bytes, kind: str) -> bytes:
+    """Return the payload of a field with the figures of the canvas, if `state` is that of a canvas."""
+    return payload if state.counts is None or not payload else state.counts.append_to(payload, kind)
 
 
 def snapshot_text(state: TopicState | None, task: str) -> tuple[bytes, dict[str, Any]]:

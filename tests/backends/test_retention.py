@@ -103,7 +103,7 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     kept = {"renewed", "renewed too", "canvas:w"}
     eventually(lambda: renewed(*kept, "ended") == kept, 20)
     (canvas,) = transport_of(channel).states(bridge.task_topic("canvas:w"))
-    assert len(canvas.lines) == 1
+    assert len(canvas.rows) == 1
     say(channel, "renewed", "SUCCESS")
     eventually(lambda: renewed(*kept) == kept - {"renewed"}, 20)
     eventually(lambda: known(channel, *tasks) == set(), 20)

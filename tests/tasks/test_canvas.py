@@ -12,7 +12,7 @@ import pytest
 import bridge
 from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_LINES
+from bridge.model.state import MAX_ROWS
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
 from bridge.tasks import canvas as canvas_events
@@ -245,7 +245,7 @@ def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
         if number % 20 == 0:
             tell(channel, 300, f"runs {number}", "STARTED", 30)
     lines = snapshot(channel)["children"]
-    assert len(lines) == MAX_LINES
+    assert len(lines) == MAX_ROWS
     assert sum(line["state"] == "FAILURE" for line in lines) == 5
     assert sum(line["state"] == "STARTED" for line in lines) == 10
     assert {"good 199", "good 170"} < {line["task"] for line in lines}
@@ -291,7 +291,7 @@ def test_an_end_leaves_no_list_of_parts(own_valkey: Any, backend: str) -> None:
     for part in range(100):
         tell(channel, 100, str(part), "SUCCESS")
     assert own_valkey.command("EXISTS", keys + "parts") == 0
-    assert own_valkey.command("HLEN", keys + "lines") == MAX_LINES
+    assert own_valkey.command("HLEN", keys + "rows") == MAX_ROWS
     eventually(
         lambda: all(
             0 < own_valkey.command("TTL", key) <= 61 for key in own_valkey.command("KEYS", "*canvas*")

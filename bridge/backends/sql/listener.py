@@ -10,14 +10,14 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.base import Attached, Event, History, Seen
-from bridge.backends.sql import reading
+from bridge.backends.sql import reading, reading_states
 from bridge.backends.sql.database import Database, let_go
-from bridge.backends.sql.log import Written
+from bridge.backends.sql.publishing import Written
 from bridge.backends.sql.reading import NOWHERE, Head
 from bridge.backends.sql.retention import milliseconds, renew
 from bridge.backends.sql.tables import key_of
 from bridge.errors import ConnectionLost
-from bridge.model.message import Message
+from bridge.model.message import make_message
 from bridge.model.position import ORIGIN, Position
 from bridge.model.state import END, Retention
 from bridge.support.waker import Waker
@@ -99,7 +99,10 @@ class SqlListener:
                 continue
             if position.number == at.number + 1 and at.epoch in ("", position.epoch):
                 self._at[key] = position
-                events.append(Message(message.payload, topic=self._topics[key], id=str(position)))
+                topic, kind, counts = self._topics[key], message.kind, message.counts
+                events.append(
+                    make_message(message.payload, topic=topic, id=str(position), kind=kind, counts=counts)
+                )
             else:
                 self._changed.add(key)
 
@@ -167,7 +170,7 @@ class SqlListener:
         for what, key, start, after in asked:
             topic = self._topics[key]
             if what == "state":
-                page = reading.states(self._connection, topic, key, after)
+                page = reading_states.states(self._connection, topic, key, after)
                 position = page.position or ORIGIN
                 events.append(page)
             else:

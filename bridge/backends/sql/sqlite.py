@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database, Hand
 from bridge.backends.sql.file import FileWatch, file_of, identity_of
-from bridge.backends.sql.log import Written
 from bridge.backends.sql.options import parse
+from bridge.backends.sql.publishing import Written
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
 from bridge.support.validate import check_positive

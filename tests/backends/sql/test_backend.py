@@ -25,7 +25,7 @@ from bridge.backends.sql.reading import LATEST
 from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_LINES
+from bridge.model.state import MAX_ROWS
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks import events
@@ -176,7 +176,7 @@ def test_topics_that_nobody_uses_are_forgotten(
     publish(channel.topic("long"), *range(600))
     canvas = bridge.task_topic("canvas:w")
     transport_of(channel).publish(canvas_events.make("canvas:w", 2, "a", "STARTED"))
-    of_canvas = (tables.TALLIES, tables.PARTS, tables.LINES)
+    of_canvas = (tables.COUNTS, tables.PARTS, tables.ROWS)
     assert [rows(database, table, canvas, namespace) for table in of_canvas] == [1, 1, 1]
     of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
     gone = [(table, name) for name in (task, canvas, "long") for table in (*of_topic, *of_canvas)]
@@ -501,7 +501,7 @@ def test_a_part_costs_the_same_in_a_large_canvas(connect: Connect, namespace: st
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
     assert max(costs[250:290]) <= max(costs[100:140]) < 30
-    assert rows(database, tables.LINES, topic, namespace) == MAX_LINES
+    assert rows(database, tables.ROWS, topic, namespace) == MAX_ROWS
     assert rows(database, tables.PARTS, topic, namespace) == 0
 
 

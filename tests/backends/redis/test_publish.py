@@ -90,16 +90,16 @@ def test_batches_stay_in_order_while_scripts_vanish(own_valkey: Valkey) -> None:
             process.kill()
             process.wait()
     with bridge.connect(own_valkey.url("redis")) as channel:
-        said = [
+        found = [
             message.decode().split()
             for message in transport_of(channel).backend.history("numbers", PUBLISHERS * NUMBERS)
         ]
     for name in range(PUBLISHERS):
-        assert [int(number) for who, number in said if who == str(name)] == list(range(NUMBERS))
+        assert [int(number) for who, number in found if who == str(name)] == list(range(NUMBERS))
 
 
 def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channel: Channel) -> None:
-    """What comes before it is published and counted, it and what comes after it are not; then it is told."""
+    """Messages before it are published; it and those after it are not. The next call raises its error."""
     own_valkey.command("SET", "bridge:{t:broken}:log", "a string")
     publications = [*plain("numbers", 0, 1), *plain("broken", 2), *plain("numbers", 3)]
     assert transport_of(channel).publish_many(publications) == 2
@@ -141,7 +141,7 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
     monkeypatch.setattr(transport_of(channel).backend._servers, "send", noting)
     large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
     assert transport_of(channel).publish_many(large) == 20
-    assert max(sizes) < backend.TOGETHER_BYTES + 10_000
+    assert max(sizes) < backend.MAX_BATCH_BYTES + 10_000
     assert published(channel, "numbers") == list(range(20))
     sizes.clear()
     huge = [Publication("numbers", (b"%d" % number).ljust(1_000_000)) for number in range(20, 23)]
@@ -167,8 +167,8 @@ STRANGERS = {
     "log": [plain("task:task", 0), [entry("task", 0)]],
     "entries": [[entry("task", 0)]],
     "parts": [[part("task")]],
-    "shown": [[part("task")]],
-    "lines": [[part("task")]],
+    "row_order": [[part("task")]],
+    "rows": [[part("task")]],
     "members": [[entry("task", 0)], [part("task")]],
 }
 """The kinds of key that another program might have taken, and messages that need them."""
@@ -210,8 +210,8 @@ def test_a_missing_permission_leaves_nothing_half_written(
     """A refused message is written nowhere, and the error says which permission is missing on what."""
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", *rules)
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
-        said = refused(channel, [entry("task", 0)])
-        assert names in said.lower()
+        error = refused(channel, [entry("task", 0)])
+        assert names in error.lower()
         assert own_valkey.command("KEYS", "*") == []
         assert refused(channel, [entry("task", 0), *plain("numbers", 0)])
         assert own_valkey.command("KEYS", "*") == []
@@ -253,7 +253,7 @@ def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey
 def test_a_refused_topic_holds_up_no_event_of_another(
     own_valkey: Valkey, refusal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The outbox drops what the server will not take, says so once, and sends all else."""
+    """The background publisher drops what the server refuses, logs it once, and sends everything else."""
     if refusal == "NOPERM":
         own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
     else:
@@ -273,7 +273,7 @@ def test_a_refused_topic_holds_up_no_event_of_another(
 
 @pytest.mark.parametrize("scheme", ["redis+pubsub", "redis+sharded", "redis"])
 def test_a_forbidden_channel_is_named(own_valkey: Valkey, scheme: str) -> None:
-    """A publisher without permission for the channel is told its name."""
+    """A publisher without permission for the channel gets its name in the error."""
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "~*", "resetchannels", "&other")
     with bridge.connect(f"{scheme}://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
         name = "/0.bridge:{t:orders}:log" if scheme == "redis" else "/0.bridge:orders"
@@ -319,8 +319,10 @@ def test_memory_that_comes_and_goes_reorders_nothing(own_valkey: Valkey) -> None
         finally:
             process.kill()
     with bridge.connect(own_valkey.url("redis")) as channel:
-        said = [int(message.split()[1]) for message in transport_of(channel).backend.history("numbers", 2000)]
-    assert said == list(range(1000))
+        found = [
+            int(message.split()[1]) for message in transport_of(channel).backend.history("numbers", 2000)
+        ]
+    assert found == list(range(1000))
 
 
 def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
