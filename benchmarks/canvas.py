@@ -10,6 +10,7 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.publish import start
 from benchmarks.servers import has_scheme
+from bridge.channel.transport import transport_of
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks.snapshot import read_snapshot, snapshot_text
 
@@ -41,16 +42,16 @@ def measure(channel: Any, size: int) -> dict[str, float]:
         for part in parts:
             told = canvas_events.make(canvas_id, size, part, state, name="tests.add")
             before = time.perf_counter_ns()
-            channel.publish(told)
+            transport_of(channel).publish(told)
             taken.append((time.perf_counter_ns() - before) / 1000)
             if part is parts[-2] and state == "SUCCESS":
                 found.update(snapshot(channel, canvas_id))
         return taken
 
     found: dict[str, float] = {}
-    channel.publish(canvas_events.declare(canvas_id, size, canvas="group"))
+    transport_of(channel).publish(canvas_events.declare(canvas_id, size, canvas="group"))
     starts, ends = tell("STARTED"), tell("SUCCESS")
-    assert read_snapshot(channel.states(topic)[0], canvas_id).state == "SUCCESS"
+    assert read_snapshot(transport_of(channel).states(topic)[0], canvas_id).state == "SUCCESS"
     return {
         "start_us": statistics.median(starts),
         "end_us": statistics.median(ends),
@@ -63,7 +64,7 @@ def snapshot(channel: Any, canvas_id: str) -> dict[str, float]:
     topic, taken, text = bridge.task_topic(canvas_id), [], b""
     for _ in range(20):
         before = time.perf_counter_ns()
-        text, _ = snapshot_text(channel.states(topic)[0], canvas_id)
+        text, _ = snapshot_text(transport_of(channel).states(topic)[0], canvas_id)
         taken.append((time.perf_counter_ns() - before) / 1000)
     return {"snapshot_us": statistics.median(taken), "snapshot_bytes": len(text)}
 

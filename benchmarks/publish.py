@@ -15,6 +15,7 @@ import bridge
 from benchmarks.common import ROUNDS, Column, Question, pick, prepare, report, say
 from benchmarks.load import STAMP, payload
 from benchmarks.servers import ROOT, has_scheme, pin
+from bridge.channel.transport import transport_of
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import Progress
 from tests.servers import Valkey
@@ -67,10 +68,10 @@ def calls(valkey: Valkey) -> Iterator[dict[str, Call]]:
             channel = stack.enter_context(bridge.connect(valkey.url(scheme)))
             producer = channel.topic(TOPIC).as_producer()
             found[f"bridge, {scheme}://"] = lambda n, producer=producer: producer.publish(payload(n))
-            found[f"bridge, {scheme}://, task event with snapshot"] = lambda n, channel=channel: (
-                channel.publish(
-                    publication(Progress(TASK, current=n, total=1_000_000, percent=12.34)),
-                )
+            found[f"bridge, {scheme}://, task event with snapshot"] = lambda n, channel=channel: transport_of(
+                channel
+            ).publish(
+                publication(Progress(TASK, current=n, total=1_000_000, percent=12.34)),
             )
         yield found
 

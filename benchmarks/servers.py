@@ -23,6 +23,8 @@ import hiredis
 import bridge
 from benchmarks import load
 from benchmarks.load import Load, payload
+from bridge.channel.transport import transport_of
+from bridge.model.publication import Publication
 from tests.servers import Valkey, free_port
 
 HERE = Path(__file__).parent
@@ -107,14 +109,14 @@ class BridgePublisher:
     patience = 30.0
 
     def __init__(self, url: str) -> None:
-        self._channel = bridge.connect(url)
+        self._transport = transport_of(bridge.connect(url))
 
     def publish(self, pairs: Pairs) -> None:
         for topic, data in pairs:
-            self._channel.publish(topic, data)
+            self._transport.publish(Publication(topic, data))
 
     def close(self) -> None:
-        self._channel.close()
+        self._transport.close()
 
 
 def _flask_sse(topic: str, data: bytes) -> tuple[str, bytes]:

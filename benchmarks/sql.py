@@ -20,6 +20,7 @@ from benchmarks.common import Column, Question, pick, prepare, report, rounds
 from benchmarks.load import STAMP, payload
 from benchmarks.servers import ROOT
 from bridge.backends.sql import tables
+from bridge.channel.transport import transport_of
 from tests.servers import Postgres
 
 MESSAGES = pick(1000, 200)
@@ -108,7 +109,7 @@ def idle(url: str) -> None:
             channel.topic(f"topic {number}").subscribe()
         time.sleep(0.5)
         statements: list[str] = []
-        engine = channel._backend._database.engine  # type: ignore[attr-defined]
+        engine = transport_of(channel).backend._database.engine
         event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
         cpu = time.process_time()
         time.sleep(IDLE_SECONDS)
@@ -152,7 +153,7 @@ def fill(channel: Any, topic: str, count: int) -> str:
     _, number, mark = first.split("-")
     key = tables.key_of("bridge", topic)
     message = {"mark": int(mark), "token": "0" * 16, "payload": payload(0)}
-    with channel._backend._database.engine.begin() as connection:
+    with transport_of(channel).backend._database.engine.begin() as connection:
         row = connection.execute(select(tables.TOPICS.c.id).where(tables.TOPICS.c.key == key)).one()
         added = [{"topic": row.id, "number": int(number) + 1 + offset, **message} for offset in range(count)]
         connection.execute(insert(tables.MESSAGES), added)

@@ -1,11 +1,13 @@
-"""`bridge migrate URL`: what is done to a bridge from a shell."""
+"""The `bridge` command: `bridge migrate URL`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from bridge.backends.base import Transactional
 from bridge.channel.factory import connect
-from bridge.errors import BridgeError
+from bridge.channel.transport import transport_of
+from bridge.errors import BridgeError, ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,12 +18,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument("url", metavar="URL", help="as for bridge.connect: postgresql://..., sqlite:///...")
     given = parser.parse_args(arguments)
     try:
-        with connect(given.url) as channel:
-            print(channel.migrate())  # noqa: T201
+        print(_migrate(given.url))  # noqa: T201
     except BridgeError as error:
         print(f"bridge: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def _migrate(url: str) -> str:
+    """Make the tables of a database or bring them up to date; return what there is now, in words.
+
+    Raises `ConfigurationError` if the backend is no database or its tables are newer than this package, and
+    `ConnectionLost`.
+    """
+    with connect(url) as channel:
+        backend = transport_of(channel).backend
+        if not isinstance(backend, Transactional):
+            raise ConfigurationError("only a database has tables, such as postgresql:// or sqlite:///")
+        return backend.migrate()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
+from bridge.channel.transport import Transport, transport_of
 from bridge.errors import ConfigurationError, needs_extra
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import LimitReached, ViewerLimits, descriptors_for_viewers
 from bridge.streams.service import COME_BACK_AFTER, Viewers
+from bridge.support.validate import check_positive
 from bridge.tasks import events
 from bridge.tasks.snapshot import snapshot
 
@@ -102,7 +104,7 @@ class Bridge:
         app.extensions["bridge"] = _State(
             channel,
             Viewers(
-                channel,
+                transport_of(channel),
                 given["URL"],
                 heartbeat=numbers["HEARTBEAT"],
                 backlog=numbers["VIEWER_BACKLOG"],
@@ -174,15 +176,12 @@ class Bridge:
 
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""
-        self._state().channel.ping()
+        transport_of(self.channel).backend.ping()
 
     def stats(self) -> dict[str, int]:
         """Return what this process counts, by name."""
         state = self._state()
-        return {
-            **state.viewers.stats(),
-            **state.channel.stats(),
-        }
+        return {**state.viewers.stats(), **transport_of(state.channel).hub.stats()}
 
     def why_plain(self) -> str | None:
         """Return why a stream of this process had to keep its thread or greenlet, `None` if none had to."""
@@ -193,8 +192,8 @@ class Bridge:
         """The broadcast channel of the current app."""
         return self._state().channel
 
-    def _readable(self, topic: str) -> Channel:
-        """Return the channel if `topic` is a name and may be read in this request, else raise."""
+    def _readable(self, topic: str) -> Transport:
+        """Return the transport if `topic` is a name and may be read in this request, else raise."""
         state = self._state()
         try:
             state.channel.topic(topic)
@@ -212,7 +211,7 @@ class Bridge:
                 topic,
             )
             raise Forbidden("nothing decides who may read this topic; the server's log says how to allow it")
-        return state.channel
+        return transport_of(state.channel)
 
     def _state(self) -> _State:
         try:
@@ -236,9 +235,7 @@ def _number(key: str, value: Any) -> Any:
     unit, default = _NUMBERS[key]
     if value is None:
         return default
-    allowed = int | float if unit == "seconds" else int
-    if not isinstance(value, allowed) or isinstance(value, bool) or value <= 0:
-        raise ConfigurationError(f"BRIDGE_{key} must be {unit} above zero, not {value!r}")
+    check_positive(unit=unit, whole=unit != "seconds", **{f"BRIDGE_{key}": value})
     return value
 
 

@@ -15,6 +15,7 @@ from flask import Flask, Response, request
 
 from bridge import connect
 from bridge.aio import subscribe
+from bridge.channel.transport import transport_of
 from bridge.flask import Bridge
 from tests.processes import dump_on_signal, running
 from tests.servers import eventually, free_port
@@ -102,7 +103,7 @@ def create_coroutines() -> Any:
 
     @app.get("/stats")
     async def stats() -> dict[str, int]:
-        counted: dict[str, int] = channel.stats()
+        counted: dict[str, int] = transport_of(channel).hub.stats()
         return counted
 
     return app

@@ -21,6 +21,7 @@ import sseclient
 from playwright.sync_api import Browser
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.streams import sse
 from tests import events
 from tests.chromium import chromium
@@ -214,7 +215,7 @@ class Server:
     def say(self, task: str, kind: str, **fields: Any) -> Seen:
         """Publish an event of a task; return what its viewers must see."""
         event = events.make(kind, task, **fields)
-        return Seen(kind, self.channel.publish(event), event.payload.decode())
+        return Seen(kind, transport_of(self.channel).publish(event), event.payload.decode())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, TooManyRequests
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.flask import Bridge
 from tests import events
 from tests.servers import Valkey, eventually
@@ -37,7 +38,7 @@ def make_app(**config: Any) -> tuple[Flask, Bridge]:
 
 
 def say(channel: Any, kind: str, task: str = "t1", **fields: Any) -> None:
-    channel.publish(events.make(kind, task, **fields))
+    transport_of(channel).publish(events.make(kind, task, **fields))
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_wheel_holds_all_of_bridge_and_nothing_else(wheel: zipfile.ZipFile) -> N
         name for name in wheel.namelist() if re.match(r"celery_event_bridge-[\w.]+\.dist-info/", name)
     }
     assert set(wheel.namelist()) - metadata == {name for name in files if "__pycache__" not in name}
-    assert "bridge/py.typed" in files
+    assert {"bridge/py.typed", "bridge/backends/redis/lua/append.lua"} <= files
 
 
 def test_wheel_names_extras_and_no_requirement_without_one(wheel: zipfile.ZipFile) -> None:

@@ -5,10 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar  # Any: the queue of a topic holds calls of all result types
 from weakref import WeakKeyDictionary
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import PublishError
 from bridge.support.fork import reset_in_child
 
@@ -17,49 +17,49 @@ T = TypeVar("T")
 THREADS = 4
 """For each channel, so that a backend that does not answer holds up no other channel."""
 
-TURN = 100
-"""Calls of one topic after which it is another topic's turn."""
+CALLS_AT_ONCE = 100
+"""Calls of one topic after which a thread takes another topic."""
 
 
 class TopicExecutor:
-    """The threads of one channel. They begin with the first call."""
+    """The threads of one channel. They start with the first call. Any thread may use it."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "bridge-aio")
-        self._lock = threading.Lock()  # Guards _lanes.
-        self._lanes: dict[str, deque[_Call]] = {}
+        self._lock = threading.Lock()  # Guards _queues.
+        self._queues: dict[str, deque[_Call]] = {}
 
     def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":
-        """Have `work` done."""
+        """Call `work` in one of the threads."""
         return self._pool.submit(work, *arguments)
 
     def in_order(
         self, topic: str, work: Callable[[], T], within: float, hold: "Future[None] | None" = None
     ) -> "Future[T]":
-        """Have `work` done after all that came before it for the same topic, and not before `hold` is done.
+        """Call `work` after all that was submitted before it for the same topic, and after `hold` is done.
 
-        If its turn does not come within so many seconds, it is not done, for a `PublishError`. While it is
-        held it takes no thread.
+        If this takes longer than `within` seconds, `work` is not called, and the future gets a
+        `PublishError`. A call that is held takes no thread.
         """
         call = _Call(work, time.monotonic() + within, hold)
         with self._lock:
-            lane = self._lanes.get(topic)
-            if lane is not None:
-                lane.append(call)
+            queue = self._queues.get(topic)
+            if queue is not None:
+                queue.append(call)
                 return call.future
-            self._lanes[topic] = deque([call])
+            self._queues[topic] = deque([call])
         self._pool.submit(self._run, topic)
         return call.future
 
     def _run(self, topic: str) -> None:
-        for _ in range(TURN):
+        for _ in range(CALLS_AT_ONCE):
             with self._lock:
-                lane = self._lanes[topic]
-                if not lane:
-                    del self._lanes[topic]
+                queue = self._queues[topic]
+                if not queue:
+                    del self._queues[topic]
                     return
-                hold = lane[0].hold
-                call = lane.popleft() if hold is None or hold.done() else None
+                hold = queue[0].hold
+                call = queue.popleft() if hold is None or hold.done() else None
             if call is None:
                 assert hold is not None
                 hold.add_done_callback(lambda _: self._pool.submit(self._run, topic))
@@ -69,7 +69,7 @@ class TopicExecutor:
 
 
 class _Call:
-    """A call that waits for its turn."""
+    """A call that waits for those before it."""
 
     def __init__(self, work: Callable[[], Any], deadline: float, hold: "Future[None] | None") -> None:
         self.future: Future[Any] = Future()
@@ -88,25 +88,25 @@ class _Call:
             self.future.set_exception(error)
 
 
-class _All:
-    """The threads of every channel of this process."""
+class _Executors:
+    """The executors of all channels of this process. A forked child begins without any."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
         reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        self.lock = threading.Lock()  # Guards of.
-        self.of: WeakKeyDictionary[Channel, TopicExecutor] = WeakKeyDictionary()
+        self.lock = threading.Lock()  # Guards `by_transport`.
+        self.by_transport: WeakKeyDictionary[Transport, TopicExecutor] = WeakKeyDictionary()
 
 
-_all = _All()
+_executors = _Executors()
 
 
-def executor_of(channel: Channel) -> TopicExecutor:
-    """Return the threads of `channel`; they end when it is forgotten."""
-    with _all.lock:
-        threads = _all.of.get(channel)
-        if threads is None:
-            threads = _all.of[channel] = TopicExecutor()
-        return threads
+def executor_of(transport: Transport) -> TopicExecutor:
+    """Return the threads of one channel. They end when its transport is garbage collected."""
+    with _executors.lock:
+        executor = _executors.by_transport.get(transport)
+        if executor is None:
+            executor = _executors.by_transport[transport] = TopicExecutor()
+        return executor

@@ -1,27 +1,27 @@
 """The channel for coroutines: the same views, and no call that blocks the event loop.
 
-Subscriptions are fed by the process's one hub like all others. What is new reaches an event loop through a
-bell: one call into the loop a batch, however many subscriptions it is for, and no thread each. What has to
-wait for the backend, a publish above all, does so in a few threads a channel.
+Subscriptions are fed by the process's one hub like all others. What is new reaches an event loop with one
+call into the loop a batch, however many subscriptions it is for, and without a thread each. What has to wait
+for the backend, a publish above all, does so in a few threads a channel.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Self, TypeVar
-from weakref import WeakValueDictionary
 
 from bridge.aio.executor import executor_of
-from bridge.channel.channel import Channel, Start, channel_of
+from bridge.aio.loop_waker import waker_of
 from bridge.channel.contract import Producer, Subscriber
-from bridge.channel.subscription import QueuedSubscription
+from bridge.channel.subscription import Start, check_start, find_start, not_established, open_reader
+from bridge.channel.transport import Transport, transport_of
 from bridge.errors import SubscriptionClosed
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.support.server import forget, while_ending
+from bridge.support.validate import check_payload
 
 T = TypeVar("T")
 
@@ -32,13 +32,13 @@ class AsyncSubscription:
     Only one task at a time may receive from it. `close` may be called from any thread, at any moment.
     """
 
-    def __init__(self, channel: Channel, topic: str, start: Start) -> None:
+    def __init__(self, transport: Transport, topic: str, start: Start) -> None:
         """Open it within the running event loop; it is not established yet."""
-        self._channel = channel
+        self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._bell = bell_of(self._loop)
+        self._waker = waker_of(self._loop)
         self._waiter: asyncio.Future[None] | None = None
-        self._queue: QueuedSubscription = channel.open(topic, start, self._woken)
+        self._reader = open_reader(transport, topic, start, self._notify)
 
     async def receive(self, timeout: float | None = 0.1) -> Message | None:
         """Return the next message, or `None` if none comes within `timeout` seconds (`None`: wait for ever).
@@ -46,26 +46,26 @@ class AsyncSubscription:
         Raises what `bridge.Subscription.receive` raises, in the same order. Cancelled, it has taken nothing:
         the message that would have been returned is the next one.
         """
-        message = self._queue.receive(timeout=0)
+        message = self._reader.receive(timeout=0)
         if message is None and timeout != 0:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._wait(lambda: self._queue.receive(timeout=0))
+                    return await self._wait(lambda: self._reader.receive(timeout=0))
             except TimeoutError:
                 return None
         return message
 
-    async def wait_established(self) -> None:
+    async def _wait_established(self) -> None:
         """Wait until it misses nothing. Raises the reason if it is closed for one meanwhile."""
-        await self._wait(self._established)
+        await self._wait(self._is_established)
 
-    def _established(self) -> bool | None:
-        if self._queue.closed:
+    def _is_established(self) -> bool | None:
+        if self._reader.closed:
             raise SubscriptionClosed("the subscription is closed")
-        return self._queue.wait_established(0) or None
+        return self._reader.wait_established(0) or None
 
     async def _wait(self, look: Callable[[], T | None]) -> T:
-        """Return the first value of `look()` that is not `None`, looking whenever there is something new."""
+        """Return the first value of `look()` that is not `None`. Calls it whenever there is something new."""
         if self._waiter is not None:
             raise RuntimeError("another task is receiving from this subscription; subscribe once for each")
         try:
@@ -79,11 +79,11 @@ class AsyncSubscription:
         finally:
             self._waiter = None
 
-    def _woken(self) -> bool:
-        """There is something new; called by any thread."""
+    def _notify(self) -> bool:
+        """Wake the waiting task, if there is one. Any thread calls this."""
         if self._waiter is None:
             return not self._loop.is_closed()
-        return self._bell.ring(self._wake)
+        return self._waker.wake(self._wake)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -97,7 +97,7 @@ class AsyncSubscription:
         try:
             message = await self.receive(timeout=None)
         except SubscriptionClosed:
-            if self._queue.closed:
+            if self._reader.closed:
                 raise StopAsyncIteration from None
             raise
         assert message is not None
@@ -105,11 +105,11 @@ class AsyncSubscription:
 
     async def ack(self, message: Message) -> None:
         """Acknowledge a message of a durable reader; raises what `message.ack` raises."""
-        await _in_thread(self._channel, message.ack)
+        await _in_thread(self._transport, message.ack)
 
     def close(self) -> None:
         """Close the subscription and release what it holds. Never blocks; may be called again."""
-        self._queue.close()
+        self._reader.close()
 
 
 def subscribe(
@@ -117,35 +117,36 @@ def subscribe(
 ) -> AbstractAsyncContextManager[AsyncSubscription]:
     """Return a context with a subscription that gets every message published after the context was entered.
 
-    `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. A bad argument is
-    refused by this call: `ValueError` for what is no id, `ConfigurationError` where nothing is kept. All
-    else, `PositionLost` and `ConnectionLost` among it, is raised when the context is entered or later.
-    Leaving the context closes the subscription. Cancelled while it opens, it leaves nothing open. It is
-    closed too when the uvicorn or gunicorn that runs the process was told to end: that server waits for the
-    responses that read the subscription.
+    `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. This call itself raises
+    `ValueError` for what is no id and `ConfigurationError` where nothing is kept. All other errors, such as
+    `PositionLost` and `ConnectionLost`, are raised when the context is entered or later. Leaving the context
+    closes the subscription. A task that is cancelled while the subscription opens leaves nothing open.
+
+    The subscription is also closed when the uvicorn or gunicorn that runs the process is told to end, because
+    such a server waits for the responses that read the subscription.
     """
-    channel = channel_of(subscriber)
-    channel.check_start(after, durable)
-    return _subscribed(channel, subscriber.topic, after, durable)
+    transport = transport_of(subscriber)
+    check_start(transport, after, durable)
+    return _subscribed(transport, subscriber.topic, after, durable)
 
 
 @asynccontextmanager
 async def _subscribed(
-    channel: Channel, topic: str, after: str | None, durable: str | None
+    transport: Transport, topic: str, after: str | None, durable: str | None
 ) -> AsyncIterator[AsyncSubscription]:
-    channel.enter_loop()
+    transport.enter_loop()
     if durable is None:
-        start = channel.start(topic, after, None)
+        start = find_start(transport, topic, after, None)
     else:
-        start = await _in_thread(channel, channel.start, topic, after, durable)
-    messages = AsyncSubscription(channel, topic, start)
+        start = await _in_thread(transport, find_start, transport, topic, after, durable)
+    messages = AsyncSubscription(transport, topic, start)
     while_ending(messages.close)
     try:
         try:
-            async with asyncio.timeout(channel.timeout):
-                await messages.wait_established()
+            async with asyncio.timeout(transport.timeout):
+                await messages._wait_established()
         except TimeoutError:
-            raise channel.unreachable(topic) from None
+            raise not_established(transport, topic) from None
         yield messages
     finally:
         forget(messages.close)
@@ -155,67 +156,31 @@ async def _subscribed(
 async def publish(producer: Producer, payload: bytes) -> str | None:
     """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
 
-    What one event loop publishes to a topic arrives in the order in which it was begun, also where several
-    calls run at once. Raises what `bridge.Producer.publish` raises. A call that is cancelled publishes
-    nothing if it had not begun to; else the message may arrive all the same.
+    What one event loop publishes to a topic arrives in the order in which the calls began, also if several
+    calls run at once. Raises what `bridge.Producer.publish` raises. A call that is cancelled before it has
+    begun to publish publishes nothing; else the message may arrive all the same.
     """
-    return await publish_to(channel_of(producer), Publication(producer.topic, payload))
+    return await publish_to(transport_of(producer), Publication(producer.topic, payload))
 
 
 def publish_to(
-    channel: Channel, publication: Publication, hold: "Future[None] | None" = None
+    transport: Transport, publication: Publication, hold: "Future[None] | None" = None
 ) -> "asyncio.Future[str | None]":
     """Begin to publish a message.
 
     The message, and what is published to its topic after it, leaves when `hold` is done.
     """
-    channel.enter_loop()
-    publication.payload = channel.check_payload(publication.payload)
-    work = partial(channel.publish, publication)
-    return asyncio.wrap_future(executor_of(channel).in_order(publication.topic, work, channel.timeout, hold))
+    transport.enter_loop()
+    publication.payload = check_payload(publication.payload, transport.max_payload)
+    work = partial(transport.publish, publication)
+    executor = executor_of(transport)
+    return asyncio.wrap_future(executor.in_order(publication.topic, work, transport.timeout, hold))
 
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
     """Return the last `limit` messages that are kept; raises what `bridge.Subscriber.history` raises."""
-    channel = channel_of(subscriber)
-    return await _in_thread(channel, channel.history, subscriber.topic, limit)
+    return await _in_thread(transport_of(subscriber), partial(subscriber.history, limit=limit))
 
 
-async def _in_thread(channel: Channel, work: Callable[..., T], *arguments: object) -> T:
-    return await asyncio.wrap_future(executor_of(channel).submit(work, *arguments))
-
-
-class Bell:
-    """Brings what is new into one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._wakes: deque[Callable[[], None]] = deque()
-        self._rung = False
-
-    def ring(self, wake: Callable[[], None]) -> bool:
-        """Have the loop call `wake` soon; return whether there still is a loop. Any thread may call it."""
-        self._wakes.append(wake)
-        if not self._rung:
-            self._rung = True
-            try:
-                self._loop.call_soon_threadsafe(self._answer)
-            except RuntimeError:
-                return False
-        return not self._loop.is_closed()
-
-    def _answer(self) -> None:
-        self._rung = False
-        while self._wakes:
-            self._wakes.popleft()()
-
-
-_bells: "WeakValueDictionary[asyncio.AbstractEventLoop, Bell]" = WeakValueDictionary()
-
-
-def bell_of(loop: asyncio.AbstractEventLoop) -> Bell:
-    """Return the bell of `loop`, which is there while a subscription holds it; in the loop's own thread."""
-    bell = _bells.get(loop)
-    if bell is None:
-        bell = _bells[loop] = Bell(loop)
-    return bell
+async def _in_thread(transport: Transport, work: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.wrap_future(executor_of(transport).submit(work, *arguments))

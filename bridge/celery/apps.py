@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from celery import Celery
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.support.tokens import new_token
 from bridge.tasks.publisher import BackgroundPublisher
 
@@ -18,7 +18,7 @@ FLUSH_WITHIN = 1.0
 class Installed:
     """The bridge of one app."""
 
-    channel: Channel
+    transport: Transport
     publisher: BackgroundPublisher
     tracebacks: bool
     """Whether the event of a failure contains the traceback."""

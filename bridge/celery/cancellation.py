@@ -65,7 +65,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
-        found.channel.publish(_request(snapshot, terminate))
+        found.transport.publish(_request(snapshot, terminate))
         snapshot = _snapshot(found, task_id)
         if snapshot.ended or snapshot.cancel_requested is not None:
             return True
@@ -89,7 +89,7 @@ def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
 
 
 def _snapshot(found: Installed, task_id: str) -> Snapshot:
-    states = found.channel.states(events.task_topic(task_id))
+    states = found.transport.states(events.task_topic(task_id))
     return read_snapshot(states[0] if states else None, task_id)
 
 
@@ -105,7 +105,7 @@ def learn_requests(sender: Any, **_: Any) -> None:
     if found is None:
         return
     with suppress(ConnectionLost):  # The worker then knows only the revokes that it receives itself.
-        for state in found.channel.states(events.FEED):
+        for state in found.transport.states(events.FEED):
             task = events.task_of(state.topic)
             if task and "cancel_requested" in state.fields:
                 revoked.add(task)
@@ -146,7 +146,9 @@ def _ask(check: _Check, task_id: str) -> None:
     if found is None or found.publisher.down:
         return
     try:
-        check.requested = found.channel.field(events.task_topic(task_id), "cancel_requested") is not None
+        check.requested = (
+            found.transport.backend.field(events.task_topic(task_id), "cancel_requested") is not None
+        )
     except ConnectionLost:
         check.again_at = began + max(LOOK_EVERY, _WAIT_IN_PROPORTION * (time.monotonic() - began))
 

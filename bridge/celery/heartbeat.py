@@ -61,7 +61,7 @@ class _Heartbeat:
         # A late heartbeat is worth nothing: the next one replaces it. The background publisher logs the
         # outage.
         with suppress(PublishError):
-            self._found.channel.publish(Publication(WORKERS, heartbeat.encode()))
+            self._found.transport.publish(Publication(WORKERS, heartbeat.encode()))
 
     def _renew(self) -> None:
         """Renew the states of the tasks that this worker has, four times in the time for which they are kept.
@@ -74,7 +74,7 @@ class _Heartbeat:
             self._renew_at = now + state.UNENDED_SECONDS / 4
         if self._to_renew:
             with suppress(PublishError):  # It is tried again after the next heartbeat.
-                self._found.channel.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
+                self._found.transport.backend.renew([events.FEED, *self._to_renew[:RENEWED_AT_ONCE]])
                 del self._to_renew[:RENEWED_AT_ONCE]
 
 

@@ -10,6 +10,7 @@ from celery import Celery
 from bridge.celery.apps import FLUSH_WITHIN, Installed
 from bridge.celery.wrapping import attach
 from bridge.channel.factory import connect
+from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
 from bridge.tasks.publisher import BackgroundPublisher
 
@@ -47,9 +48,9 @@ def install(
         raise ConfigurationError(
             f"heartbeat must be seconds above zero and below stalls_after, not {heartbeat!r} and {limit!r}"
         )
-    channel = connect(url, **options)
-    publisher = BackgroundPublisher(channel)
-    previous = attach(app, Installed(channel, publisher, tracebacks, float(heartbeat), float(limit)))
+    transport = transport_of(connect(url, **options))
+    publisher = BackgroundPublisher(transport)
+    previous = attach(app, Installed(transport, publisher, tracebacks, float(heartbeat), float(limit)))
     if previous is not None:
         previous.publisher.close()
     atexit.register(publisher.flush, FLUSH_WITHIN)

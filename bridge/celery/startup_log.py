@@ -17,9 +17,9 @@ def log_where(instance: Any, **_: Any) -> None:
     found = installed(instance.app)
     if found is None:
         return
-    where = found.channel.where
+    where = found.transport.location
     try:
-        found.channel.ping()
+        found.transport.backend.ping()
     except BridgeError as error:
         logger.warning(
             "the bridge cannot be reached at %s: %s. Tasks run all the same; up to %d of their events wait "

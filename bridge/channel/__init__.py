@@ -1,5 +1,6 @@
-"""Topics over any backend: the contract, the channel, the hub and subscriptions.
+"""Topics over any backend: the public channel, and the transport behind it.
 
-This package does not know what a message means, and no backend by name. Start with `contract.py` for what is
-promised, then `hub.py` for the thread that reads the backend, and `sequencer.py` for the order of messages.
+`contract.py` says what is promised: read it first. `channel.py` has the public classes, `transport.py` what
+they and the other packages share. `hub.py` is the thread that reads the backend, and `sequencer.py` decides
+which reader gets which message next. This package knows no backend by name, and not what a message means.
 """

@@ -1,7 +1,7 @@
 """The contract: what a channel, a topic, its two views and a subscription promise.
 
-The shape is that of the broadcast channel between Celery workers and an API server that this project grew
-from: at its centre stands a named topic, seen by some as a producer and by others as a subscriber.
+A channel has named topics. Each message goes to one topic. A producer publishes to a topic, a subscriber
+reads it, and a topic is both. Every backend keeps these promises; one test suite holds all of them to it.
 """
 
 from collections.abc import Iterator
@@ -15,33 +15,33 @@ from bridge.model.message import Message
 class Subscription(Protocol):
     """One reader's place in a topic.
 
-    It belongs to one reader: only one thread or greenlet may receive from it at a time. `close` may be
-    called from any, at any moment.
+    It belongs to one reader: only one thread or greenlet may receive from it at a time. Any thread may call
+    `close`, at any moment. Leaving its context closes it.
     """
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages as they come, until the subscription is closed.
 
-        Ends quietly after `close`; raises the reason, a subclass of `SubscriptionClosed`, if the
-        subscription was closed for one.
+        The iteration just ends after `close`. If the subscription was closed for a reason, it raises the
+        reason, a subclass of `SubscriptionClosed`.
         """
         ...
 
     def receive(self, timeout: float | None = 0.1) -> Message | None:
         """Return the next message, or `None` if none comes within `timeout` seconds (`None`: wait for ever).
 
-        Raises `SubscriptionClosed` after `close`, within 100 ms also in a call that is already waiting. If
-        the subscription was closed for a reason, what was queued before comes first, then the reason is
-        raised: `SlowConsumer`, `PositionLost` or `ConnectionLost`.
+        Raises `SubscriptionClosed` after `close`. A call that already waits raises it within 100 ms. If the
+        subscription was closed for a reason, the messages that were queued before come first. Then each call
+        raises the reason: `SlowConsumer`, `PositionLost` or `ConnectionLost`.
         """
         ...
 
     def close(self) -> None:
-        """Close the subscription and release what it holds. Never blocks; may be called again."""
+        """Close the subscription and release its resources. Never blocks, and may be called again."""
         ...
 
     def __enter__(self) -> Self:
-        """Return the subscription, which has been established since `subscribe` returned."""
+        """Return the subscription itself."""
         ...
 
     def __exit__(
@@ -63,17 +63,17 @@ class Producer(Protocol):
     def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
         """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
 
-        Messages that one thread publishes arrive in that order. Raises `ValueError` for anything but bytes
-        of at most `max_payload`, before anything is sent, and `PublishError` if the backend did not take
-        the message within the channel's `timeout`.
+        Messages that one thread publishes arrive in that order. Raises `ValueError`, before anything is
+        sent, if `payload` is not bytes or has more than `max_payload` bytes. Raises `PublishError` if the
+        backend does not accept the message within the channel's `timeout`.
 
-        With `connection`, a SQLAlchemy connection to the database that carries the channel, the message
-        becomes a part of its transaction: it exists, with the id returned, if the caller commits, and never
-        did if the caller rolls back. Until then others who publish to this topic wait, and fail after the
-        channel's `timeout`. If the topic is `bridge.FEED`, and on SQLite whichever it is, these others are
-        all tasks: none of their events is published before the transaction ends. So publish last, and
-        commit at once. Raises `ConfigurationError` where the backend is no database or `connection` no
-        connection to one.
+        `connection` is a SQLAlchemy connection to the database that carries the channel. With it the message
+        becomes a part of the connection's transaction. If the caller commits, the message exists with the
+        returned id; if the caller rolls back, it never existed. Until the transaction ends, others who
+        publish to this topic wait, and fail after the channel's `timeout`. If the topic is `bridge.FEED`,
+        and for any topic on SQLite, no task event is published before the transaction ends. So publish last,
+        and commit at once. Raises `ConfigurationError` if the backend is not a database, or `connection` is
+        not a connection to it.
         """
         ...
 
@@ -90,28 +90,30 @@ class Subscriber(Protocol):
     def subscribe(self, *, after: str | None = None, durable: str | None = None) -> Subscription:
         """Open a subscription that gets every message published after this call returns.
 
-        With `after`, a message's id or `BEGINNING`, it gets the messages kept after that one first. With
-        `durable`, a name, it begins after the last message that a reader of that name acknowledged, in this
-        process or another; the first time, it begins now. `after` given too moves that place.
+        `after` is the id of a message, or `BEGINNING`. With it the subscription first gets the messages that
+        are kept after that one. `durable` is the name of a durable reader. With it the subscription begins
+        after the last message that a reader of that name acknowledged, in this process or another. The first
+        time, it begins now. With both, `after` replaces the place of the durable reader.
 
         Raises `ConnectionLost` if the backend cannot be reached within the channel's `timeout`,
-        `PositionLost` if what follows `after` is no longer all there, `ConfigurationError` if the backend
-        keeps no messages, and `ValueError` for what is no id. Once open, the subscription survives outages
-        of the backend: it waits, and goes on after the last message it delivered.
+        `PositionLost` if some messages that follow `after` are no longer kept, `ConfigurationError` if the
+        backend keeps no messages, and `ValueError` if `after` is not an id. An open subscription survives
+        outages of the backend: it waits, and then goes on after the last message that it delivered.
         """
         ...
 
     def history(self, *, limit: int = 100) -> list[Message]:
         """Return the last `limit` messages that are kept, the oldest first.
 
-        Raises `ConnectionLost`, and `ConfigurationError` if the backend keeps no messages.
+        Raises `ConnectionLost` if the backend cannot be reached, `ConfigurationError` if it keeps no
+        messages, and `ValueError` if `limit` is not a whole number above zero.
         """
         ...
 
 
 @runtime_checkable
 class Topic(Producer, Subscriber, Protocol):
-    """A named stream of messages, with both views. May be shared by threads and greenlets."""
+    """A named stream of messages, and both of its views. May be shared by threads and greenlets."""
 
     def as_producer(self) -> Producer:
         """Return the write-only view."""
@@ -126,12 +128,15 @@ class Topic(Producer, Subscriber, Protocol):
 class BroadcastChannel(Protocol):
     """Carries the messages of many topics between processes.
 
-    Every subscription of a topic gets every message of that topic, and of no other. Opens nothing until
-    first use, may be shared by threads and greenlets, and may be created before a fork.
+    Every subscription of a topic gets every message of that topic, and of no other topic. A channel opens
+    nothing until its first use. It may be shared by threads and greenlets, and may be created before a fork.
     """
 
     def topic(self, name: str) -> Topic:
-        """Return the topic called `name`: 1 to 255 characters, no control characters, else `ValueError`."""
+        """Return the topic called `name`.
+
+        Raises `ValueError` unless `name` is a str of 1 to 255 characters without control characters.
+        """
         ...
 
     def close(self) -> None:

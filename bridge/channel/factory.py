@@ -1,10 +1,11 @@
-"""`connect`: a URL becomes a broadcast channel, its backend and its hub behind it."""
+"""`connect`: open a channel by its URL."""
 
 import re
-from typing import Any
+from typing import Any  # each backend checks the types of its own options
 
 from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
 from bridge.support.validate import check_name, check_positive
@@ -21,15 +22,19 @@ def connect(
     retention_messages: int = 10_000,
     **options: Any,
 ) -> Channel:
-    """Return the broadcast channel that `url` names; nothing is opened until its first use.
+    """Return the broadcast channel that `url` names. It opens nothing until its first use.
 
-    `namespace` prefixes every key, so that several bridges can share a server. `max_payload` is in bytes,
-    `queue_size` in messages that one subscription may fall behind, `timeout` in seconds that opening a
-    connection, one publish or one subscribe may take. A backend that replays keeps the last
-    `retention_messages` of each topic for `retention_seconds`, and a task's state as long after its end; a
-    task that has not ended stays known for 7 days after its last event, or as long as a worker has it.
-    `options` are those of one backend. Raises `ConfigurationError` for a URL, an option or an extra
-    that will not do.
+    `namespace` prefixes every key, so that several bridges can share a server. `max_payload` is the largest
+    payload in bytes. `queue_size` is the number of messages that one subscription may fall behind before it
+    is closed. `timeout` is the number of seconds that opening a connection, one publish or one subscribe may
+    take.
+
+    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`. It
+    keeps the state of a task for as long after the end of the task. It keeps the state of a task that has
+    not ended for 7 days after its last event, and for as long as a worker has the task.
+
+    `options` are passed to the backend. Raises `ConfigurationError` if the URL or an option is wrong, or if
+    the extra that the backend needs is not installed.
     """
     check_positive(
         max_payload=max_payload,
@@ -50,17 +55,22 @@ def connect(
     except TypeError as error:
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
-    channel = Channel(
-        backend, max_payload=max_payload, queue_size=queue_size, timeout=timeout, retention=retention
+    return Channel(
+        Transport(
+            backend,
+            max_payload=max_payload,
+            queue_size=queue_size,
+            timeout=timeout,
+            retention=retention,
+            location=f"{_redacted(url)}, namespace {namespace!r}",
+        )
     )
-    channel.where = f"{_redacted(url)}, namespace {namespace!r}"
-    return channel
 
 
 def _redacted(url: str) -> str:
-    """Return where `url` points, for people: without user and password, and without parameters."""
+    """Return where `url` points, for people who read a log: without user, password and parameters."""
     scheme, _, rest = url.partition("://")
     place = re.split("[?#]", rest, maxsplit=1)[0]
     if "@" in rest[len(place) :]:
-        place = "…"  # a password that is badly escaped, or a parameter: nobody can tell
+        place = "…"  # This may be a part of a password that is not escaped.
     return f"{scheme}://{place.rpartition('@')[2]}"

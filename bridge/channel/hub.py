@@ -1,20 +1,18 @@
 """The hub: one thread a process that reads the backend once and hands each message to its readers.
 
-All danger of shared state lives here. The thread alone touches the reading connection; others change the
-table of topics under the lock, name the topic in the inbox and wake the thread. It never dies silently:
-a lost connection is opened again, with every topic; any other error closes every subscription with its cause.
+Only this thread touches the reading connection. Other threads change the table of topics under the lock and
+wake the thread. A lost connection is opened again, with every topic. Any other error closes every reader with
+its cause; the next one that joins starts the thread again.
 """
 
 import logging
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Protocol, cast
 
 from bridge.backends.base import Attached, Backend, Event, History, Item, Listener, Refused, Seen, States
-from bridge.channel.sequencer import Delivery, Sequencer
-from bridge.channel.subscription import QueuedSubscription
+from bridge.channel.reader import Delivery, Reader
+from bridge.channel.topic_table import TopicTable
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
 from bridge.model.message import Message
 from bridge.model.position import Position
@@ -25,144 +23,98 @@ from bridge.support.fork import reset_in_child
 logger = logging.getLogger("bridge.channel.hub")
 
 
-class Member(Protocol):
-    """Who reads through the hub, beside subscriptions: many at a time are given what there is."""
-
-    topics: frozenset[str]
-    stateful: bool
-    opens_with_state: bool
-
-    @property
-    def post(self) -> Callable[[Sequence[Any], Sequence[Item]], None]:
-        """Takes members and the items for them. Must not block."""
-        ...
-
-    def establish(self, topic: str) -> None: ...
-
-    def room(self, items: Sequence[Item]) -> int: ...
-
-    def fail(self, reason: SubscriptionClosed) -> None:
-        """Nothing more will come."""
-        ...
-
-    def reset_after_fork(self) -> None: ...
-
-
 class Hub:
-    """Hands what one backend carries to the subscriptions of this process. Safe to share and to fork."""
+    """Hands what one backend carries to the readers of this process. Safe to share and to fork."""
 
-    def __init__(self, backend: Backend, *, queue_size: int, retention: Retention) -> None:
+    def __init__(self, backend: Backend, retention: Retention) -> None:
         self._backend = backend
-        self._queue_size = queue_size
         self._retention = retention
         self.messages_received = 0
         self.connections_lost = 0
         self.slow_consumers = 0
         self.last_error: Exception | None = None
+        """Why the backend could not be reached; `None` if it can, as far as is known."""
         self._reset()
         reset_in_child(self)
 
     def _reset(self) -> None:
-        # Guards everything below.
-        self._lock = threading.Lock()
-        self._sequencers: dict[str, Sequencer] = {}
-        self._asked: set[str] = set()  # topics that the current connection was asked to attach
-        self._inbox: deque[str] = deque()
+        self._lock = threading.Lock()  # Guards what follows.
+        self._topics = TopicTable(self._retention)
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._closed = threading.Event()
 
     def reset_after_fork(self) -> None:
-        reader, lines, closed = self._listener, self._sequencers, self._stop.is_set()
+        """Leave connection and thread to the parent; the readers of the parent end here."""
+        listener, readers, was_closed = self._listener, self._topics.readers(), self._closed.is_set()
         self._reset()
-        if closed:
-            self._stop.set()
-        if reader is not None:
-            reader.close()
-        for member in _members(lines):
-            member.reset_after_fork()
+        if was_closed:
+            self._closed.set()
+        if listener is not None:
+            listener.close()
+        for reader in readers:
+            reader.reset_after_fork()
+
+    # Any thread.
 
     @property
     def outage(self) -> Exception | None:
-        """Why its readers wait; `None` while they do not, and while there are none."""
+        """Why the readers wait for the backend; `None` while they do not, and while there are none."""
         return self.last_error if self._thread is not None else None
 
-    @property
-    def subscriptions(self) -> int:
-        """How many subscriptions are open."""
+    def stats(self) -> dict[str, int]:
+        """Return what this process counts, by name."""
         with self._lock:
-            return len(_members(self._sequencers))
+            readers = len(self._topics.readers())
+        return {
+            "subscriptions": readers,
+            "messages_received": self.messages_received,
+            "connections_lost": self.connections_lost,
+            "slow_consumers": self.slow_consumers,
+        }
 
-    def open(
-        self,
-        topics: Iterable[str],
-        *,
-        after: Mapping[str, Position] | None = None,
-        acknowledge: Callable[[Position], None] | None = None,
-        woken: Callable[[], bool] | None = None,
-    ) -> QueuedSubscription:
-        """Add a subscription and return it at once; it is established as soon as the backend confirms."""
-        subscription = QueuedSubscription(
-            topics, self, queue_size=self._queue_size, acknowledge=acknowledge, woken=woken
-        )
-        self.join(subscription, after)
-        return subscription
+    def join(self, reader: Reader, after: Mapping[str, Position] | None = None) -> None:
+        """Add a reader to its topics, in each after the position given for it.
 
-    def join(self, member: Member | QueuedSubscription, after: Mapping[str, Position] | None) -> None:
-        """Add a reader to its topics, in each after the place given for it."""
+        Returns at once; the reader is established as soon as the backend confirms. Raises
+        `SubscriptionClosed` after `close`.
+        """
         with self._lock:
-            if self._stop.is_set():
+            if self._closed.is_set():
                 raise SubscriptionClosed("the channel is closed; connect again")
-            asking = False
-            for name in member.topics:
-                sequencer = self._sequencers.get(name) or self._sequencers.setdefault(
-                    name, Sequencer(name, self._retention)
-                )
-                if sequencer.join(member, (after or {}).get(name)):
-                    self._inbox.append(name)
-                    asking = True
+            has_work = self._topics.join(reader, after or {})
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bridge-hub", daemon=True)
                 self._thread.start()
-            elif asking:
+            elif has_work:
                 self._wake()
 
-    def close(self) -> None:
-        """Close every subscription and the reading connection."""
+    def leave(self, reader: Reader) -> None:
+        """Remove a reader. It may be removed already."""
         with self._lock:
-            self._stop.set()
-            members = _members(self._sequencers)
+            self._topics.leave(reader)
+            self._wake()
+
+    def has_room(self, reader: Reader) -> None:
+        """Go on with a reader whose `room` took less than it was offered, and that has room again."""
+        with self._lock:
+            self._topics.has_room(reader)
+            self._wake()
+
+    def close(self) -> None:
+        """Close every reader and the reading connection, and wait up to a second for the thread."""
+        with self._lock:
+            self._closed.set()
+            readers = self._topics.readers()
             thread = self._thread
             self._wake()
-        for member in members:
-            if isinstance(member, QueuedSubscription):
-                member.close()
-            else:
-                member.fail(SubscriptionClosed("the channel is closed"))
+        for reader in readers:
+            reader.fail(SubscriptionClosed("the channel is closed"))
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=1.0)
 
-    def discard(self, member: Member | QueuedSubscription) -> None:
-        with self._lock:
-            for name in member.topics:
-                sequencer = self._sequencers.get(name)
-                if sequencer is not None:
-                    sequencer.leave(member)
-                    if not sequencer.readers():
-                        self._inbox.append(name)
-            self._wake()
-
-    def has_room(self, member: Member | QueuedSubscription) -> None:
-        with self._lock:
-            for name in member.topics:
-                sequencer = self._sequencers.get(name)
-                if sequencer is not None:
-                    sequencer.has_room(member)
-                    self._inbox.append(name)
-            self._wake()
-
     def _wake(self) -> None:
-        """Have the thread look at the inbox. Requires holding `_lock`."""
+        """Make the thread look at the pending topics. Requires holding `_lock`."""
         if self._listener is not None:
             self._listener.wake()
 
@@ -171,94 +123,63 @@ class Hub:
     def _run(self) -> None:
         attempt = 0
         while True:
-            opened = False
+            is_open = False
             try:
-                reader = self._backend.open_listener()
-                opened = True
+                listener = self._backend.open_listener()
+                is_open = True
                 try:
-                    self._take(reader)
-                    while not self._stop.is_set():
-                        self._dispatch(reader.poll())
+                    self._use(listener)
+                    while not self._closed.is_set():
+                        self._dispatch(listener.poll())
                         attempt = 0
-                        self._look_at_inbox(reader)
+                        self._do_pending(listener)
                 finally:
-                    reader.close()
+                    listener.close()
                 return
             except ConnectionLost as error:
-                self.connections_lost += opened
-                if not self._outlives(error, attempt):
+                self.connections_lost += is_open
+                if not self._goes_on_after(error, attempt):
                     return
-                self._stop.wait(backoff(attempt))
+                self._closed.wait(backoff(attempt))
                 attempt += 1
             except Exception as error:
-                self._fail_everyone(error)
+                self._fail_all(error)
                 return
 
-    def _mine(self) -> bool:
-        """Whether this thread is still the hub's: gevent carries a copy of it into a forked child."""
+    def _is_current(self) -> bool:
+        """Return whether this thread is still the hub's: gevent copies threads into a forked child."""
         return self._thread is threading.current_thread()
 
-    def _take(self, listener: Listener) -> None:
-        """Make `reader` the current connection and attach every topic to it."""
+    def _use(self, listener: Listener) -> None:
+        """Make `listener` the current connection and attach every topic to it."""
         with self._lock:
-            if not self._mine():
+            if not self._is_current():
                 raise ConnectionLost("this process was forked")
             self._listener = listener
-            self._inbox.clear()
-            self._inbox.extend(self._sequencers)
+            self._topics.on_connect()
         if self.last_error is not None:
             logger.info("the backend is back")
             self.last_error = None
-        self._look_at_inbox(listener)
+        self._do_pending(listener)
 
-    def _look_at_inbox(self, listener: Listener) -> None:
-        """Attach what is newly read, detach what no longer is, and ask for what is waited for."""
-        while self._inbox:
+    def _do_pending(self, listener: Listener) -> None:
+        """Attach, detach and ask for what the topics need."""
+        while self._topics.pending:
             with self._lock:
-                name = self._inbox.popleft()
-                sequencer = self._sequencers.get(name)
-                ask, deliveries = self._look_at(sequencer, listener) if sequencer is not None else (None, [])
-            if ask is not None:  # without the lock: it may open a connection, and an event loop must not wait
-                ask()
-            self._hand_out(deliveries)
+                request, deliveries = self._topics.next_step(listener)
+            # Without the lock: the request may open a connection, and an event loop must not wait for that.
+            if request is not None:
+                request()
+            self._deliver(deliveries)
 
-    def _look_at(
-        self, sequencer: Sequencer, listener: Listener
-    ) -> tuple[Callable[[], None] | None, list[Delivery]]:
-        """Return what to ask of the backend and what can be given already. Requires holding `_lock`."""
-        name = sequencer.topic
-        ask: Callable[[], None] | None = None
-        if not sequencer.readers():
-            if name in self._asked:
-                self._asked.discard(name)
-                ask = partial(listener.detach, name)
-            del self._sequencers[name]
-            return ask, []
-        if name not in self._asked:
-            self._asked.add(name)
-            return partial(listener.attach, name), []
-        deliveries = list(sequencer.serve_from_tail())
-        wanted = sequencer.wants()
-        if wanted is not None:
-            sequencer.asked(wanted)
-            if isinstance(wanted, Position):
-                ask = partial(listener.request_history, name, wanted)
-            else:
-                ask = partial(listener.request_state, name, wanted.after)
-        return ask, deliveries
-
-    def _outlives(self, error: ConnectionLost, attempt: int) -> bool:
-        """Note the outage; return whether anyone still waits for its end."""
+    def _goes_on_after(self, error: ConnectionLost, attempt: int) -> bool:
+        """Note that the connection is lost; return whether a reader waits for the next one."""
         with self._lock:
-            if not self._mine():
+            if not self._is_current():
                 return False
             self._listener = None
-            self._asked.clear()
-            for name, sequencer in list(self._sequencers.items()):
-                sequencer.detach()
-                if not sequencer.readers():
-                    del self._sequencers[name]
-            if not self._sequencers or self._stop.is_set():
+            self._topics.on_disconnect()
+            if not self._topics or self._closed.is_set():
                 self._thread = None
                 return False
         self.last_error = error
@@ -266,92 +187,63 @@ class Hub:
             logger.warning("the backend is out of reach, its readers wait until it is back: %s", error)
         return True
 
-    def _fail_everyone(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         with self._lock:
-            if not self._mine():
+            if not self._is_current():
                 return
-            members = _members(self._sequencers)
-            self._sequencers.clear()
-            self._asked.clear()
+            readers = self._topics.readers()
+            self._topics = TopicTable(self._retention)
             self._listener = self._thread = None
         logger.error("the hub ended; the next subscribe starts another", exc_info=error)
         reason = ConnectionLost(f"the hub that read the backend ended: {error!r}")
         reason.__cause__ = error
-        for member in members:
-            member.fail(reason)
+        for reader in readers:
+            reader.fail(reason)
 
     def _dispatch(self, events: Sequence[Event]) -> None:
-        """Hand on `events` in order, the messages of a topic in one go."""
+        """Hand on `events` in order, adjacent messages of a topic in one go."""
         batches: defaultdict[str, list[Message]] = defaultdict(list)
         for event in events:
             if isinstance(event, Message):
                 batches[event.topic].append(event)
                 continue
-            self._deliver(batches)
+            self._dispatch_messages(batches)
             batches.clear()
             if isinstance(event, Refused):
-                self._refused(event)
+                self._refuse(event)
             else:
-                self._tell(event.topic, event)
-        self._deliver(batches)
+                self._take(event.topic, event)
+        self._dispatch_messages(batches)
 
-    def _deliver(self, batches: Mapping[str, list[Message]]) -> None:
-        for name, messages in batches.items():
+    def _dispatch_messages(self, batches: Mapping[str, list[Message]]) -> None:
+        for topic, messages in batches.items():
             self.messages_received += len(messages)
-            self._tell(name, messages)
+            self._take(topic, messages)
 
-    def _tell(self, name: str, event: Attached | Seen | History | States | list[Message]) -> None:
-        """Let the topic's line decide who gets what, and hand it out without holding the lock."""
+    def _take(self, topic: str, event: Attached | Seen | History | States | list[Message]) -> None:
+        """Let the sequencer of a topic decide who gets what, and hand it out without holding the lock."""
         with self._lock:
-            sequencer = self._sequencers.get(name)
-            if sequencer is None or name not in self._asked:
-                return
-            match event:
-                case list():
-                    deliveries = list(sequencer.messages(event))
-                case Attached():
-                    deliveries = list(sequencer.attach(event.position))
-                case Seen():
-                    deliveries = list(sequencer.seen_at(event.position))
-                case History():
-                    deliveries = list(sequencer.history(event))
-                case States():
-                    deliveries = list(sequencer.states(event))
-            if sequencer.busy or not sequencer.head:
-                self._inbox.append(name)
-        self._hand_out(deliveries)
+            deliveries = self._topics.take(topic, event)
+        self._deliver(deliveries)
 
-    def _hand_out(self, deliveries: Iterable[Delivery]) -> None:
-        for readers, given in deliveries:
-            members = cast(Sequence[Member | QueuedSubscription], readers)
-            if isinstance(given, PositionLost):
-                for member in members:
-                    member.fail(given)
+    @staticmethod
+    def _deliver(deliveries: Iterable[Delivery]) -> None:
+        for readers, items in deliveries:
+            if isinstance(items, PositionLost):
+                for reader in readers:
+                    reader.fail(items)
                 continue
-            crowds: defaultdict[Callable[..., None], list[Member]] = defaultdict(list)
-            for member in members:
-                if isinstance(member, QueuedSubscription):
-                    if not member.deliver(given):
-                        self.slow_consumers += 1
-                        self.discard(member)
-                else:
-                    crowds[member.post].append(member)
-            for post, crowd in crowds.items():
-                post(crowd, given)
+            groups: defaultdict[Callable[[Sequence[Reader], Sequence[Item]], None], list[Reader]]
+            groups = defaultdict(list)
+            for reader in readers:
+                groups[reader.post].append(reader)
+            for post, group in groups.items():
+                post(group, items)
 
-    def _refused(self, refused: Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         with self._lock:
-            sequencer = self._sequencers.pop(refused.topic, None)
-            self._asked.discard(refused.topic)
+            readers = self._topics.remove(refused.topic)
         reason = ConnectionLost(f"the backend refuses to let us read {refused.topic!r}: {refused.error}")
         logger.error("%s", reason)
-        for member in _members({refused.topic: sequencer} if sequencer else {}):
-            member.fail(reason)
-
-
-def _members(lines: Mapping[str, Sequencer]) -> set[Member | QueuedSubscription]:
-    return {
-        cast(Member | QueuedSubscription, reader)
-        for sequencer in lines.values()
-        for reader in sequencer.readers()
-    }
+        for reader in readers:
+            reader.fail(reason)

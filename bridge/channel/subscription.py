@@ -1,134 +1,121 @@
-"""A reader with a bounded queue: the hub puts messages in, one thread or greenlet takes them out."""
+"""Subscribing: where a subscription begins, how it is opened, and what its owner sees of it."""
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Self
 
-from bridge.backends.base import Item, size_of
-from bridge.errors import ConnectionLost, SlowConsumer, SubscriptionClosed
-from bridge.model.message import Gap, Message
-from bridge.model.position import Position
-
-HISTORY_BYTES = 4 * 1024 * 1024
-"""About how much history waits for one reader. Live messages wait too, within `queue_size`."""
-
-
-class Owner(Protocol):
-    """Who feeds a subscription: the hub."""
-
-    def discard(self, subscription: "QueuedSubscription") -> None:
-        """The subscription is closed."""
-        ...
-
-    def has_room(self, subscription: "QueuedSubscription") -> None:
-        """The subscription, whose queue was full of history, has room again."""
-        ...
+from bridge.channel.queued_reader import QueuedReader
+from bridge.channel.transport import Transport
+from bridge.errors import ConfigurationError, ConnectionLost, SubscriptionClosed
+from bridge.model.message import Message
+from bridge.model.position import Position, parse
+from bridge.support.validate import check_name
 
 
-def _nobody() -> bool:
-    """Stands for `woken` where the reader waits here."""
-    return True
+class Start(NamedTuple):
+    """Where a subscription begins."""
+
+    after: Position | None
+    """It gets the messages that follow this position; with `None` those that are published from now on."""
+    acknowledge: Callable[[Position], None] | None = None
+    """Stores the place of a durable reader."""
 
 
-class QueuedSubscription:
-    """The `Subscription` of every backend.
+def check_start(transport: Transport, after: str | None, durable: str | None) -> Position | None:
+    """Return the position that `after` names, without a call to the backend.
 
-    `woken`, for a reader that cannot wait here, is called without the lock, by any thread, whenever there is
-    something new: an item, the end, or that the subscription is established. It returns whether there is
-    still someone to read.
+    Raises `ValueError` for what is no id or no name, and `ConfigurationError` where nothing is kept.
     """
+    start = None if after is None else parse(after)
+    if durable is not None:
+        check_name(durable, "the name of a durable reader")
+    if after is not None or durable is not None:
+        transport.require_replay("subscribe(after=...)" if durable is None else "a durable reader")
+    return start
 
-    stateful = opens_with_state = False
 
-    def __init__(
-        self,
-        topics: Iterable[str],
-        owner: Owner,
-        *,
-        queue_size: int,
-        acknowledge: Callable[[Position], None] | None = None,
-        woken: Callable[[], bool] | None = None,
-    ) -> None:
-        self.topics = frozenset(topics)
-        self._queue_size = queue_size
-        self._owner = owner
-        self._acknowledge = acknowledge
-        self._woken = woken or _nobody
-        # Guards everything below.
-        self._changed = threading.Condition(threading.Lock())
-        self._items: deque[Item] = deque()
-        self._bytes = 0
-        self._awaited = set(self.topics)
-        self._filled = False
-        self._closed = False
-        self._reason: SubscriptionClosed | None = None
+def find_start(transport: Transport, topic: str, after: str | None, durable: str | None) -> Start:
+    """Return where a subscription begins. Only the place of a durable reader is asked of the backend.
 
-    def receive(self, timeout: float | None = 0.1) -> Message | None:
-        with self._changed:
-            if not self._wait(timeout):
-                return None
-            item = self._items.popleft()
-            self._bytes -= size_of(item)
-            emptied = self._emptied()
-        if emptied:
-            self._owner.has_room(self)
-        assert isinstance(item, Message), "States are for those who are stateful"
-        if self._acknowledge is not None and not isinstance(item, Gap):
-            item = item.for_reader(self._acknowledge)
-        return item
+    Raises what `check_start` raises, and for a durable reader `ConnectionLost` and `PublishError`.
+    """
+    position = check_start(transport, after, durable)
+    if durable is None:
+        return Start(position)
+    if position is not None:
+        transport.backend.acknowledge(topic, durable, position, back=True)
+    else:
+        position = transport.backend.acknowledged(topic, durable)
+    return Start(position, partial(transport.backend.acknowledge, topic, durable, back=False))
 
-    def _wait(self, timeout: float | None) -> bool:
-        """Wait for an item; return whether there is one. Requires holding `_changed`."""
-        if not self._items and not self._over():
-            self._changed.wait_for(lambda: self._items or self._over(), timeout)
-        if self._closed:
-            raise SubscriptionClosed("the subscription is closed")
-        if self._items:
-            return True
-        if self._reason is not None:
-            raise self._reason.with_traceback(None)
-        return False
 
-    def _emptied(self) -> bool:
-        """Whether the owner waits to hear of room, and there is some. Requires holding `_changed`."""
-        emptied = (
-            self._filled and len(self._items) <= self._queue_size // 2 and self._bytes <= HISTORY_BYTES // 2
-        )
-        if emptied:
-            self._filled = False
-        return emptied
+def open_reader(
+    transport: Transport, topic: str, start: Start, notify: Callable[[], bool] | None = None
+) -> QueuedReader:
+    """Return a reader of `topic` that may not be established yet; `notify` is that of `QueuedReader`.
 
-    def _over(self) -> bool:
-        return self._closed or self._reason is not None
+    Raises `SubscriptionClosed` if the channel is closed.
+    """
+    reader = QueuedReader(
+        transport.hub,
+        [topic],
+        queue_size=transport.queue_size,
+        acknowledge=start.acknowledge,
+        notify=notify,
+    )
+    transport.hub.join(reader, {topic: start.after} if start.after is not None else None)
+    return reader
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called, rather than that it ended for a reason."""
-        return self._closed
+
+def not_established(transport: Transport, topic: str) -> ConnectionLost:
+    """Return the error of a subscription that was not established within the timeout."""
+    why = transport.hub.last_error or "it does not answer"
+    return ConnectionLost(f"could not subscribe to {topic!r} within {transport.timeout:g} s: {why}")
+
+
+def subscribe(
+    transport: Transport, topic: str, after: str | None, durable: str | None
+) -> "TopicSubscription":
+    """Return an established subscription; `bridge.Subscriber.subscribe` says the rest."""
+    reader = open_reader(transport, topic, find_start(transport, topic, after, durable))
+    established = False
+    try:
+        established = reader.wait_established(transport.timeout)
+    except ConnectionLost as error:
+        if isinstance(error.__cause__, ConfigurationError):
+            raise error.__cause__ from None
+        raise
+    finally:
+        if not established:
+            reader.close()
+    if not established:
+        raise not_established(transport, topic)
+    return TopicSubscription(reader)
+
+
+class TopicSubscription:
+    """The `Subscription` of every backend."""
+
+    def __init__(self, reader: QueuedReader) -> None:
+        self._reader = reader
 
     def __iter__(self) -> Iterator[Message]:
         while True:
             try:
-                message = self.receive(timeout=None)
+                message = self._reader.receive(timeout=None)
             except SubscriptionClosed:
-                if self._closed:
+                if self._reader.closed:
                     return
                 raise
             if message is not None:
                 yield message
 
+    def receive(self, timeout: float | None = 0.1) -> Message | None:
+        return self._reader.receive(timeout)
+
     def close(self) -> None:
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._items.clear()
-            self._bytes = 0
-            self._changed.notify_all()
-        self._woken()
-        self._owner.discard(self)
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,74 +124,3 @@ class QueuedSubscription:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def wait_established(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until it misses nothing of any topic; return whether it is so.
-
-        Raises the reason if the subscription is closed for one meanwhile.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._awaited or self._over(), timeout)
-            if self._reason is not None and self._awaited:
-                raise self._reason.with_traceback(None)
-            return not self._awaited
-
-    # What follows is called by the hub.
-
-    def establish(self, topic: str) -> None:
-        """Note that it misses nothing of `topic` from now on."""
-        with self._changed:
-            if topic not in self._awaited:
-                return
-            self._awaited.discard(topic)
-            self._changed.notify_all()
-        self._woken()
-
-    def room(self, items: Sequence[Item]) -> int:
-        """How many of `items` fit; if not all, the owner hears of it when the queue has emptied."""
-        with self._changed:
-            room, size = self._queue_size - len(self._items), self._bytes
-            count = 0
-            while count < min(room, len(items)) and size < HISTORY_BYTES:
-                size += size_of(items[count])
-                count += 1
-            self._filled = count < len(items)
-            return count
-
-    def deliver(self, items: Sequence[Item]) -> bool:
-        """Queue `items`; return False, and close for `SlowConsumer`, if they do not fit."""
-        with self._changed:
-            if self._over():
-                return True
-            room = self._queue_size - len(self._items)
-            queued = items[:room] if room < len(items) else items
-            self._items.extend(queued)
-            self._bytes += sum(map(size_of, queued))
-            self._changed.notify()
-        if not self._woken():
-            self.close()
-            return True
-        if room >= len(items):
-            return True
-        names = ", ".join(sorted(map(repr, self.topics)))
-        self.fail(
-            SlowConsumer(
-                f"the reader of {names} fell {self._queue_size} messages behind and was closed, so that "
-                "none is dropped silently; read faster, or raise queue_size"
-            )
-        )
-        return False
-
-    def fail(self, reason: SubscriptionClosed) -> None:
-        """Close for `reason`, which is raised once what is queued has been received."""
-        with self._changed:
-            if not self._over():
-                self._reason = reason
-                self._changed.notify_all()
-        self._woken()
-
-    def reset_after_fork(self) -> None:
-        """In a forked child: the reader stayed in the parent, and so may the holder of the lock."""
-        self._changed = threading.Condition(threading.Lock())
-        self._items.clear()
-        self._reason = ConnectionLost("this subscription was opened before a fork; subscribe in the child")

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from litestar.channels.backends.base import ChannelsBackend
 
 from bridge import aio
-from bridge.channel.channel import Channel, channel_of
 from bridge.channel.contract import BroadcastChannel
-from bridge.errors import BridgeError, ConfigurationError, PositionLost
+from bridge.channel.transport import transport_of
+from bridge.errors import BridgeError, PositionLost
 from bridge.litestar.names import topic_name
 from bridge.litestar.publisher import Publisher
 from bridge.litestar.reading import Feed, Reading
 from bridge.model.message import Gap
+from bridge.support.validate import check_positive
 
 logger = logging.getLogger("bridge.litestar")
 
@@ -58,27 +59,25 @@ class BridgeChannelsBackend(ChannelsBackend):
         self._prefix = prefix if channel_prefix is None else channel_prefix
         if not isinstance(self._prefix, str) or not _IDENTIFIER.fullmatch(self._prefix):
             raise ValueError(f"prefix must be an identifier of 1 to 100 characters, not {self._prefix!r}")
-        if not poll_interval > 0:
-            raise ValueError(f"poll_interval must be seconds above zero, not {poll_interval!r}")
+        check_positive(unit="seconds", error=ValueError, poll_interval=poll_interval)
         if history is not None and (not isinstance(history, int) or history < 0):
             raise ValueError(f"history must be a whole number, zero or more, not {history!r}")
-        self._channel: Channel = channel_of(channel.topic(self._prefix))
-        if history and not self._channel.replays:
-            raise ConfigurationError(
-                "history needs a backend that keeps messages, such as redis:// or memory://"
-            )
+        self._channel = channel
+        self._transport = transport_of(channel)
+        if history:
+            self._transport.require_replay("history")
         self._history = EVERYTHING if history is None else history
         self._poll_interval = poll_interval
         self._readings: dict[str, Reading] = {}
         self._feed: Feed | None = None
-        self._publisher = Publisher(self._channel, self._prefix, poll_interval, self._hold)
+        self._publisher = Publisher(self._transport, self._prefix, poll_interval, self._hold)
         self._outage_told = 0
         self._no_history_told = False
 
     async def on_startup(self) -> None:
         """Begin to stream in the running event loop. What is subscribed to already stays so."""
         self._drop_what_an_ended_loop_left()
-        self._channel.enter_loop()
+        self._transport.enter_loop()
         previous = self._feed
         if previous is not None and previous.loop is asyncio.get_running_loop():
             return
@@ -112,14 +111,14 @@ class BridgeChannelsBackend(ChannelsBackend):
         is back.
         """
         self._drop_what_an_ended_loop_left()
-        self._channel.enter_loop()
+        self._transport.enter_loop()
         wanted = [self._read(name) for name in dict.fromkeys(channels)]
         await asyncio.gather(*(reading.wait_established() for reading in wanted))
 
     def _read(self, name: str) -> Reading:
         reading = self._readings.get(name)
         if reading is None:
-            made = Reading(self._channel, name, topic_name(self._prefix, name), self._announce)
+            made = Reading(self._transport, name, topic_name(self._prefix, name), self._announce)
             reading = self._readings.setdefault(name, made)  # another thread may have been faster
             if reading is made:
                 reading.resume()
@@ -163,7 +162,7 @@ class BridgeChannelsBackend(ChannelsBackend):
             while isinstance(message := reading.receive(), Gap):
                 self._note_gap()
         except Exception as error:
-            if not self._channel.closed:
+            if not self._transport.closed:
                 self._note_failure(reading, error)
                 asyncio.get_running_loop().call_later(self._poll_interval, self._read_again, reading)
             return None
@@ -187,7 +186,7 @@ class BridgeChannelsBackend(ChannelsBackend):
 
     def _note_gap(self) -> None:
         """Log once an outage that messages may be missing."""
-        outage = self._channel.stats()["connections_lost"]
+        outage = self._transport.hub.connections_lost
         if outage != self._outage_told:
             self._outage_told = outage
             logger.warning("after an outage messages may be missing, as the backend keeps none")
@@ -201,7 +200,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         most = self._history if limit is None else min(limit, self._history)
         if most < 1:
             return []
-        if not self._channel.replays:
+        if not self._transport.backend.replays:
             if not self._no_history_told:
                 self._no_history_told = True
                 logger.warning("there is no history: the bridge channel's backend keeps no messages")

@@ -1,9 +1,8 @@
 """The names of Litestar's channels as topics."""
 
 import hashlib
-import unicodedata
 
-from bridge.support.validate import LONGEST_TOPIC
+from bridge.support.validate import LONGEST_TOPIC, is_control
 
 
 def topic_name(prefix: str, channel: str) -> str:
@@ -13,10 +12,6 @@ def topic_name(prefix: str, channel: str) -> str:
     its SHA-256, after the prefix and a number sign. No prefix holds either sign.
     """
     name = f"{prefix}.{channel}"
-    if channel and len(name) <= LONGEST_TOPIC and not any(map(_is_control, channel)):
+    if channel and len(name) <= LONGEST_TOPIC and not any(map(is_control, channel)):
         return name
     return f"{prefix}#{hashlib.sha256(channel.encode('utf-8', 'surrogatepass')).hexdigest()}"
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")

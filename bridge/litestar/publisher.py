@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from litestar.channels import ChannelsPlugin
 
 from bridge.aio.subscription import publish_to
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import PublishError
 from bridge.litestar.names import topic_name
 from bridge.model.publication import Publication
@@ -26,8 +26,8 @@ Hold = Callable[[str], AbstractContextManager["Future[None] | None"]]
 class Publisher:
     """Publishes to the Litestar channels of one prefix, across short outages."""
 
-    def __init__(self, channel: Channel, prefix: str, poll_interval: float, hold: Hold) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport, prefix: str, poll_interval: float, hold: Hold) -> None:
+        self._transport = transport
         self._prefix = prefix
         self._poll_interval = poll_interval
         self._hold = hold
@@ -58,13 +58,13 @@ class Publisher:
         while True:
             try:
                 with self._hold(name) as hold:
-                    await publish_to(self._channel, publication, hold)
+                    await publish_to(self._transport, publication, hold)
                 return
             except PublishError:
                 if self._refused_since is None:
                     self._refused_since = time.monotonic()
-                over = time.monotonic() - self._refused_since > self._channel.timeout
-                if over or not self._channel.replays or self._channel.closed:
+                over = time.monotonic() - self._refused_since > self._transport.timeout
+                if over or not self._transport.backend.replays or self._transport.closed:
                     raise
             publication.repeated = True
             await asyncio.sleep(self._poll_interval)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 
-from bridge.aio.subscription import bell_of
-from bridge.channel.channel import Channel
-from bridge.channel.subscription import QueuedSubscription
+from bridge.aio.loop_waker import waker_of
+from bridge.channel.queued_reader import QueuedReader
+from bridge.channel.subscription import find_start, not_established, open_reader
+from bridge.channel.transport import Transport
 from bridge.errors import SubscriptionClosed
 from bridge.model.message import Message
 
@@ -29,24 +30,24 @@ class Reading:
     """A Litestar channel that is subscribed to. `announce` is told, by any thread, of what is new."""
 
     def __init__(
-        self, channel: Channel, name: str, topic: str, announce: Callable[["Reading"], bool]
+        self, transport: Transport, name: str, topic: str, announce: Callable[["Reading"], bool]
     ) -> None:
         self.name = name
         self.after: str | None = None
         """The message that was read last."""
         self.failing: type[Exception] | None = None
         """What has been logged since then of why it is not read."""
-        self._channel = channel
+        self._transport = transport
         self._topic = topic
         self._announce = announce
-        self._subscription: QueuedSubscription | None = None
+        self._subscription: QueuedReader | None = None
         self._closed = False
         self._opening = threading.Lock()  # so that only one subscription is opened at a time
         self.expect()
 
     def expect(self) -> None:
         """Begin to wait, for the channel's timeout at most, until it is established."""
-        self._deadline = time.monotonic() + self._channel.timeout
+        self._deadline = time.monotonic() + self._transport.timeout
         established: Future[None] = Future()
         established.set_running_or_notify_cancel()  # who waits for it may be cancelled, it may not
         self.established = established
@@ -68,8 +69,8 @@ class Reading:
         if previous is not None:
             previous.close()
         try:
-            start = self._channel.start(self._topic, self.after, None)
-            self._subscription = self._channel.open(self._topic, start, self._woken)
+            start = find_start(self._transport, self._topic, self.after, None)
+            self._subscription = open_reader(self._transport, self._topic, start, self._woken)
         except SubscriptionClosed as error:
             self.refuse(error)
             return
@@ -128,7 +129,7 @@ class Reading:
 
     def _give_up(self) -> None:
         if not self.established.done():
-            self.refuse(self._channel.unreachable(self._topic))
+            self.refuse(not_established(self._transport, self._topic))
 
     async def wait_established(self) -> None:
         """Wait until it misses nothing. Raises the reason why it is not read."""
@@ -143,7 +144,7 @@ class Reading:
             self._subscription.close()
 
 
-def _has_ended(subscription: QueuedSubscription) -> bool:
+def _has_ended(subscription: QueuedReader) -> bool:
     """Whether it was closed, or was never established and will not be."""
     try:
         subscription.wait_established(0)
@@ -161,7 +162,7 @@ class Feed:
     def __init__(self, take: Callable[[Reading], bytes | None]) -> None:
         self.loop = asyncio.get_running_loop()
         self._take = take
-        self._bell = bell_of(self.loop)
+        self._waker = waker_of(self.loop)
         self._events: deque[tuple[Reading, bytes]] = deque()
         self._news = asyncio.Event()
         self._ended = False
@@ -175,7 +176,7 @@ class Feed:
         if reading in self._announced:
             return not self.loop.is_closed()
         self._add(reading)
-        return self._bell.ring(self._look)
+        return self._waker.wake(self._look)
 
     def _add(self, reading: Reading) -> None:
         self._announced.add(reading)
@@ -211,4 +212,4 @@ class Feed:
     def end(self) -> None:
         """End the stream. Any thread may call it."""
         self._ended = True
-        self._bell.ring(self._news.set)
+        self._waker.wake(self._news.set)

@@ -1,104 +1,133 @@
-"""Counts of the parts of a canvas: how far each is, and what they amount to."""
+"""Counts of the parts of a canvas: how many there are, how many are at which stage, how much is done.
 
-import re
-from collections.abc import Sequence
-from dataclasses import replace
+A backend stores the payload of a counted message and the counts beside each other, the counts as text:
+`size done running succeeded revoked failed`. A reader gets the payload with the figures in it. All that this
+module knows of the payload is: it is a JSON object that has members, but none of those that counts append.
+"""
 
-from bridge.model.state import ENDED_WELL, MAX_LINES, RUNNING, WAITING, Change, Part
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+from bridge.model.publication import Part, Publication
+
+WAITING, RUNNING, SUCCEEDED, REVOKED, FAILED = range(5)
+"""The stages of a part. The last three are endings, the worst last."""
+
+ENDINGS = ("SUCCESS", "REVOKED", "FAILURE")
+"""The states of a canvas whose worst ending is `SUCCEEDED`, `REVOKED` or `FAILED`."""
+
+DONE = 10_000
+"""The value of a part that has succeeded."""
 
 
-class Sums:
-    """What has been counted of a whole in all."""
+class Reached(NamedTuple):
+    """How far a part is."""
 
-    def __init__(self, done: int = 0, stages: Sequence[int] = (0, 0, 0, 0, 0), size: int = 0) -> None:
-        self.done = done
-        self.stages = list(stages)
-        self._size = size
-        self._turns = False
+    stage: int = WAITING
+    value: int = 0
 
-    def count(self, part: Part, held: tuple[int, int]) -> tuple[int, int] | None:
-        """Take `part` into account, of which stage and value were `held`; return both, `None` if no news."""
-        stage, value = held
-        if stage >= ENDED_WELL or (part.stage <= stage and part.value <= value):
+    def advanced(self, part: Part) -> "Reached | None":
+        """Return how far the part is after a message about it, `None` if the message brings no news."""
+        if self.stage >= SUCCEEDED or (part.stage <= self.stage and part.value <= self.value):
             return None
-        self._size = part.size or self._size
-        first = not any(self.stages[RUNNING:])
-        if part.name:
-            self.stages[stage] -= 1
-            self.done -= value
-        stage, value = max(stage, part.stage), max(value, part.value)
-        if part.name:
-            self.stages[stage] += 1
-            self.done += value
-        self.stages[WAITING] = self._size - self._heard_of if self._size else 0
-        self._turns = first if stage == RUNNING else 0 < self._size <= self.ended
-        return stage, value
+        return Reached(max(self.stage, part.stage), max(self.value, part.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the parts of a canvas amount to."""
+
+    size: int = 0
+    """How many parts the canvas has, 0 if nobody has said so."""
+    done: int = 0
+    """The sum of the values of the parts."""
+    running: int = 0
+    succeeded: int = 0
+    revoked: int = 0
+    failed: int = 0
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Self:
+        """Return the counts from their text form. Raises `ValueError` or `TypeError` for other text."""
+        size, done, running, succeeded, revoked, failed = map(int, text.split())
+        return cls(size, done, running, succeeded, revoked, failed)
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.done} {self.running} {self.succeeded} {self.revoked} {self.failed}"
 
     @property
     def ended(self) -> int:
-        return sum(self.stages[ENDED_WELL:])
+        """How many parts have ended."""
+        return self.succeeded + self.revoked + self.failed
 
     @property
-    def _heard_of(self) -> int:
-        return sum(self.stages[RUNNING:])
-
-    def messages(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
-        """Return what is to be published now that `part` is counted."""
-        worst = max(stage for stage in range(ENDED_WELL, 5) if self.stages[stage] or stage == ENDED_WELL)
-        percent = self.done // self._size / 100 if self._size else 0.0
-        figures = [self.ended, f"{percent:.2f}", part.endings[worst - ENDED_WELL]]
-        total = self._size or self._heard_of
-        marks = [str(figure).encode() for figure in (*figures, *self.stages, total)]
-        messages = [(payload, change)]
-        if part.turn is not None and self._turns:
-            messages.insert(part.stage != RUNNING, part.turn)
-        return [_pasted(*message, marks) for message in messages]
-
-
-class Tally:
-    """A whole in the memory of a process: its sums, its parts and their lines; not for several threads."""
-
-    def __init__(self) -> None:
-        self._sums = Sums()
-        self._parts: dict[str, tuple[int, int]] = {}
-        self._lines: dict[str, tuple[int, bytes]] = {}
-
-    def admit(self, payload: bytes, change: Change, part: Part) -> list[tuple[bytes, Change]]:
-        """Take `part` into account and return what is to be published: nothing if it is no news."""
-        counted = self._sums.count(part, self._parts.get(part.name, (WAITING, 0)))
-        if counted is None:
-            return []
-        self._parts[part.name] = counted
-        if part.name:
-            self._show(part.name, importance_of(counted[0]), part.line)
-        messages = self._sums.messages(payload, change, part)
-        if any(told.final for _, told in messages):
-            self._parts.clear()  # whatever is said from now on is refused
-        return messages
-
-    def _show(self, name: str, importance: int, line: bytes) -> None:
-        """Keep the line of a part, if need be in place of the oldest of the least importance."""
-        if name not in self._lines and len(self._lines) >= MAX_LINES:
-            least = min(self._lines, key=lambda shown: self._lines[shown][0])
-            if self._lines[least][0] > importance:
-                return
-            del self._lines[least]
-        self._lines.pop(name, None)
-        self._lines[name] = importance, line
+    def total(self) -> int:
+        """How many parts the canvas has. While the size is unknown: how many have started or ended."""
+        return self.size or self.running + self.ended
 
     @property
-    def lines(self) -> list[bytes]:
-        return [line for _, line in self._lines.values()]
+    def waiting(self) -> int:
+        """How many parts have not started, as far as it is known."""
+        return self.total - self.running - self.ended
+
+    @property
+    def percent(self) -> float:
+        """How much of the canvas is done, rounded down to two decimals; 0 while the size is unknown."""
+        return self.done // self.size / 100 if self.size else 0.0
+
+    @property
+    def worst(self) -> int:
+        """The stage of the worst ending so far, `SUCCEEDED` if there is none."""
+        return FAILED if self.failed else REVOKED if self.revoked else SUCCEEDED
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts have ended."""
+        return 0 < self.size <= self.ended
+
+    def count(self, part: Part, before: Reached, after: Reached) -> "Counts":
+        """Return the counts after `part` went from `before` to `after`."""
+        size = part.size or self.size
+        if not part.name:
+            return replace(self, size=size)
+        at = [0, self.running, self.succeeded, self.revoked, self.failed]
+        at[before.stage] -= 1
+        at[after.stage] += 1
+        return Counts(size, self.done + after.value - before.value, *at[RUNNING:])
+
+    def append_to(self, payload: bytes, kind: str | None) -> bytes:
+        """Return `payload` with the figures as its last members.
+
+        These are `current`, `total`, `percent` and `parts` if `kind` is `"progress"`, otherwise `parts`, and
+        `state` where all parts have ended.
+        """
+        members = (
+            f'"parts":{{"waiting":{self.waiting},"running":{self.running},"succeeded":{self.succeeded},'
+            f'"revoked":{self.revoked},"failed":{self.failed}}}'
+        )
+        if kind == "progress":
+            figures = f'"current":{self.ended},"total":{self.total},"percent":{self.percent:.2f}'
+            members = f"{figures},{members}"
+        elif self.complete:
+            members = f'"state":"{ENDINGS[self.worst - SUCCEEDED]}",{members}'
+        return b"%s,%s}" % (payload[:-1], members.encode())
+
+
+def parse_counts(text: str | bytes | None) -> Counts | None:
+    """Return the counts from their text form, `None` from no text."""
+    return Counts.parse(text) if text else None
+
+
+def messages(publication: Publication, part: Part, before: Counts, after: Counts) -> list[Publication]:
+    """Return what to publish, in order, when `part` of `publication` changes the counts."""
+    if part.follow_up is None:
+        return [publication]
+    if part.stage == RUNNING:
+        is_first = not (before.running or before.ended)
+        return [part.follow_up, publication] if is_first else [publication]
+    return [publication, part.follow_up] if after.complete else [publication]
 
 
 def importance_of(stage: int) -> int:
-    """Return how much the line of a part at this stage matters."""
-    return {RUNNING: 1, ENDED_WELL: 0}.get(stage, 2)
-
-
-def _pasted(payload: bytes, change: Change, marks: Sequence[bytes]) -> tuple[bytes, Change]:
-    def paste(text: bytes) -> bytes:
-        return re.sub(rb"[\x01-\x09]", lambda mark: marks[mark[0][0] - 1], text)
-
-    fields = {paste(name.encode()).decode(): paste(value) for name, value in change.fields.items()}
-    return paste(payload), replace(change, fields=fields)
+    """Return how much the row of a part at this stage matters: a backend keeps `MAX_ROWS` of a canvas."""
+    return {RUNNING: 1, SUCCEEDED: 0}.get(stage, 2)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Self
 
 from bridge.errors import ConfigurationError
+from bridge.model.counts import Counts
 from bridge.model.position import Position, position_of_id
 
 
@@ -16,6 +17,8 @@ class Message(bytes):
     """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
     kind: str | None
     """The type of the task event in the payload; `None` for a message that is no task event."""
+    counted: bool = False
+    """Whether the payload has the figures of a canvas: the counts of its parts at this message."""
     _acknowledge: Callable[[Position], None] | None = None
 
     def __new__(
@@ -40,7 +43,14 @@ class Message(bytes):
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
         """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
         copy = type(self)(self, topic=self.topic, id=self.id, kind=self.kind)
+        copy.counted = self.counted
         copy._acknowledge = acknowledge
+        return copy
+
+    def without_id(self) -> Self:
+        """Return a copy that no subscription can go on after."""
+        copy = type(self)(self, topic=self.topic, kind=self.kind)
+        copy.counted = self.counted
         return copy
 
     def ack(self) -> None:
@@ -65,3 +75,19 @@ class Gap(Message):
     outage. A reader that keeps state reads it afresh; one that does not may skip it:
     `if isinstance(message, bridge.Gap): continue`.
     """
+
+
+def make_message(
+    payload: bytes,
+    *,
+    topic: str,
+    id: str | None = None,  # noqa: A002
+    kind: str | None,
+    counts: Counts | None,
+) -> Message:
+    """Return the message that readers get of what a backend has stored."""
+    if counts is None:
+        return Message(payload, topic=topic, id=id, kind=kind)
+    message = Message(counts.append_to(payload, kind), topic=topic, id=id, kind=kind)
+    message.counted = True
+    return message

@@ -1,9 +1,61 @@
-"""A message on its way to the backend."""
+"""A message on its way to the backend, with what it changes there."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.model.state import Change
 from bridge.support.tokens import new_token
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one message changes in the state of its topic. The publish applies it in the same atomic step.
+
+    The backend refuses a change whose `rank` is below the rank of the topic, and its message too: so late
+    progress never overwrites the end. It also refuses a `final` change at the topic's own rank: so there is
+    one end.
+    """
+
+    rank: int
+    final: bool
+    fields: Mapping[str, bytes]
+    """Values to set, by name."""
+    entry: bool
+    """Whether the message itself joins the topic's entries."""
+    group: str
+    """The topic that also gets the message and lists this topic as a member."""
+    listed: bool = True
+    """Whether the group lists it."""
+
+    def refused_by(self, rank: int) -> bool:
+        """Return whether a state of this rank refuses the change."""
+        return self.rank < rank or (self.final and self.rank == rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How far one part of a canvas is. The backend counts the parts in the step that publishes the message.
+
+    The counts never go back: of each part the highest stage and the highest value hold. A message that
+    raises neither is not published. See `bridge.model.counts` for the counting.
+
+    If the parts do not know how many they are, a `Part` without a name sets the size, which is its value
+    too. Until then the canvas does not end, and 0 percent of it are done.
+    """
+
+    name: str
+    size: int
+    """How many parts the canvas has, 0 if the part does not know."""
+    stage: int
+    value: int
+    """How much of the part is done, from 0 to `bridge.model.counts.DONE`."""
+    row: bytes
+    """What the state of the canvas shows of the part."""
+    follow_up: "Publication | None" = None
+    """Published in the same step, with the same counts and a token of its own.
+
+    It comes just before the message if this is the first part to run, and just after it if this is the last
+    part to end. Otherwise it is not published.
+    """
 
 
 @dataclass(slots=True)
@@ -15,6 +67,11 @@ class Publication:
     kind: str | None = None
     """The type of the task event in `payload`; `None` for other messages."""
     change: Change | None = None
+    part: Part | None = None
+    """The part of a canvas that the message is about. It needs a `change`, and a topic of its own canvas.
+
+    The backend keeps the `Counts` beside the payload. Readers get the payload with the figures in it.
+    """
     token: bytes = field(default_factory=new_token)
     """Tells the message from all others. A message is published once per token, where messages are kept."""
     repeated: bool = False

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 
 from bridge.backends.base import Attached, Event, States
 from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
 from bridge.model.message import Message
 from bridge.model.position import Position
@@ -60,23 +61,17 @@ def connect(
         events = Events(event_channel, check_name(namespace, "a namespace"), timeout)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    backend = EventBackend(events)
-    return EventBroadcastChannel(
-        backend,
-        max_payload=max_payload,
-        queue_size=queue_size,
-        timeout=timeout,
-        retention=Retention(seconds=0, messages=0),
+    return Channel(
+        Transport(
+            EventBackend(events),
+            max_payload=max_payload,
+            queue_size=queue_size,
+            timeout=timeout,
+            retention=Retention(seconds=0, messages=0),
+            location=f"SQLSpec's event channel, namespace {namespace!r}",
+            enter_loop=events.enter_loop,
+        )
     )
-
-
-class EventBroadcastChannel(Channel):
-    """A broadcast channel that learns from coroutines which event loop there is."""
-
-    _backend: "EventBackend"
-
-    def enter_loop(self) -> None:
-        self._backend.enter_loop()
 
 
 class EventListener:
@@ -136,10 +131,6 @@ class EventBackend:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-
-    def enter_loop(self) -> None:
-        """The running event loop uses it."""
-        self._events.enter_loop()
 
     def publish(self, publication: Publication) -> Position | None:
         if publication.change is not None:

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.streams.viewer import Viewer
 from bridge.support.fork import reset_in_child
 
@@ -35,8 +35,8 @@ def shown(url: str) -> str:
 class BackendAvailability:
     """Whether the backend answers the streams of this process. May be shared by threads and greenlets."""
 
-    def __init__(self, channel: Channel, url: str) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport, url: str) -> None:
+        self._transport = transport
         self._url = url
         self.reset_after_fork()
         reset_in_child(self)
@@ -53,7 +53,7 @@ class BackendAvailability:
                 self._unanswered = None
                 self._in_vain_at = -WAIT_AGAIN_AFTER
         in_vain = time.monotonic() - self._in_vain_at < WAIT_AGAIN_AFTER
-        return 0.0 if in_vain or self._channel.outage is not None else FIRST_BYTE_WITHIN
+        return 0.0 if in_vain or self._transport.hub.outage is not None else FIRST_BYTE_WITHIN
 
     def established(self, viewer: Viewer, patience: float) -> bool:
         """Wait until a viewer misses nothing; return whether it is so. Says once that the backend is away."""
@@ -69,6 +69,6 @@ class BackendAvailability:
                 "follow wait, and begin when it answers; see that the server runs and that this process can "
                 "reach it, or correct its URL",
                 shown(self._url),
-                self._channel.outage or f"nothing came within {FIRST_BYTE_WITHIN:g} s",
+                self._transport.hub.outage or f"nothing came within {FIRST_BYTE_WITHIN:g} s",
             )
         return False

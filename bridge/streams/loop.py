@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from bridge.backends.base import Item, size_of
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import SubscriptionClosed
 from bridge.streams import sse
 from bridge.streams.cursor import Cursor
@@ -59,13 +59,13 @@ _WITH_END = getattr(socket, "MSG_MORE", 0)
 class Loop:
     """Serves the viewers of one channel. Its thread starts with the first of them."""
 
-    def __init__(self, channel: Channel, *, heartbeat: float, backlog: int, limits: ViewerLimits) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport, *, heartbeat: float, backlog: int, limits: ViewerLimits) -> None:
+        self._transport = transport
         self._limits = limits
         self._heartbeat = heartbeat
         self.backlog = backlog
         self.opened = self.cut_off = self.taken_over = 0
-        self._liveness = LivenessMonitor(channel, self.do)
+        self._liveness = LivenessMonitor(transport, self.do)
         self._reset()
         reset_in_child(self)
         atexit.register(self.stop)
@@ -84,7 +84,7 @@ class Loop:
         self._wheel: deque[set[Viewer]] = deque(
             set() for _ in range(max(1, round(self._heartbeat / TICK)) + 1)
         )
-        self._renderer = Renderer(with_ids=self._channel.replays)
+        self._renderer = Renderer(with_ids=self._transport.backend.replays)
 
     def reset_after_fork(self) -> None:
         """The connections are the parent's: only the descriptors are closed here."""
@@ -127,7 +127,7 @@ class Loop:
         Raises `SubscriptionClosed` after the channel was closed.
         """
         self._start()
-        replays = self._channel.replays
+        replays = self._transport.backend.replays
         # What one topic says is the same for all its viewers, and made once for them.
         encoder = Encoder(topics, start, with_ids=replays) if len(topics) > 1 else None
         running = frozenset(start.running(topics))
@@ -135,7 +135,7 @@ class Loop:
         viewer.over = not running
         self.viewers.add(viewer)
         try:
-            self._channel.join(viewer, start.after if replays else None)
+            self._transport.hub.join(viewer, start.after if replays else None)
         except SubscriptionClosed:
             self.viewers.discard(viewer)
             raise
@@ -153,7 +153,7 @@ class Loop:
 
     def close(self, viewer: Viewer) -> None:
         """Let go of a viewer that was not adopted."""
-        self._channel.leave(viewer)
+        self._transport.hub.leave(viewer)
         self.viewers.discard(viewer)
         self.do(self.drop, viewer)
 
@@ -343,7 +343,7 @@ class Loop:
         """Let the hub go on with a viewer that was full of history, if there is room again."""
         if viewer.full and viewer.owed + viewer.size <= self.window // 2:
             viewer.full = False
-            self._channel.has_room(viewer)
+            self._transport.hub.has_room(viewer)
 
     def _adopt(self, viewer: Viewer, taken: TakenConnection, anew: bytes) -> None:
         if viewer.gone:
@@ -376,7 +376,7 @@ class Loop:
 
     def _finish(self, viewer: Viewer) -> None:
         """All is sent: let the client close first, so that nothing of it is cut off by a reset."""
-        self._channel.leave(viewer)
+        self._transport.hub.leave(viewer)
         with suppress(OSError):  # it has gone already
             viewer.socket.shutdown(socket.SHUT_WR)
 
@@ -388,7 +388,7 @@ class Loop:
         if viewer.turn is not None:
             viewer.turn.discard(viewer)
         self._limits.release(viewer.address)
-        self._channel.leave(viewer)
+        self._transport.hub.leave(viewer)
         self.viewers.discard(viewer)
         if viewer.socket is not None:
             with suppress(KeyError, ValueError):

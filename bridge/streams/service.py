@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import SubscriptionClosed
 from bridge.streams import sse
 from bridge.streams.availability import BackendAvailability
@@ -79,7 +79,7 @@ class Stream:
         self._address = None  # the seat goes with the viewer
         established = self._viewers.waiting.established(viewer, patience)
         taken = yield from self._takeover.take(_first_chunk(established))
-        anew = resets(self._topics, self._start, with_ids=self._viewers.channel.replays)
+        anew = resets(self._topics, self._start, with_ids=self._viewers.transport.backend.replays)
         if taken is not None:
             self._viewer = None
             loop.adopt(viewer, taken, anew)
@@ -107,13 +107,13 @@ class Viewers:
     """The streams that this process has open."""
 
     def __init__(
-        self, channel: Channel, url: str, *, heartbeat: float, backlog: int, limits: ViewerLimits
+        self, transport: Transport, url: str, *, heartbeat: float, backlog: int, limits: ViewerLimits
     ) -> None:
-        self.channel = channel
+        self.transport = transport
         self.heartbeat = heartbeat
         self.limits = limits
-        self.waiting = BackendAvailability(channel, url)
-        self.loop = Loop(channel, heartbeat=heartbeat, backlog=backlog, limits=limits)
+        self.waiting = BackendAvailability(transport, url)
+        self.loop = Loop(transport, heartbeat=heartbeat, backlog=backlog, limits=limits)
         self.refusal: str | None = None
         self._refused: set[LimitReached] = set()
 

@@ -1,10 +1,16 @@
-"""Checks of what callers pass: names and numbers."""
+"""Checks of what callers pass: names, payloads and numbers."""
 
 import unicodedata
 
 from bridge.errors import ConfigurationError
 
 LONGEST_TOPIC = 255
+"""The most characters in the name of a topic."""
+
+
+def is_control(character: str) -> bool:
+    """Return whether a name must not contain `character`: a control character or a lone surrogate."""
+    return unicodedata.category(character) in ("Cc", "Cs")
 
 
 def check_name(name: object, what: str) -> str:
@@ -16,13 +22,37 @@ def check_name(name: object, what: str) -> str:
     if not 1 <= len(name) <= LONGEST_TOPIC:
         raise ValueError(f"{what} must have 1 to {LONGEST_TOPIC} characters, this one has {len(name)}")
     for character in name:
-        if unicodedata.category(character) in ("Cc", "Cs"):
+        if is_control(character):
             raise ValueError(f"{what} must not contain control characters, {name!r} contains {character!r}")
     return name
 
 
-def check_positive(**numbers: object) -> None:
-    """Raise `ConfigurationError` for the first option that is no number above zero."""
+def check_payload(payload: object, limit: int) -> bytes:
+    """Return `payload` as bytes; raise `ValueError` if it is no bytes or has more than `limit` bytes."""
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        how = "payload.encode()" if isinstance(payload, str) else "json.dumps(payload).encode()"
+        raise ValueError(
+            f"a payload must be bytes, not {type(payload).__name__}; encode it, for example {how} "
+            f"(at most {limit} bytes)"
+        )
+    payload = bytes(payload)
+    if len(payload) > limit:
+        raise ValueError(f"a payload must be at most {limit} bytes (max_payload), not {len(payload)}")
+    return payload
+
+
+def check_positive(
+    *,
+    unit: str = "a number",
+    whole: bool = False,
+    error: type[Exception] = ConfigurationError,
+    **numbers: object,
+) -> None:
+    """Raise `error` for the first of `numbers` that is not a number above zero.
+
+    `unit` says in the message what is needed, for example "seconds". With `whole` only an `int` is accepted.
+    """
+    allowed = int if whole else int | float
     for name, value in numbers.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise ConfigurationError(f"{name} must be a number above zero, not {value!r}")
+        if not isinstance(value, allowed) or isinstance(value, bool) or not value > 0:
+            raise error(f"{name} must be {unit} above zero, not {value!r}")

@@ -10,8 +10,8 @@ processes in any order, and both count.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bridge.model.publication import Publication
-from bridge.model.state import END, Change
+from bridge.model.publication import Change, Publication
+from bridge.model.state import END
 from bridge.tasks.event_types import CancelRequested, Custom, Event, Log, Progress, State, Step
 from bridge.tasks.events import FEED, encode, encode_steps, task_of, task_topic
 

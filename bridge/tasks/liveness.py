@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bridge.backends.base import Item, States
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import PositionLost, SubscriptionClosed
 from bridge.model.message import Message
 from bridge.model.publication import Publication
@@ -41,17 +41,17 @@ class LivenessMonitor:
     topics = frozenset({WORKERS})
     stateful = opens_with_state = False
 
-    def __init__(self, channel: Channel, do: Callable[..., None]) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport, do: Callable[..., None]) -> None:
+        self._transport = transport
         self._do = do
-        self._publisher = BackgroundPublisher(channel)
+        self._publisher = BackgroundPublisher(transport)
         self._closed = False
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         self._process = new_token().decode()
         self.workers = WorkerTracker()
-        self.missing = MissingWorkerCheck(self._channel.where)
+        self.missing = MissingWorkerCheck(self._transport.location)
         self._joined = False
         self._ticks = 0
         self._echo_at = time.monotonic()
@@ -72,7 +72,7 @@ class LivenessMonitor:
         unknown = task_of(read.topic) is not None
         for state in read.states:
             unknown = unknown and state.topic != read.topic
-            event = None if has_ended(state) else current_state(state.fields)
+            event = None if has_ended(state) else current_state(state)
             if event is not None:
                 self.workers.note(event)
             else:
@@ -112,7 +112,7 @@ class LivenessMonitor:
         if not self._joined:
             self._joined = True
             try:
-                self._channel.join(self, None)
+                self._transport.hub.join(self)
             except SubscriptionClosed:
                 self._closed = True  # the application closes the channel before its viewers leave
         return not self._closed

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterable
 
-from bridge.channel.channel import Channel
+from bridge.channel.transport import Transport
 from bridge.errors import MessageRefused, PublishError
 from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
+from bridge.support.validate import check_payload
 from bridge.tasks.publish_queue import PublishQueue
 from bridge.tasks.sources import Source, Sources
 
@@ -28,8 +29,8 @@ PAUSE = 0.01
 class BackgroundPublisher:
     """Sends what it is given through one channel. Safe to share by threads and greenlets, and to fork."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self._queue = PublishQueue()
         self._sources = Sources()
         self._refused = False  # whether a refused message was logged
@@ -61,14 +62,14 @@ class BackgroundPublisher:
     def takes(self, payload: bytes) -> bool:
         """Whether `payload` is not too large."""
         try:
-            self._channel.check_payload(payload)
+            check_payload(payload, self._transport.max_payload)
         except ValueError:
             return False
         return True
 
     def put(self, publication: Publication) -> None:
         """Queue a message. Never waits; raises `ValueError` for a payload that is too large."""
-        publication.payload = self._channel.check_payload(publication.payload)
+        publication.payload = check_payload(publication.payload, self._transport.max_payload)
         change = publication.change
         with self._changed:
             if change is not None and not change.entry:
@@ -132,7 +133,7 @@ class BackgroundPublisher:
                 logger.warning("%d task events could not be sent before the publisher was closed", unsent)
             self._stopped = True
             self._changed.notify_all()
-        self._channel.close()
+        self._transport.close()
 
     def _go_down(self, reason: object) -> None:
         """Requires holding `_changed`."""
@@ -183,7 +184,7 @@ class BackgroundPublisher:
                 self._changed.wait(self._sources.wait())  # the loop around this looks again
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
-            taken = self._queue.take(BATCH if self._channel.replays else 1)
+            taken = self._queue.take(BATCH if self._transport.backend.replays else 1)
             self._sending = len(taken)
             return taken
 
@@ -199,7 +200,7 @@ class BackgroundPublisher:
     def _send(self, publications: list[Publication]) -> int:
         """Send some of `publications`; return how many need not be sent any more."""
         try:
-            return self._channel.publish_many(publications)
+            return self._transport.publish_many(publications)
         except MessageRefused as error:
             # It is the first of them: to wait for it would hold up all others.
             self._drop()

@@ -42,16 +42,24 @@ _CURRENT = ("state", "attempt", "result", *_WAIT)
 
 
 def has_ended(state: TopicState) -> bool:
-    """Whether the task of this state has ended. Decodes nothing."""
+    """Whether the task or canvas of this state has ended. Decodes nothing."""
+    if state.counts is not None and state.counts.complete:
+        return True
     return not _END_FIELDS.isdisjoint(state.fields)
 
 
-def current_state(fields: Mapping[str, bytes]) -> State | None:
+def current_state(state: TopicState) -> State | None:
     """Return the event that says where a task is: not RETRY once its next attempt is received."""
-    last = _state_in(fields, "state")
-    if last is not None and last.state == "RETRY":
-        return _later(last, _state_in(fields, "state.RECEIVED"))
-    return last
+    last = decode(_counted(state, "state"))
+    if not isinstance(last, State):
+        return None
+    return _later(last, _state_in(state.fields, "state.RECEIVED")) if last.state == "RETRY" else last
+
+
+def _counted(state: TopicState, name: str) -> bytes:
+    """Return the payload of a field, with the figures of the canvas if `state` is that of a canvas."""
+    payload = state.fields.get(name, b"")
+    return payload if state.counts is None or not payload else state.counts.append_to(payload, name)
 
 
 def _later(retry: State, received: State | None) -> State:
@@ -77,7 +85,7 @@ def read_snapshot(state: TopicState | None, task: str) -> Snapshot:
         for name in fields
         if name.startswith(_STATE) and (event := _state_in(fields, name)) is not None
     }
-    current = _current(states, fields) or State(task, state="PENDING")
+    current = _current(states, state) or State(task, state="PENDING")
     for event in sorted(states.values(), key=attrgetter("at")):
         _copy(event, snapshot, _LASTING)
     retry = states.get("state.RETRY")
@@ -92,13 +100,13 @@ def read_snapshot(state: TopicState | None, task: str) -> Snapshot:
     return snapshot
 
 
-def _current(states: Mapping[str, State], fields: Mapping[str, bytes]) -> State | None:
+def _current(states: Mapping[str, State], state: TopicState) -> State | None:
     """Return what `current_state` does. Decodes only what is not in `states`."""
-    payload = fields.get("state")
+    payload = state.fields.get("state")
     for name, event in states.items():
-        if event.state != "RETRY" and fields[name] == payload:
+        if event.state != "RETRY" and state.fields[name] == payload and state.counts is None:
             return event
-    return current_state(fields)
+    return current_state(state)
 
 
 def _copy(source: State, target: Snapshot, names: tuple[str, ...]) -> None:
@@ -140,14 +148,14 @@ def _set_cancellation(snapshot: Snapshot, fields: Mapping[str, bytes]) -> None:
 
 
 def _set_progress(snapshot: Snapshot, state: TopicState) -> None:
-    progress = decode(state.fields.get("progress", b""))
+    progress = decode(_counted(state, "progress"))
     snapshot.progress = progress if isinstance(progress, Progress) else None
     if snapshot.progress is not None and snapshot.progress.parts is not None:
         snapshot.parts = snapshot.progress.parts
     if snapshot.parts is not None:
         if snapshot.progress is not None:
             snapshot.progress = replace(snapshot.progress, parts=None, part=None)
-        snapshot.children = [line for line in map(parse, state.lines) if isinstance(line, dict)]
+        snapshot.children = [row for row in map(parse, state.rows) if isinstance(row, dict)]
 
 
 def _members(snapshot: Snapshot) -> dict[str, Any]:

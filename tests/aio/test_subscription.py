@@ -15,7 +15,8 @@ import uvloop
 import bridge
 from bridge import aio
 from bridge.aio.subscription import publish_to
-from bridge.channel.channel import channel_of
+from bridge.channel.transport import transport_of
+from bridge.model.publication import Publication
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
 from tests.servers import Valkey, eventually
 
@@ -146,17 +147,17 @@ def test_held_messages_hold_up_no_other_topic(channel: bridge.BroadcastChannel) 
     """With 20 topics held, another's message goes at once; let go, they arrive in the order of the calls."""
 
     async def work() -> None:
-        inner = channel_of(channel.topic("orders"))
+        transport = transport_of(channel)
         hold: Future[None] = Future()
         async with (
             aio.subscribe(channel.topic("held 7")) as held,
             aio.subscribe(channel.topic("free")) as free,
         ):
             names = [f"held {number}" for number in range(20)]
-            early = [publish_to(inner, "held 7", b"0")]
-            calls = [publish_to(inner, name, b"1", hold) for name in names]
-            calls.append(publish_to(inner, "held 7", b"2"))
-            gone = publish_to(inner, "held 7", b"3", hold)
+            early = [publish_to(transport, Publication("held 7", b"0"))]
+            calls = [publish_to(transport, Publication(name, b"1"), hold) for name in names]
+            calls.append(publish_to(transport, Publication("held 7", b"2")))
+            gone = publish_to(transport, Publication("held 7", b"3"), hold)
             gone.cancel()
             await asyncio.wait_for(aio.publish(channel.topic("free"), b"free"), 5)
             assert await free.receive(timeout=5) == b"free"
@@ -225,11 +226,11 @@ def test_a_cancelled_subscribe_leaves_nothing_open(own_valkey: Valkey) -> None:
                         raise AssertionError("the server hangs")
 
                 task = asyncio.create_task(subscribe())
-                await settle(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+                await settle(lambda: transport_of(channel).hub.stats()["subscriptions"] == 1)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+                assert transport_of(channel).hub.stats()["subscriptions"] == 0
             finally:
                 own_valkey.signal(signal.SIGCONT)
 
@@ -413,7 +414,7 @@ def test_a_thousand_subscriptions_cost_no_thread_each(channel: bridge.BroadcastC
         assert [await received(messages, 1) for messages in subscriptions] == [[7]] * 1000
         for context in opened:
             await context.__aexit__(None, None, None)
-        assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+        assert transport_of(channel).hub.stats()["subscriptions"] == 0
 
     run(work())
 
@@ -454,7 +455,7 @@ def test_a_loop_that_ended_harms_nobody(channel: bridge.BroadcastChannel) -> Non
         for number in range(3):
             topic.publish(b"%d" % number)
             assert subscription.receive(timeout=5) == b"%d" % number
-        eventually(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+        eventually(lambda: transport_of(channel).hub.stats()["subscriptions"] == 1)
     del abandoned, context
     gc.collect()
     run(aio.publish(topic, b"more"))

@@ -9,6 +9,7 @@ import pytest
 
 import bridge
 from bridge.celery import canvas_id
+from bridge.channel.transport import transport_of
 from tests.servers import Valkey, free_port
 
 REDIS = ("redis", "rediss", "redis+pubsub", "redis+sharded", "redis+cluster", "redis+sentinel")
@@ -69,8 +70,8 @@ def test_a_password_that_is_not_escaped_is_never_told(scheme: str) -> None:
         except bridge.ConfigurationError as error:
             said = everything_said(error)
         else:
-            backend = channel._backend
-            said = f"{channel!r} {channel.where} {backend!r} {getattr(backend, '_servers', None)!r}"
+            location, backend = transport_of(channel).location, transport_of(channel).backend
+            said = f"{channel!r} {location} {backend!r} {getattr(backend, '_servers', None)!r}"
             for part in ("_servers", "_database"):
                 said += str(getattr(getattr(backend, part, None), "address", ""))
             channel.close()

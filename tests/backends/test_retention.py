@@ -17,6 +17,8 @@ import bridge
 from bridge.backends.redis import listener as redis_reader
 from bridge.backends.sql import listener as sql_reader
 from bridge.celery.apps import installed
+from bridge.channel.channel import Channel
+from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.tasks import canvas as canvas_events
 from tests import events
@@ -40,7 +42,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def say(channel: Any, task: str, of: str) -> str | None:
     """Publish that a task is in a state; return the message's id."""
-    message_id: str | None = channel.publish(events.make("state", task, state=of))
+    message_id: str | None = transport_of(channel).publish(events.make("state", task, state=of))
     return message_id
 
 
@@ -48,12 +50,12 @@ def known(channel: Any, *tasks: str) -> set[str]:
     """Which of these tasks are known to those who ask for one, or for all; fail where the two differ."""
     # Some backends forget while somebody publishes.
     channel.topic("busy").publish(b"")
-    listed = {found.topic for found in channel.states(bridge.FEED)}
-    alone = {task for task in tasks if channel.states(bridge.task_topic(task))}
+    listed = {found.topic for found in transport_of(channel).states(bridge.FEED)}
+    alone = {task for task in tasks if transport_of(channel).states(bridge.task_topic(task))}
     if {bridge.task_topic(task) for task in alone} <= listed:
         return alone
     # One may have expired between the two.
-    again = {task for task in tasks if channel.states(bridge.task_topic(task))}
+    again = {task for task in tasks if transport_of(channel).states(bridge.task_topic(task))}
     assert {bridge.task_topic(task) for task in again} <= listed, (again, listed)
     return again
 
@@ -87,23 +89,25 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     channel: Any = connect(retention_seconds=1)
     for task in ("renewed", "renewed too"):
         say(channel, task, "STARTED")
-    channel.publish(canvas_events.make("canvas:w", 2, "renewed", "STARTED"))
+    transport_of(channel).publish(canvas_events.make("canvas:w", 2, "renewed", "STARTED"))
     say(channel, "left alone", "STARTED")
     say(channel, "ended", "SUCCESS")
     tasks = ("renewed", "renewed too", "canvas:w", "left alone", "ended")
 
     def renewed(*names: str) -> set[str]:
-        channel.renew([bridge.FEED, "unknown", *(bridge.task_topic(name) for name in names)])
+        transport_of(channel).backend.renew(
+            [bridge.FEED, "unknown", *(bridge.task_topic(name) for name in names)]
+        )
         return known(channel, *tasks)
 
     kept = {"renewed", "renewed too", "canvas:w"}
     eventually(lambda: renewed(*kept, "ended") == kept, 20)
-    (canvas,) = channel.states(bridge.task_topic("canvas:w"))
-    assert len(canvas.lines) == 1
+    (canvas,) = transport_of(channel).states(bridge.task_topic("canvas:w"))
+    assert len(canvas.rows) == 1
     say(channel, "renewed", "SUCCESS")
     eventually(lambda: renewed(*kept) == kept - {"renewed"}, 20)
     eventually(lambda: known(channel, *tasks) == set(), 20)
-    channel.renew([])
+    transport_of(channel).backend.renew([])
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
@@ -114,9 +118,9 @@ def test_many_tasks_do_not_push_one_that_runs_out_of_memory(connect: Connect) ->
     say(channel, "silent", "STARTED")
     for number in range(state.MAX_MEMBERS):
         say(channel, f"t{number}", "SUCCESS")
-    assert not channel.states(bridge.task_topic("ended"))
-    assert channel.states(bridge.task_topic("silent"))
-    assert len(channel.states(bridge.FEED)) == state.MAX_MEMBERS
+    assert not transport_of(channel).states(bridge.task_topic("ended"))
+    assert transport_of(channel).states(bridge.task_topic("silent"))
+    assert len(transport_of(channel).states(bridge.FEED)) == state.MAX_MEMBERS
 
 
 class Worker:
@@ -125,7 +129,7 @@ class Worker:
     def __init__(self, app: Celery, namespace: str, folder: Path, start: Callable[[], object]) -> None:
         self.app = app
         self.namespace = namespace
-        self.channel: Any = installed(app).channel  # type: ignore[union-attr]
+        self.channel = Channel(installed(app).transport)  # type: ignore[union-attr]
         self.folder = folder
         self.start = start
 
@@ -134,7 +138,7 @@ class Worker:
         self.app.send_task("wait", [str(self.folder / until)], task_id=task, **options)
 
     def state_of(self, task: str) -> str:
-        found = self.channel.states(bridge.task_topic(task))
+        found = transport_of(self.channel).states(bridge.task_topic(task))
         return str(events.snapshot(found[0], task)["state"]) if found else "unknown"
 
 

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks.encoding import encode
 from tests import events
@@ -126,10 +127,10 @@ def test_a_canvas_that_learns_its_size_late_folds_as_its_snapshot(page: Page) ->
             canvas_events.make("w", None, "a", "SUCCESS"),
             canvas_events.make("w", None, "b", "FAILURE"),
         ):
-            channel.publish(message)
+            transport_of(channel).publish(message)
             told = [json.loads(payload) for payload in channel.topic(topic).history(limit=10)]
             live = page.evaluate("told => told.reduce((a, b) => window.bridge.fold(a, b), null)", told)
-            late = events.snapshot(channel.states(topic)[0], "w")
+            late = events.snapshot(transport_of(channel).states(topic)[0], "w")
             assert live["parts"] == late["parts"]
             assert live.get("children", []) == late["children"]
             shown = ("current", "total", "percent")

@@ -13,6 +13,7 @@ from celery import Celery
 import bridge
 from bridge.celery import Cancelled, cancel, check_cancelled, install
 from bridge.celery.cancellation import requested
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.servers import Valkey, eventually
 
@@ -31,7 +32,7 @@ def eager() -> Iterator[tuple[Celery, Any]]:
 
 
 def snapshot(channel: Any, task: str) -> dict[str, Any]:
-    states = channel.states(bridge.task_topic(task))
+    states = transport_of(channel).states(bridge.task_topic(task))
     return events.snapshot(states[0] if states else None, task)
 
 
@@ -59,12 +60,12 @@ def test_a_task_ends_where_it_looks(eager: tuple[Celery, Any]) -> None:
 def test_it_can_be_asked_for_in_every_state(eager: tuple[Celery, Any], state: str, attempt: int) -> None:
     """Whatever the task is at, the wish is noted once and keeps neither its next state nor its end away."""
     app, channel = eager
-    channel.publish(events.make("state", "t", attempt=attempt, state=state))
+    transport_of(channel).publish(events.make("state", "t", attempt=attempt, state=state))
     assert cancel("t", app=app)
     assert "cancel_requested" in snapshot(channel, "t")
     again = attempt + (state == "RETRY")
     for follows in ("STARTED", "SUCCESS"):
-        channel.publish(events.make("state", "t", attempt=again, state=follows))
+        transport_of(channel).publish(events.make("state", "t", attempt=again, state=follows))
         assert snapshot(channel, "t")["state"] == follows
 
 

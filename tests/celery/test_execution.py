@@ -11,6 +11,7 @@ from celery.signals import task_retry
 import bridge
 from bridge.celery import install, log, progress
 from bridge.celery.apps import installed
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.celery.workers import POOLS, SECONDS, snapshot, worker
 from tests.servers import Valkey, eventually
@@ -75,7 +76,7 @@ def test_a_task_that_waits_for_its_next_attempt_shows_why_and_until_when(
         task = celery.app.send_task("tests.celery_app.later", [3.0]).id
 
         def waits() -> dict[str, Any] | None:
-            states = channel.states(bridge.task_topic(task))
+            states = transport_of(channel).states(bridge.task_topic(task))
             found = events.snapshot(states[0], task) if states else {}
             return found if found.get("attempt") == 2 and "reason" in found else None
 
@@ -142,9 +143,9 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
     request = Context(id="stopped", retries=0, hostname="w1")
     task_retry.send(sender=work, request=request, einfo=None)
     installed(app).publisher.flush(5)  # type: ignore[union-attr]
-    (state,) = channel.states(bridge.task_topic("stopped"))
+    (state,) = transport_of(channel).states(bridge.task_topic("stopped"))
     found = events.snapshot(state, "stopped")
     assert (found["state"], found["reason"]) == ("PENDING", "requeued")
-    channel.publish(events.make("state", "stopped", state="STARTED", redelivered=True))
-    (state,) = channel.states(bridge.task_topic("stopped"))
+    transport_of(channel).publish(events.make("state", "stopped", state="STARTED", redelivered=True))
+    (state,) = transport_of(channel).states(bridge.task_topic("stopped"))
     assert events.snapshot(state, "stopped")["state"] == "STARTED"

@@ -8,6 +8,7 @@ from celery import Celery
 
 import bridge
 from bridge.celery import install, log
+from bridge.channel.transport import transport_of
 from tests.celery.workers import snapshot
 from tests.servers import free_port
 
@@ -42,7 +43,7 @@ def test_installing_twice_publishes_once(eager: tuple[Celery, Any]) -> None:
 
     task = work.delay()
     assert len(snapshot(second, task.id)["events"]) == 1
-    assert first.states(bridge.task_topic(task.id)) == []
+    assert transport_of(first).states(bridge.task_topic(task.id)) == []
     second.close()
 
 
@@ -61,4 +62,4 @@ def test_tasks_of_other_apps_are_left_alone(
 
     task = work.delay()
     assert task.get() == "done"
-    assert channel.states(bridge.task_topic(task.id)) == []
+    assert transport_of(channel).states(bridge.task_topic(task.id)) == []

@@ -21,6 +21,7 @@ import pytest
 
 import bridge
 from bridge.celery import cancel
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.lifecycle_app import BREAKING_OUT, connections, make_app
 from tests.processes import ROOT
@@ -413,7 +414,7 @@ def test_what_is_cancelled_while_no_worker_is_there_is_not_begun(carrier: Valkey
     app.send_task("succeed", task_id="after")
 
     def shown(task: str) -> dict[str, Any]:
-        states = channel.states(bridge.task_topic(task))
+        states = transport_of(channel).states(bridge.task_topic(task))
         return events.snapshot(states[0] if states else None, task)
 
     assert "cancel_requested" in shown("early")

@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 import bridge
 from bridge.celery import install
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.servers import Valkey, eventually, free_port
 
@@ -23,7 +24,7 @@ def test_a_queued_task_is_pending(own_valkey: Valkey) -> None:
     app = Celery("queueing", broker=own_valkey.url("redis"))
     install(app, own_valkey.url("redis+pubsub"))
     sent = app.send_task("anything")
-    (state,) = channel.states(bridge.task_topic(sent.id))
+    (state,) = transport_of(channel).states(bridge.task_topic(sent.id))
     found = events.snapshot(state, sent.id)
     assert (found["state"], found["name"]) == ("PENDING", "anything")
     assert "queued_at" in found
@@ -39,7 +40,7 @@ def test_what_the_broker_refuses_is_not_queued() -> None:
     channel: Any = bridge.connect(url)
     with pytest.raises(OperationalError):
         app.send_task("anything", task_id="t1", retry=False)
-    assert channel.states(bridge.task_topic("t1")) == []
+    assert transport_of(channel).states(bridge.task_topic("t1")) == []
     channel.close()
     app.close()
 
@@ -61,7 +62,7 @@ def test_each_of_several_apps_publishes_on_its_own_channel() -> None:
         apps.append(app)
     sent = apps[1].send_task("task of two")
     topic = bridge.task_topic(sent.id)
-    assert [len(channel.states(topic)) for channel in channels] == [0, 1]
+    assert [len(transport_of(channel).states(topic)) for channel in channels] == [0, 1]
     for thing in (*channels, *apps):
         thing.close()
 
@@ -91,7 +92,7 @@ def two_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Celery, Celery, 
 
 def tasks_in_feed(channel: Any) -> set[str]:
     """The tasks that the feed knows."""
-    return {events.task_of(state.topic) or "" for state in channel.states(bridge.FEED)}
+    return {events.task_of(state.topic) or "" for state in transport_of(channel).states(bridge.FEED)}
 
 
 @pytest.mark.parametrize("current", ["bridged", "bare", None])
@@ -169,7 +170,9 @@ def test_many_tasks_in_a_row_are_published_in_the_background(own_valkey: Valkey)
     install(app, url)
     sent = [app.send_task("anything").id for _ in range(1000)]
     channel: Any = bridge.connect(url)
-    eventually(lambda: channel.states(bridge.task_topic(sent[-1])))
-    assert {state.topic for state in channel.states(bridge.FEED)} == {*map(bridge.task_topic, sent)}
+    eventually(lambda: transport_of(channel).states(bridge.task_topic(sent[-1])))
+    assert {state.topic for state in transport_of(channel).states(bridge.FEED)} == {
+        *map(bridge.task_topic, sent)
+    }
     channel.close()
     app.close()

@@ -115,6 +115,7 @@ def test_an_install_while_a_task_runs_publishes_its_end() -> None:
 import bridge
 from bridge.celery import install, log
 from tests import events
+from bridge.channel.transport import transport_of
 from celery import Celery
 app = Celery("late")
 app.conf.task_always_eager = True
@@ -128,7 +129,8 @@ def second():
 first.apply(task_id="first").get()
 second.apply(task_id="second").get()
 with bridge.connect("memory://late") as channel:
-    shown = [events.snapshot(*channel.states(bridge.task_topic(task)), task) for task in ("first", "second")]
+    states = [transport_of(channel).states(bridge.task_topic(task)) for task in ("first", "second")]
+shown = [events.snapshot(*found, found[0].topic.removeprefix("task:")) for found in states]
 assert [found["state"] for found in shown] == ["SUCCESS", "SUCCESS"]
 assert [[event["message"] for event in found["events"]] for found in shown] == [[], ["now somebody does"]]
 """

@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 
 import bridge
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.processes import running
 from tests.servers import eventually
@@ -54,7 +55,7 @@ def snapshot(channel: Any, task: str) -> dict[str, Any]:
     """The snapshot of a task that has ended."""
 
     def ended() -> dict[str, Any] | None:
-        states = channel.states(bridge.task_topic(task))
+        states = transport_of(channel).states(bridge.task_topic(task))
         found = events.snapshot(states[0], task) if states else {"type": "snapshot"}
         return found if events.end_of(found) else None
 

@@ -5,11 +5,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 import bridge
 from bridge.backends.base import Item, States
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.conftest import Connect
 from tests.servers import eventually
@@ -149,7 +151,7 @@ def test_close_comes_from_any_thread_at_any_moment(channel: bridge.BroadcastChan
         subscription.close()
     thread, outcome = wait_in_receive(subscription)
     if moment != "before":
-        eventually(lambda: subscription._changed._waiters)  # type: ignore[attr-defined]
+        eventually(lambda: subscription._reader._changed._waiters)  # type: ignore[attr-defined]
     started = time.monotonic()
     subscription.close()
     thread.join(timeout=5)
@@ -365,7 +367,7 @@ def test_a_forked_child_starts_afresh(connect: Connect, url: str) -> None:
 
 
 class Watcher:
-    """A member of the hub that begins with the state of one topic and keeps every entry it is given."""
+    """A reader of the hub that begins with the state of one topic and keeps every entry it is given."""
 
     stateful = opens_with_state = True
 
@@ -402,29 +404,34 @@ def keep(watchers: Sequence[Watcher], items: Sequence[Item]) -> None:
 def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChannel) -> None:
     """Whoever begins to watch in the midst of changes gets a state and exactly the changes after it."""
     name = bridge.task_topic("t1")
+    transport = transport_of(channel)
     total = 300
 
     def publish() -> None:
         for number in range(total):
-            channel.publish(events.make("log", "t1", level="info", message=str(number)))  # type: ignore[attr-defined]
+            transport.publish(events.make("log", "t1", level="info", message=str(number)))
 
     publisher = threading.Thread(target=publish)
     publisher.start()
     watchers = [Watcher(name) for _ in range(20)]
     for watcher in watchers:
-        channel.join(watcher, None)  # type: ignore[attr-defined]
+        transport.hub.join(watcher)
     publisher.join()
     for watcher in watchers:
         eventually(lambda entries=watcher.entries: len(entries) >= total)  # type: ignore[misc]
         seen = [events.decode(entry)["message"] for entry in watcher.entries]  # type: ignore[index]
         assert seen == [str(number) for number in range(total)]
-        channel.leave(watcher)  # type: ignore[attr-defined]
+        transport.hub.leave(watcher)
 
 
 def test_a_change_below_the_rank_of_the_state_is_refused(channel: bridge.BroadcastChannel) -> None:
     """After a task's end neither a late progress event nor a second end is published or kept."""
     name = bridge.task_topic("t1")
-    say = lambda kind, **fields: channel.publish(events.make(kind, "t1", **fields))  # type: ignore[attr-defined] # noqa: E731
+    transport = transport_of(channel)
+
+    def say(kind: str, **fields: Any) -> None:
+        transport.publish(events.make(kind, "t1", **fields))
+
     with channel.topic(name).subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
         say("state", state="STARTED")
         say("progress", current=1)
@@ -441,6 +448,6 @@ def test_a_change_below_the_rank_of_the_state_is_refused(channel: bridge.Broadca
             "REVOKED",
         ]
         assert len(drain(feed, b"end")) == 3
-    snapshot = events.snapshot(channel.states(name)[0], "t1")  # type: ignore[attr-defined]
+    snapshot = events.snapshot(transport.states(name)[0], "t1")
     assert (snapshot["state"], snapshot["progress"]["current"]) == ("REVOKED", 1)
-    assert [state.topic for state in channel.states(bridge.FEED)] == [name]  # type: ignore[attr-defined]
+    assert [state.topic for state in transport.states(bridge.FEED)] == [name]

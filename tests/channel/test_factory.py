@@ -8,6 +8,7 @@ import pytest
 
 import bridge
 from bridge.channel.factory import _redacted
+from bridge.channel.transport import transport_of
 
 
 @pytest.mark.parametrize(
@@ -104,4 +105,4 @@ def test_where_a_channel_publishes_has_no_password(url: str, where: str) -> None
 def test_a_channel_tells_where_it_publishes() -> None:
     """With its namespace, for logs."""
     with bridge.connect("memory://here", namespace="n") as channel:
-        assert channel.where == "memory://here, namespace 'n'"  # type: ignore[attr-defined]
+        assert transport_of(channel).location == "memory://here, namespace 'n'"

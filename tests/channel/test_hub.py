@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge.backends.base import Attached, Event
 from bridge.channel.hub import Hub
+from bridge.channel.queued_reader import QueuedReader
 from bridge.model.message import Message
 from bridge.model.state import Retention
 from bridge.support.backoff import LONGEST_DELAY, backoff
@@ -77,15 +78,22 @@ def hubs() -> Iterator[list[Hub]]:
 
 
 def make_hub(hubs: list[Hub], *readers: ScriptedReader) -> Hub:
-    hub = Hub(ScriptedBackend(*readers), queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
+    hub = Hub(ScriptedBackend(*readers), Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
     return hub
+
+
+def join(hub: Hub, topic: str) -> QueuedReader:
+    """Return a new reader of `topic`."""
+    reader = QueuedReader(hub, [topic], queue_size=100)
+    hub.join(reader)
+    return reader
 
 
 def test_a_subscription_is_established_by_the_backend_not_before(hubs: list[Hub]) -> None:
     """Until the backend confirms the topic, a subscription is not established."""
     reader = ScriptedReader(confirm=False)
-    subscription = make_hub(hubs, reader).open(["a"])
+    subscription = join(make_hub(hubs, reader), "a")
     eventually(lambda: reader.attached)
     assert not subscription.wait_established(0.05)
     reader.put(Attached("a"))
@@ -96,7 +104,7 @@ def test_the_last_reader_detaches_the_topic(hubs: list[Hub]) -> None:
     """The topic is attached once for two readers, and detached when the second has left."""
     reader = ScriptedReader()
     hub = make_hub(hubs, reader)
-    first, second = hub.open(["a"]), hub.open(["a"])
+    first, second = join(hub, "a"), join(hub, "a")
     assert first.wait_established(5)
     assert second.wait_established(5)
     first.close()
@@ -121,11 +129,11 @@ def test_nobody_waits_while_the_backend_is_asked(hubs: list[Hub]) -> None:
 
     reader.attach = slow  # type: ignore[method-assign]
     hub = make_hub(hubs, reader)
-    first = hub.open(["a"])
+    first = join(hub, "a")
     assert asked.wait(5)
     started = time.monotonic()
-    second = hub.open(["b"])
-    hub.open(["c"]).close()
+    second = join(hub, "b")
+    join(hub, "c").close()
     assert time.monotonic() - started < 1
     go_on.set()
     assert first.wait_established(5)
@@ -136,7 +144,7 @@ def test_a_lost_connection_is_replaced_with_every_topic(hubs: list[Hub]) -> None
     """After a loss the next connection gets every topic that is still read, and the readers a gap."""
     first, second = ScriptedReader(), ScriptedReader()
     hub = make_hub(hubs, first, second)
-    a, b = hub.open(["a"]), hub.open(["b"])
+    a, b = join(hub, "a"), join(hub, "b")
     assert a.wait_established(5)
     assert b.wait_established(5)
     first.put(bridge.ConnectionLost("gone"))
@@ -151,13 +159,13 @@ def test_a_subscription_opened_during_an_outage_sees_no_gap(hubs: list[Hub]) -> 
     """What was not yet established cannot have missed anything."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first)
-    hub = Hub(backend, queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
+    hub = Hub(backend, Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
-    before = hub.open(["a"])
+    before = join(hub, "a")
     assert before.wait_established(5)
     first.put(bridge.ConnectionLost("gone"))
     eventually(lambda: hub.last_error)
-    during = hub.open(["a"])
+    during = join(hub, "a")
     backend.readers.append(second)
     assert during.wait_established(5)
     second.put(Message(b"one", topic="a"))
@@ -171,7 +179,7 @@ def test_an_unexpected_error_ends_every_subscription_with_its_cause(
     """A hub that breaks closes its subscriptions, says why, and the next subscribe starts another."""
     first, second = ScriptedReader(), ScriptedReader()
     hub = make_hub(hubs, first, second)
-    subscription = hub.open(["a"])
+    subscription = join(hub, "a")
     assert subscription.wait_established(5)
     cause = ZeroDivisionError("a bug")
     with caplog.at_level(logging.ERROR, "bridge.channel.hub"):
@@ -182,7 +190,7 @@ def test_an_unexpected_error_ends_every_subscription_with_its_cause(
             subscription.receive(5)
     assert ended.value.__cause__ is cause
     assert "the hub ended" in caplog.text
-    again = hub.open(["a"])
+    again = join(hub, "a")
     assert again.wait_established(5)
 
 
@@ -190,15 +198,15 @@ def test_a_hub_that_nobody_waits_for_rests(hubs: list[Hub]) -> None:
     """With no subscription left, a lost connection is not opened again until someone subscribes."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first, second)
-    hub = Hub(backend, queue_size=100, retention=Retention(60, 100))  # type: ignore[arg-type]
+    hub = Hub(backend, Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
-    subscription = hub.open(["a"])
+    subscription = join(hub, "a")
     assert subscription.wait_established(5)
     subscription.close()
     first.put(bridge.ConnectionLost("gone"))
     eventually(lambda: hub._thread is None)
     assert backend.opened == 1
-    assert hub.open(["a"]).wait_established(5)
+    assert join(hub, "a").wait_established(5)
 
 
 def test_backoff_grows_to_its_bound_with_jitter() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from tests import events
 from tests.channel.test_contract import drain
@@ -223,10 +224,10 @@ def test_a_message_published_again_with_its_token_appears_once(channel: Any) -> 
     for change in (None, events.make("log", "t1", level="info", message="x").change):
         name = bridge.task_topic("t1") if change else "orders"
         one, two, three = (Publication(name, text, change=change) for text in (b"one", b"two", b"three"))
-        first, between = channel.publish(one), channel.publish(two)
-        assert channel.publish(*repeated([one])) == first
-        assert channel.publish(*repeated([three])) not in (first, between, None)
-        assert channel.history(name, 10) == [b"one", b"two", b"three"]
+        first, between = transport_of(channel).publish(one), transport_of(channel).publish(two)
+        assert transport_of(channel).publish(*repeated([one])) == first
+        assert transport_of(channel).publish(*repeated([three])) not in (first, between, None)
+        assert transport_of(channel).backend.history(name, 10) == [b"one", b"two", b"three"]
 
 
 @live_only

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask, Response, request
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.flask import Bridge
 from tests import events
 from tests.servers import Valkey
@@ -84,7 +85,7 @@ def _publish(channel: Any, topic: str, text: str) -> str:
     if task is None:
         message_id = channel.topic(topic).publish(text.encode())
     else:
-        message_id = channel.publish(events.make("log", task, level="info", message=text))
+        message_id = transport_of(channel).publish(events.make("log", task, level="info", message=text))
     assert isinstance(message_id, str)
     return message_id
 

@@ -10,6 +10,7 @@ import httpx_sse
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.model import state
 from tests import events
 from tests.servers import Valkey, eventually
@@ -39,7 +40,7 @@ def serve(valkey: Valkey, namespace: str, **settings: str) -> Any:
 
 def say(channel: Any, task: str, number: int) -> str:
     """Publish a numbered task event; return its id."""
-    message_id = channel.publish(events.make("number", task, data={"n": number}))
+    message_id = transport_of(channel).publish(events.make("number", task, data={"n": number}))
     assert isinstance(message_id, str)
     return message_id
 

@@ -17,6 +17,7 @@ import pytest
 
 import bridge
 from bridge.backends.sql import listener as reader
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
 from tests import events
@@ -42,7 +43,7 @@ class Publishing:
             publication = Publication("numbers", b"%d" % self.sent)
             while True:
                 try:
-                    self._channel.publish(publication)
+                    transport_of(self._channel).publish(publication)
                     break
                 except bridge.PublishError:
                     publication.repeated = True
@@ -139,8 +140,8 @@ def test_a_locked_file_is_waited_for(tmp_path: Path, publishing: Callable[..., P
 def test_a_task_goes_on_while_the_file_is_locked(tmp_path: Path) -> None:
     """The outbox of a worker takes events at once, and sends them in order when the lock is gone."""
     channel = bridge.connect(f"sqlite:///{tmp_path}/bridge.db", timeout=0.5)
-    channel.ping()
-    publisher = BackgroundPublisher(channel)
+    transport_of(channel).backend.ping()
+    publisher = BackgroundPublisher(transport_of(channel))
     task = bridge.task_topic("t1")
     with sqlite3.connect(tmp_path / "bridge.db", isolation_level=None) as locking:
         locking.execute("BEGIN IMMEDIATE")
@@ -290,14 +291,15 @@ def test_a_killed_publisher_leaves_all_or_nothing(
         url = request.getfixturevalue("own_postgres").url()
     program = f"""
 import bridge, itertools, sys
+from bridge.channel.transport import transport_of
 from tests import events
-channel = bridge.connect({url!r})
+transport = transport_of(bridge.connect({url!r}))
 for number in itertools.count():
-    channel.publish(events.make("progress", "t1", current=number))
+    transport.publish(events.make("progress", "t1", current=number))
 """
     with bridge.connect(url, timeout=5) as channel:
         task, feed = channel.topic(bridge.task_topic("t1")), channel.topic(bridge.FEED)
-        channel.ping()
+        transport_of(channel).backend.ping()
         watching = task.subscribe()
         for _ in range(5):
             before = len(task.history(limit=10_000))
@@ -328,7 +330,7 @@ def test_an_unreachable_host_is_told_without_its_password(url: str) -> None:
         with pytest.raises(bridge.ConnectionLost, match="ann:") as refused:
             channel.topic("orders").subscribe()
         with pytest.raises(bridge.ConnectionLost):
-            channel.ping()
+            transport_of(channel).backend.ping()
         assert time.monotonic() - started < 15
         assert "secret" not in f"{unpublished.value} {refused.value}"
 

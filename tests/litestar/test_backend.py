@@ -24,6 +24,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.litestar import BridgeChannelsBackend
 from bridge.litestar.names import topic_name
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
@@ -240,7 +241,7 @@ def test_it_starts_and_stops_again_in_any_loop(channel: bridge.BroadcastChannel)
 
     for stop in (True, False, True):
         run(serve(stop))
-    assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+    assert transport_of(channel).hub.stats()["subscriptions"] == 0
 
 
 def test_a_subscription_made_before_the_start_is_kept(channel: bridge.BroadcastChannel) -> None:
@@ -268,7 +269,7 @@ def test_a_subscription_made_before_the_start_is_kept(channel: bridge.BroadcastC
             await backend.on_startup()
             assert await Events(backend).next() == ("next", b"of the next run")
         await backend.on_shutdown()
-        assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+        assert transport_of(channel).hub.stats()["subscriptions"] == 0
 
     run(work())
 
@@ -375,7 +376,7 @@ def test_a_publish_waits_for_a_subscribe_no_longer_than_the_timeout(own_valkey: 
             async with started(channel) as (backend, events):
                 own_valkey.signal(signal.SIGSTOP)
                 subscribing = asyncio.create_task(backend.subscribe(["news"]))
-                await until(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+                await until(lambda: transport_of(channel).hub.stats()["subscriptions"] == 1)
                 subscribing.cancel()
                 with pytest.raises(bridge.PublishError):
                     await asyncio.wait_for(backend.publish(b"lost", ["news"]), 10)
@@ -554,14 +555,14 @@ def test_a_message_that_is_tried_again_is_not_overtaken(monkeypatch: pytest.Monk
     async def work() -> None:
         with bridge.connect("memory://overtaken") as channel:
             failures = iter([bridge.PublishError("away")])
-            take = channel._backend.publish
+            take = transport_of(channel).backend.publish
 
             def publish(*message: Any) -> Any:
                 for failure in failures:
                     raise failure
                 return take(*message)
 
-            monkeypatch.setattr(channel._backend, "publish", publish)
+            monkeypatch.setattr(transport_of(channel).backend, "publish", publish)
             async with started(channel) as (backend, events):
                 await backend.subscribe(["news"])
                 await asyncio.gather(*(backend.publish(b"%d" % n, ["news"]) for n in range(20)))
@@ -596,11 +597,11 @@ def test_unsubscribing_ends_a_subscribe_that_waits(own_valkey: Valkey) -> None:
             async with started(channel) as (backend, _):
                 own_valkey.signal(signal.SIGSTOP)
                 waiting = asyncio.create_task(backend.subscribe(["news"]))
-                await until(lambda: channel.stats()["subscriptions"] == 1)  # type: ignore[attr-defined]
+                await until(lambda: transport_of(channel).hub.stats()["subscriptions"] == 1)
                 await backend.unsubscribe(["news"])
                 with pytest.raises(bridge.SubscriptionClosed, match="meanwhile"):
                     await asyncio.wait_for(waiting, 5)
-                assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+                assert transport_of(channel).hub.stats()["subscriptions"] == 0
                 own_valkey.signal(signal.SIGCONT)
 
     run(work())
@@ -617,7 +618,7 @@ def test_a_thousand_channels_take_one_hub_thread(channel: bridge.BroadcastChanne
             assert threading.active_count() <= before + 1
             await backend.publish(b"one", ["channel 999"])
             assert await events.next() == ("channel 999", b"one")
-        assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
+        assert transport_of(channel).hub.stats()["subscriptions"] == 0
 
     run(work())
 

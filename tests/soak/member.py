@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 
 TOPIC = "numbers"
@@ -35,7 +36,7 @@ def publish(channel: Any, name: str, file: Path, pause: float) -> None:
             filling = b"x" * (0 if number % 20 else LARGE)
             publication.payload = f"{name} {number} {time.time()} ".encode() + filling
             try:
-                channel.publish(publication)
+                transport_of(channel).publish(publication)
                 break
             except bridge.PublishError as error:
                 logger.info("%s is refused: %s", number, error)

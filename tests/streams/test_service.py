@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.listener import SECONDS, Listener
 from tests.servers import Valkey, eventually
@@ -30,7 +31,7 @@ def channel(valkey: Valkey) -> Iterator[Any]:
 
 @contextmanager
 def server(valkey: Valkey, channel: Any, kind: str = "gunicorn sync", **settings: str) -> Iterator[str]:
-    namespace = channel._backend._keys.prefix.decode()[:-1]
+    namespace = transport_of(channel).backend._keys.prefix.decode()[:-1]
     needed = {"BRIDGE_URL": valkey.url("redis"), "BRIDGE_PUBLIC": "true", "BRIDGE_NAMESPACE": namespace}
     with serving(kind, **{**needed, **settings}) as address:
         yield address
@@ -42,7 +43,7 @@ def stats(address: str) -> dict[str, int]:
 
 
 def say(channel: Any, kind: str, **fields: Any) -> None:
-    channel.publish(events.make(kind, "t1", **fields))
+    transport_of(channel).publish(events.make(kind, "t1", **fields))
 
 
 @pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import bridge
-from bridge.channel.channel import channel_of
+from bridge.channel.transport import transport_of
 from bridge.model.message import Message
 from bridge.streams.cursor import Cursor
 from bridge.streams.limits import ViewerLimits
@@ -87,7 +87,7 @@ def test_what_a_full_connection_has_not_taken_comes_first() -> None:
     client.settimeout(10)
     with bridge.connect("memory://") as channel, client:
         topic = channel.topic("news")
-        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
+        loop = RealLoop(transport_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
         viewer = loop.open(["news"], Cursor(), "")
         assert viewer.wait_established(10)
         topic.publish(b"1")
@@ -112,7 +112,7 @@ def test_one_live_message_may_be_larger_than_the_backlog(behind: bool) -> None:
     client.settimeout(10)
     with bridge.connect(f"memory://large-{behind}") as channel, client:
         topic = channel.topic("news")
-        loop = RealLoop(channel_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
+        loop = RealLoop(transport_of(topic), heartbeat=15, backlog=BACKLOG, limits=limits)
         viewer = loop.open(["news"], Cursor(), "")
         assert viewer.wait_established(10)
         taken = TakenConnection(socket(fileno=ours.detach()), chunked=False, unsent=b"")
@@ -138,11 +138,11 @@ def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: p
     with bridge.connect("memory://states") as channel:
         topic = bridge.task_topic("t1")
         loop = RealLoop(
-            channel_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, limits=ViewerLimits(None, None)
+            transport_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, limits=ViewerLimits(None, None)
         )
         viewers = []
         for _ in range(3):
-            channel.publish(events.make("log", "t1", level="info", message="x" * 400_000))
+            transport_of(channel).publish(events.make("log", "t1", level="info", message="x" * 400_000))
             ours, client = socketpair()
             ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
             clients.append(client)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_LINES
+from bridge.model.state import MAX_ROWS
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
 from bridge.tasks import canvas as canvas_events
@@ -32,12 +33,12 @@ def tell(channel: Any, size: int | None, task: str, state: str, percent: float =
 
 def published(channel: Any, publication: Publication) -> bool:
     before = snapshot(channel)
-    channel.publish(publication)
+    transport_of(channel).publish(publication)
     return snapshot(channel) != before
 
 
 def snapshot(channel: Any, canvas: str = CANVAS) -> dict[str, Any]:
-    states = channel.states(bridge.task_topic(canvas))
+    states = transport_of(channel).states(bridge.task_topic(canvas))
     found = events.snapshot(states[0] if states else None, canvas)
     del found["at"]
     return found
@@ -59,7 +60,7 @@ def test_a_canvas_goes_from_its_first_part_to_its_last(channel: Any) -> None:
     """It starts with the first part, sums up what the parts say, and ends once, with the last of them."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
-        channel.publish(canvas_events.declare(CANVAS, 4, canvas="group", name="work"))
+        transport_of(channel).publish(canvas_events.declare(CANVAS, 4, canvas="group", name="work"))
         assert snapshot(channel)["parts"]["waiting"] == 4
         tell(channel, 4, "a", "STARTED")
         tell(channel, 4, "a", "STARTED", 50)
@@ -120,7 +121,7 @@ def test_a_canvas_may_learn_its_size_after_parts_have_ended(channel: Any) -> Non
     """Until then it counts those heard of and is at 0 percent; it ends with its last part, and once."""
     topic = channel.topic(TOPIC)
     with topic.subscribe() as subscription:
-        channel.publish(canvas_events.declare(CANVAS, None, canvas="chord"))
+        transport_of(channel).publish(canvas_events.declare(CANVAS, None, canvas="chord"))
         for part in "ab":
             tell(channel, None, part, "STARTED", 50)
         tell(channel, None, "a", "SUCCESS")
@@ -147,8 +148,8 @@ def test_a_canvas_ends_when_its_size_is_told_last(channel: Any) -> None:
         assert snapshot(channel)["state"] != "REVOKED"
     with channel.topic(TOPIC).subscribe() as subscription:
         settled = canvas_events.settle(CANVAS, 2)
-        channel.publish(settled)
-        channel.publish(replace(settled, repeated=True))
+        transport_of(channel).publish(settled)
+        transport_of(channel).publish(replace(settled, repeated=True))
         channel.topic(TOPIC).publish(b"sentinel")
         assert [event["type"] for event in received(subscription)] == ["progress", "state"]
     assert snapshot(channel)["state"] == "REVOKED"
@@ -163,7 +164,7 @@ def test_a_publish_that_is_repeated_counts_once(channel: Any) -> None:
         for part in "ab":
             told = canvas_events.make(CANVAS, 2, part, "SUCCESS")
             for again in (False, True, True):
-                channel.publish(replace(told, repeated=again))
+                transport_of(channel).publish(replace(told, repeated=again))
         topic.publish(b"sentinel")
         channel.topic(bridge.FEED).publish(b"sentinel")
         for reader in (subscription, feed):
@@ -185,9 +186,9 @@ def test_whatever_is_said_the_bar_never_steps_back(connect: Connect) -> None:
             known = chance.choice((size, None))
             for part, state, percent in said:
                 told = canvas_events.make(canvas, known, part, state, percent=percent)
-                chance.choice(channels).publish(told)
+                transport_of(chance.choice(channels)).publish(told)
             if known is None:
-                channels[0].publish(canvas_events.settle(canvas, size))
+                transport_of(channels[0]).publish(canvas_events.settle(canvas, size))
             channels[0].topic(topic).publish(b"sentinel")
             seen = list(received(subscription))
         _check(seen, said, snapshot(channels[1], canvas))
@@ -222,7 +223,7 @@ def test_publishers_race_for_the_last_part(connect: Connect) -> None:
     def publish(number: int) -> None:
         barrier.wait()
         for part in range(number // 2, 80, 4):
-            others[number % 4].publish(canvas_events.make(CANVAS, 80, str(part), "SUCCESS"))
+            transport_of(others[number % 4]).publish(canvas_events.make(CANVAS, 80, str(part), "SUCCESS"))
 
     with channel.topic(TOPIC).subscribe() as subscription:
         threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
@@ -245,7 +246,7 @@ def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
         if number % 20 == 0:
             tell(channel, 300, f"runs {number}", "STARTED", 30)
     lines = snapshot(channel)["children"]
-    assert len(lines) == MAX_LINES
+    assert len(lines) == MAX_ROWS
     assert sum(line["state"] == "FAILURE" for line in lines) == 5
     assert sum(line["state"] == "STARTED" for line in lines) == 10
     assert {"good 199", "good 170"} < {line["task"] for line in lines}
@@ -253,21 +254,21 @@ def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
 
 def test_the_feed_lists_a_canvas_but_not_its_tasks(channel: Any) -> None:
     """10,000 parts do not push every other task off the list of recent ones."""
-    channel.publish(canvas_events.declare(CANVAS, 2))
+    transport_of(channel).publish(canvas_events.declare(CANVAS, 2))
     for task, canvas_id in (("alone", None), ("part", CANVAS)):
         made = events.make("state", task, state="STARTED", canvas_id=canvas_id)
-        channel.publish(made)
-        channel.publish(events.make("log", task, message="hello", canvas_id=canvas_id))
+        transport_of(channel).publish(made)
+        transport_of(channel).publish(events.make("log", task, message="hello", canvas_id=canvas_id))
     tell(channel, 2, "part", "STARTED")
-    listed = {events.task_of(state.topic) for state in channel.states(bridge.FEED)}
+    listed = {events.task_of(state.topic) for state in transport_of(channel).states(bridge.FEED)}
     assert listed == {"alone", CANVAS}
-    (state,) = channel.states(bridge.task_topic("part"))
+    (state,) = transport_of(channel).states(bridge.task_topic("part"))
     assert events.snapshot(state, "part")["canvas_id"] == CANVAS
 
 
 def test_a_canvas_without_parts_is_over_at_once(channel: Any) -> None:
     """Who watches an empty group sees its end."""
-    channel.publish(canvas_events.declare(CANVAS, 0, canvas="group"))
+    transport_of(channel).publish(canvas_events.declare(CANVAS, 0, canvas="group"))
     assert snapshot(channel)["state"] == "SUCCESS"
 
 
@@ -292,7 +293,7 @@ def test_an_end_leaves_no_list_of_parts(own_valkey: Any, backend: str) -> None:
     for part in range(100):
         tell(channel, 100, str(part), "SUCCESS")
     assert own_valkey.command("EXISTS", keys + "parts") == 0
-    assert own_valkey.command("HLEN", keys + "lines") == MAX_LINES
+    assert own_valkey.command("HLEN", keys + "rows") == MAX_ROWS
     eventually(
         lambda: all(
             0 < own_valkey.command("TTL", key) <= 61 for key in own_valkey.command("KEYS", "*canvas*")

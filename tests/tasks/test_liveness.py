@@ -10,6 +10,7 @@ import pytest
 
 import bridge
 from bridge.backends.base import States
+from bridge.channel.transport import transport_of
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.model.state import TopicState
@@ -41,7 +42,7 @@ def told(state: str, topic: str = TASK, **fields: Any) -> Message:
 @pytest.fixture
 def monitor() -> Iterator[LivenessMonitor]:
     with bridge.connect(f"memory://{uuid.uuid4().hex}") as channel:
-        monitor = LivenessMonitor(channel, lambda do, *arguments: do(*arguments))
+        monitor = LivenessMonitor(transport_of(channel), lambda do, *arguments: do(*arguments))
         monitor.workers._patience = 0.0
         yield monitor
         monitor._publisher.close()
@@ -113,7 +114,7 @@ def test_all_who_find_a_stalled_task_publish_one_message(
     monitor: LivenessMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the worker that it was with and the state it had. The tokens are the same, so it appears once."""
-    second = LivenessMonitor(monitor._channel, lambda do, *arguments: do(*arguments))
+    second = LivenessMonitor(monitor._transport, lambda do, *arguments: do(*arguments))
     found: list[Publication] = []
     for each in (monitor, second):
         monkeypatch.setattr(each._publisher, "put", found.append)
@@ -145,13 +146,13 @@ def test_only_heartbeats_of_the_same_namespace_count(
     """A worker in another namespace is not heard of, nor another process that serves viewers."""
     watching: Any = bridge.connect(impatient, namespace="here")
     other: Any = bridge.connect(impatient, namespace=namespace)
-    monitor = LivenessMonitor(watching, lambda do, *arguments: do(*arguments))
+    monitor = LivenessMonitor(transport_of(watching), lambda do, *arguments: do(*arguments))
     monitor.see([opened()])
 
     def found() -> bool:
         monitor.tick(lambda: {TASK})
-        watching.publish(Publication(WORKERS, Heartbeat("watcher", None, 1).encode()))
-        other.publish(Publication(WORKERS, Heartbeat("worker", "w1@host", 1).encode()))
+        transport_of(watching).publish(Publication(WORKERS, Heartbeat("watcher", None, 1).encode()))
+        transport_of(other).publish(Publication(WORKERS, Heartbeat("worker", "w1@host", 1).encode()))
         time.sleep(0.05)
         return not monitor.missing.waits
 

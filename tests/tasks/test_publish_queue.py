@@ -3,6 +3,7 @@
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.tasks import publish_queue
 from bridge.tasks.publish_queue import PublishQueue
 from bridge.tasks.publisher import BackgroundPublisher
@@ -43,7 +44,7 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
     monkeypatch.setattr(publish_queue, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
     publisher.put(events.make("state", "t1", state="STARTED"))
@@ -52,7 +53,7 @@ def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.Mon
         put(publisher, str(number))
     server.start()
     eventually(lambda: publisher.flush(10))
-    (state,) = channel.states(TOPIC)
+    (state,) = transport_of(channel).states(TOPIC)
     whole = events.snapshot(state, "t1")
     first, notice, *kept = (event["message"] for event in whole["events"])
     assert first == "first"
@@ -70,7 +71,7 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
     monkeypatch.setattr(publish_queue, "LIMIT", 10)
     server = Valkey()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "first")
     eventually(lambda: not publisher.flush(0.01))
     for number in range(30):
@@ -78,6 +79,9 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
     server.start()
     eventually(lambda: publisher.flush(10))
     assert publisher.dropped == 20
-    assert [bool(channel.states(bridge.task_topic(str(number)))) for number in (19, 20)] == [False, True]
+    assert [bool(transport_of(channel).states(bridge.task_topic(str(number)))) for number in (19, 20)] == [
+        False,
+        True,
+    ]
     publisher.close()
     server.stop()

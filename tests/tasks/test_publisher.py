@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.errors import PublishError
 from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
@@ -26,14 +27,14 @@ def put(publisher: BackgroundPublisher, text: str) -> None:
 
 def texts(channel: bridge.BroadcastChannel) -> list[str]:
     """The messages of the log events that the backend has kept."""
-    states = channel.states(TOPIC)  # type: ignore[attr-defined]
+    states = transport_of(channel).states(TOPIC)
     return [event["message"] for state in states for event in map(events.decode, state.entries) if event]
 
 
 def test_messages_are_sent_in_order(valkey: Valkey) -> None:
     """After a flush, all that was put is with the backend, in order."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="in-order")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     for number in range(500):
         put(publisher, str(number))
     assert publisher.flush(10)
@@ -45,7 +46,7 @@ def test_batches_arrive_whole_and_in_order() -> None:
     """Also where the server forgets its scripts meanwhile, or is killed and started again."""
     server = Valkey.durable().start()
     channel = bridge.connect(server.url("redis"), timeout=2)
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     for number in range(3000):
         put(publisher, str(number))
         if number == 1000:
@@ -63,7 +64,7 @@ def test_batches_arrive_whole_and_in_order() -> None:
 def test_what_several_say_with_one_token_is_said_once(valkey: Valkey) -> None:
     """Two processes that find the same publish one message."""
     urls = [valkey.url("redis")] * 2
-    publishers = [BackgroundPublisher(bridge.connect(url, namespace="tokens")) for url in urls]
+    publishers = [BackgroundPublisher(transport_of(bridge.connect(url, namespace="tokens"))) for url in urls]
     for publisher in publishers:
         stalled = events.make("state", "t1", state="STALLED")
         stalled.token, stalled.repeated = b"0123456789abcdef", True
@@ -79,7 +80,7 @@ def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixt
     """While the server is down neither put nor flush waits; afterwards all arrives in order."""
     server = Valkey().start()
     channel = bridge.connect(server.url("redis+pubsub"))
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "before")
     assert publisher.flush(10)
     server.kill()
@@ -103,7 +104,7 @@ def test_an_outage_costs_neither_time_nor_messages(caplog: pytest.LogCaptureFixt
 def test_a_server_that_hangs_is_waited_for_once() -> None:
     """With the server stopped in mid-air the first flush waits for its timeout, the others do not."""
     server = Valkey().start()
-    publisher = BackgroundPublisher(bridge.connect(server.url("redis+pubsub")))
+    publisher = BackgroundPublisher(transport_of(bridge.connect(server.url("redis+pubsub"))))
     put(publisher, "before")
     assert publisher.flush(10)
     server.signal(signal.SIGSTOP)
@@ -120,7 +121,7 @@ def test_a_server_that_hangs_is_waited_for_once() -> None:
 
 def test_too_large_a_payload_is_refused_at_the_call() -> None:
     """A payload over max_payload is the caller's ValueError, not a line in a log later."""
-    publisher = BackgroundPublisher(bridge.connect("memory://publisher", max_payload=10))
+    publisher = BackgroundPublisher(transport_of(bridge.connect("memory://publisher", max_payload=10)))
     with pytest.raises(ValueError, match="10"):
         put(publisher, "much too long")
     publisher.close()
@@ -129,7 +130,7 @@ def test_too_large_a_payload_is_refused_at_the_call() -> None:
 def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
     """A child sends what it puts, and not what its parent had put."""
     channel = bridge.connect(valkey.url("redis+pubsub"), namespace="forked")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     put(publisher, "parent")
     assert publisher.flush(10)
     child = os.fork()
@@ -144,7 +145,9 @@ def test_a_forked_child_sends_its_own(valkey: Valkey) -> None:
 def test_closing_ends_the_thread() -> None:
     """After close the publisher has no thread, whether or not the backend could be reached."""
     before = threading.active_count()
-    publisher = BackgroundPublisher(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    publisher = BackgroundPublisher(
+        transport_of(bridge.connect(f"redis+pubsub://127.0.0.1:{free_port()}", timeout=0.5))
+    )
     put(publisher, "never sent")
     publisher.close()
     eventually(lambda: threading.active_count() <= before)
@@ -162,8 +165,9 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
         taken.append(publications[0].payload)
         return 1
 
-    channel.publish_many = publish_many  # type: ignore[method-assign]
-    publisher = BackgroundPublisher(channel)
+    transport = transport_of(channel)
+    transport.publish_many = publish_many  # type: ignore[method-assign]
+    publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"one", b"two", b"three"):
             publisher.put(Publication("t", payload))
@@ -183,8 +187,9 @@ def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
         asked.append(([publication.payload for publication in publications], again == {True}))
         return min(2, len(publications))
 
-    channel.publish_many = publish_many  # type: ignore[method-assign]
-    publisher = BackgroundPublisher(channel)
+    transport = transport_of(channel)
+    transport.publish_many = publish_many  # type: ignore[method-assign]
+    publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"1", b"2", b"3", b"4", b"5"):
             publisher.put(Publication("t", payload))

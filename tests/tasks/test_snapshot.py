@@ -91,7 +91,7 @@ def test_what_is_known_without_a_snapshot() -> None:
         assert event.change is not None
         running.fields.update(event.change.fields)
     running.fields["state"] = state("RETRY", 1).payload
-    current = current_state(running.fields)
+    current = current_state(running)
     assert current is not None
     assert (current.state, current.attempt) == ("RECEIVED", 2)
     assert not has_ended(running)
@@ -100,7 +100,7 @@ def test_what_is_known_without_a_snapshot() -> None:
     ended.fields.update(success.change.fields)
     assert has_ended(ended)
     assert read_snapshot(ended, "t1").ended
-    assert current_state({}) is None
+    assert current_state(TopicState("task:t1")) is None
 
 
 def test_nothing_known_is_pending() -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
 from bridge.tasks.sources import Sources
@@ -37,7 +38,7 @@ class Counter:
 def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
     """It is asked at once, then each time it is due, without any other message to drive it."""
     channel = bridge.connect("memory://source")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(4)
     publisher.watch(TOPIC, source)
     assert len(source.asked) == 1
@@ -50,7 +51,7 @@ def test_a_source_is_asked_when_it_is_due_until_it_has_no_more() -> None:
 def test_a_source_is_asked_before_the_state_changes() -> None:
     """What a source still has to say goes out before a change of its topic's state, due or not."""
     channel = bridge.connect("memory://source-state")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(3)
     publisher.watch(TOPIC, source)
     put(publisher, "an entry changes nothing")
@@ -63,7 +64,7 @@ def test_a_source_is_asked_before_the_state_changes() -> None:
 def test_a_source_that_fails_costs_no_message(caplog: pytest.LogCaptureFixture) -> None:
     """An error while a source is asked is logged, and the others are sent as ever."""
     channel = bridge.connect("memory://source-error")
-    publisher = BackgroundPublisher(channel)
+    publisher = BackgroundPublisher(transport_of(channel))
     source = Counter(2)
     publisher.watch(TOPIC, source)
     with caplog.at_level(logging.ERROR, "bridge"):

@@ -1,4 +1,9 @@
-"""Redis or Valkey: Streams woken by Pub/Sub, also on a cluster or behind Sentinel, or Pub/Sub alone."""
+"""Carries messages by Redis or Valkey: one server, Sentinel or a cluster, by streams or by Pub/Sub alone.
+
+What is one step for a caller is one Lua script on the server (`lua/`, loaded by `scripts.py`). `publish.py`
+builds the calls, `keys.py` makes the names, `frames.py` and `replies.py` parse what comes back. This package
+knows nothing of tasks and HTTP. Open `backend.py` first for publishing, `listener.py` for reading.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +31,7 @@ def open_backend(url: str, *, namespace: str, timeout: float, retention: Retenti
     else:
         logged = carrier not in ("pubsub", "sharded")
         sharded = carrier in ("sharded", "cluster")
-        keys = Keys(namespace, retention, logged=logged, database=servers.database)
+        keys = Keys(namespace, logged=logged, database=servers.database)
         return RedisBackend(servers, keys, retention, sharded=sharded, logged=logged)
     raise ConfigurationError(problem)
 
@@ -58,6 +63,7 @@ def _sentinel(base: str, rest: str, timeout: float) -> OneServer:
         raise Unusable("name the service, as in redis+sentinel://host:26379/mymaster/0")
     parameters = parameters_of(f"{base}://{credentials}unnamed/{database}?{query}", timeout)
     del parameters["host"]
+    # redis-py declares no types for Sentinel.
     sentinel = Sentinel(sentinels, socket_timeout=timeout, socket_connect_timeout=timeout)  # type: ignore[no-untyped-call]
     make_pool = partial(SentinelConnectionPool, service, sentinel, **parameters)
     return OneServer(make_pool, f"the primary of {service!r}", timeout, database=parameters.get("db", 0))

@@ -1,6 +1,5 @@
-"""The publishing side: what is one step for the caller is one script on the server."""
+"""Publishes, and reads for callers that wait. One step for the caller is one script on the server."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -8,32 +7,35 @@ from typing import Any
 import redis
 
 from bridge.backends.base import States
-from bridge.backends.redis import publishing, scripts
-from bridge.backends.redis.batch import Batch, fields_of, part_of, size_of
-from bridge.backends.redis.keys import Keys, position_in, position_of, states_of
-from bridge.backends.redis.listener import RedisListener, messages_of, states_call
+from bridge.backends.redis.frames import MARK, live_frame
+from bridge.backends.redis.keys import Keys
+from bridge.backends.redis.listener import RedisListener
+from bridge.backends.redis.publish import Batch, Call, group_call, message_call, send_call, size_of
+from bridge.backends.redis.replies import parse_head, parse_messages, parse_states
+from bridge.backends.redis.scripts import Scripts
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
+from bridge.backends.redis.states import states_call
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.model.message import Message
-from bridge.model.position import Position
+from bridge.model.position import Position, position_of_id
 from bridge.model.publication import Publication
-from bridge.model.state import END, MAX_ENTRIES, MAX_LINES, MAX_MEMBERS, Change, Retention
+from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, MAX_ROWS, Retention
 
-RENEWED_TOGETHER = 100
+MAX_RENEWED = 100
 """Topics renewed in one step."""
 
-KNOWN_PLACES = 1000
-"""Topics of which the last confirmed place is remembered, those published to most recently."""
+MAX_KNOWN = 1000
+"""Topics of which the last confirmed id is remembered, those published to most recently."""
 
-TOGETHER = 50
+MAX_BATCH = 50
 """Messages published in one step; the server does nothing else meanwhile."""
 
-TOGETHER_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 256 * 1024
 """Bytes published in one step, unless one message alone has more."""
 
 
 class RedisBackend:
-    """Carries messages: with a log where `logged`, else by Pub/Sub alone."""
+    """Carries messages: with a stream for each topic where `logged`, else by Pub/Sub alone."""
 
     def __init__(
         self, servers: Servers, keys: Keys, retention: Retention, *, sharded: bool, logged: bool
@@ -43,19 +45,9 @@ class RedisBackend:
         self._sharded = sharded
         self.replays = logged
         self._command = "SPUBLISH" if sharded else "PUBLISH"
-        self._constants = {
-            "$SECONDS": keys.seconds,
-            "$UNENDED": keys.unended,
-            "$END": END,
-            "$UPKEEP": keys.seconds * 1000 / 64,
-            "$KEEP": retention.messages,
-            "$COMMAND": self._command,
-            "$ENTRIES": MAX_ENTRIES,
-            "$LINES": MAX_LINES,
-            "$MEMBERS": MAX_MEMBERS,
-        }
-        self._digests: dict[str, str] = {}
-        self._known: dict[str, bytes] = {}
+        self._scripts = Scripts(servers, _settings(retention, self._command))
+        # The last confirmed id by topic. Several threads change it without a lock: see `_confirm`.
+        self._known: dict[str, str] = {}
 
     def publish(self, publication: Publication) -> Position | None:
         with self._errors(PublishError, "did not take the message", publication):
@@ -97,133 +89,110 @@ class RedisBackend:
                     publication.repeated = True
                 return len(self._publish_batch(together))
             except redis.exceptions.NoPermissionError:
-                # The server refuses the keys of a call as a whole: ask for those of the first message.
+                # The server refuses all keys of a call if one is forbidden: use those of the first message.
                 return len(self._publish_batch(publications[:1]))
 
+    # Any: the answers of scripts.
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
-        batch = Batch(self._keys, grouped=not self._servers.one_slot)
-        known = {publication.topic: self._known.get(publication.topic, b"") for publication in publications}
+        batch = Batch(self._keys, with_groups=not self._servers.one_slot)
+        known = {publication.topic: self._known.get(publication.topic, "") for publication in publications}
         for publication in publications:
-            # What is known of a topic is compared once.
-            batch.add(publication, known.pop(publication.topic, b""))
-        answers: list[Any] = self._run(batch.script, batch.keys, batch.args)
+            # The script compares what is known of a topic once.
+            batch.add(publication, known.pop(publication.topic, ""))
+        answers: list[Any] = self._run(batch.call)
         for publication, answer in zip(publications, answers, strict=False):
             if answer:
                 self._confirm(publication.topic, answer[0] if isinstance(answer, list) else answer)
         return answers
 
     def _publish_once(self, publication: Publication) -> Position | None:
-        topic, payload, change = publication.topic, publication.payload, publication.change
-        token = publication.token
+        topic, change = publication.topic, publication.change
         if not self.replays:
-            if change is None:
-                self._servers.send(self._command, self._keys.channel(topic), payload)
-            else:
-                self._send_change(topic, payload, change)
+            self._send(publication)
             return None
         if change is None and not publication.repeated:
-            known = self._known.get(topic, b"")
-            args = [self._keys.channel(topic), payload, token, known]
-            answer = self._run(publishing.PUBLISH, self._keys.of_message(topic), args)
-            self._confirm(topic, answer)
-            return position_in(answer)
+            call = message_call(self._keys, publication, self._known.get(topic, ""))
+            return position_of_id(self._confirm(topic, self._run(call)))
         answer = self._publish_batch([publication])[0]
-        if not answer:  # refused, or no news
+        if not answer:  # the change is refused, or the part brings no news
             return None
-        place, payloads = (answer[0], answer[1:]) if isinstance(answer, list) else (answer, [payload])
-        if change is not None and self._servers.one_slot:
-            for number, told in enumerate(payloads, 1):
-                self._publish_to_group(
-                    topic, told, change, token if number == 1 else b"%s%d" % (token, number)
-                )
-        return position_in(place)
+        message_id, counts, *tokens = answer if isinstance(answer, list) else (answer, b"", publication.token)
+        if self._servers.one_slot:
+            for token in tokens:
+                self._publish_to_group(_with_token(publication, token), counts)
+        return position_of_id(message_id.decode())
 
-    def _publish_to_group(self, topic: str, payload: bytes, change: Change, token: bytes) -> None:
-        keys, group = self._keys, change.group
-        known = self._known.get(group, b"")
-        args = [keys.channel(group), payload, token, known, topic.encode(), int(change.listed)]
-        place = self._run(publishing.PUBLISH_TO_GROUP, keys.of_group(group), args)
-        if place is not None:
-            self._confirm(group, place)
+    def _publish_to_group(self, publication: Publication, counts: bytes) -> None:
+        """Publish to the group, which is on another node of the cluster."""
+        change = publication.change
+        if change is not None:
+            known = self._known.get(change.group, "")
+            message_id = self._run(group_call(self._keys, publication, change, counts, known))
+            if message_id is not None:
+                self._confirm(change.group, message_id)
 
-    def _confirm(self, topic: str, place: bytes) -> None:
-        """Remember the place of a confirmed message: a server that knows it no more has lost some."""
+    def _send(self, publication: Publication) -> None:
+        """Publish where no messages are kept."""
+        if publication.change is None:
+            frame = live_frame(publication.payload, publication.kind)
+            self._servers.send(self._command, self._keys.channel(publication.topic), frame)
+        else:
+            self._run(send_call(self._keys, publication, publication.change))
+
+    def _confirm(self, topic: str, message_id: bytes) -> str:
+        """Remember the id of a confirmed message: a server that does not have it has lost some. Return it."""
+        known = message_id.decode()
         self._known.pop(topic, None)
-        self._known[topic] = place
-        if len(self._known) > KNOWN_PLACES:
+        self._known[topic] = known
+        if len(self._known) > MAX_KNOWN:
             with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
                 del self._known[next(iter(self._known))]
+        return known
 
-    def _send_change(self, topic: str, payload: bytes, change: Change) -> None:
-        own, group = self._keys.of(topic), self._keys.of(change.group)
-        args = [own.channel, group.channel, topic.encode(), int(change.listed)]
-        if change.part is None:
-            args += [payload, change.rank, int(change.final), int(change.entry), *fields_of(change)]
-            self._run(publishing.SEND_CHANGE, [own.meta, own.entries, group.members], args)
-        else:
-            kept = [own.meta, own.entries, own.parts, own.shown, own.lines, group.members]
-            self._run(publishing.SEND_PART, kept, [*args, *part_of(payload, change, change.part)])
-
-    def _run(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        """Run a script, which is sent only where the server does not know it yet."""
-        try:
-            return self._servers.send("EVALSHA", self._digest(script), len(keys), *keys, *args)
-        except redis.exceptions.NoScriptError:
-            return self._servers.send("EVAL", self._text(script), len(keys), *keys, *args)
-
-    def _text(self, script: str) -> str:
-        for name, value in self._constants.items():
-            script = script.replace(name, str(value))
-        return script
-
-    def _digest(self, script: str) -> str:
-        digest = self._digests.get(script)
-        if digest is None:
-            text = self._text(script).encode()
-            digest = self._digests[script] = hashlib.sha1(text, usedforsecurity=False).hexdigest()
-        return digest
+    def _run(self, call: Call) -> Any:
+        return self._scripts.run(*call)
 
     def history(self, topic: str, limit: int) -> list[Message]:
         with self._errors(ConnectionLost, "did not answer"):
-            keys = [self._keys.meta(topic), self._keys.log(topic)]
-            epoch, entries = self._run(scripts.READ_LAST, keys, [limit])
-            return messages_of(topic, epoch, entries[::-1])
+            keys = self._keys.of_message(topic)
+            epoch, entries = self._scripts.run("read_last", keys, [limit])
+            return parse_messages(topic, epoch, entries[::-1])
 
     def acknowledged(self, topic: str, name: str) -> Position:
         with self._errors(ConnectionLost, "did not answer"):
-            keys = [self._keys.of(topic).durable, self._keys.meta(topic)]
-            return position_in(self._run(scripts.ACKNOWLEDGED, keys, [name.encode()]))
+            names = self._keys.of(topic)
+            place: bytes = self._scripts.run("read_acknowledged", [names.durable, names.meta], [name])
+            return parse_head(place.split(b" "))
 
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
         with self._errors(PublishError, "did not take the acknowledgement"):
-            args: list[Any] = [name.encode(), *position, int(back)]
-            self._run(scripts.ACKNOWLEDGE, [self._keys.of(topic).durable], args)
+            keys = [self._keys.of(topic).durable]
+            self._scripts.run("acknowledge", keys, [name, *position, int(back)])
 
     def renew(self, topics: Sequence[str]) -> None:
-        together = 1 if self._servers.one_slot else RENEWED_TOGETHER
+        size = 1 if self._servers.one_slot else MAX_RENEWED
         with self._errors(PublishError, "did not renew what it keeps"):
-            for start in range(0, len(topics), together):
-                some = topics[start : start + together]
+            for start in range(0, len(topics), size):
+                some = topics[start : start + size]
                 keys = [key for topic in some for key in self._keys.of_everything(topic)]
-                self._run(scripts.RENEW, keys, [self._keys.unended, END])
+                self._scripts.run("renew", keys, [])
 
     def states(self, topic: str, after: str | None = None) -> States:
         with self._errors(ConnectionLost, "did not answer"):
-            head, rows, names, more = self._read_states(topic, after)
+            head, states, names, more = self._read_states(topic, after)
             for name in names:
-                rows += self._read_states(name.decode(), None)[1]
-            position = position_of(head) if self.replays else None
-            return States(topic, states_of(rows), position, after, more.decode() if more else None)
+                states += self._read_states(name.decode(), None)[1]
+            position = parse_head(head) if self.replays else None
+            return States(topic, parse_states(states), position, after, more.decode() if more else None)
 
     def _read_states(self, topic: str, after: str | None) -> Any:
-        key, *args = states_call(self._keys, topic, after, self._servers.one_slot)
-        return self._run(scripts.READ_STATES, [key], args)
+        return self._run(states_call(self._keys, topic, after, self._servers.one_slot))
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._errors(ConnectionLost, "did not answer"):
-            found: bytes | None = self._servers.send("HGET", self._keys.meta(topic), f".{name}")
-            return found
+            value: bytes | None = self._servers.send("HGET", self._keys.meta(topic), f".{name}")
+            return value
 
     def ping(self) -> None:
         with self._errors(ConnectionLost, "did not answer"):
@@ -232,7 +201,8 @@ class RedisBackend:
     def open_listener(self) -> RedisListener:
         with self._errors(ConnectionLost, "cannot be reached"):
             self._servers.refresh()
-        return RedisListener(self._servers, self._keys, sharded=self._sharded, logged=self.replays)
+        scripts, sharded, logged = self._scripts, self._sharded, self.replays
+        return RedisListener(self._servers, self._keys, scripts, sharded=sharded, logged=logged)
 
     def close(self) -> None:
         self._servers.close()
@@ -241,24 +211,47 @@ class RedisBackend:
     def _errors(
         self, kind: type[BridgeError], what: str, publication: Publication | None = None
     ) -> Iterator[None]:
-        """Translate the driver's errors; of a refused permission tell what `publication` needs."""
+        """Translate the driver's errors; if a permission is missing, tell which ones `publication` needs."""
         try:
             yield
         except ERRORS as error:
             needs = ""
-            forbidden = isinstance(error, redis.exceptions.NoPermissionError)
-            if publication is not None and forbidden:
-                needs = f"; it needs {self._keys.needed(publication, self._command)}"
-            if kind is PublishError and (forbidden or "WRONGTYPE" in str(error)):
+            is_forbidden = isinstance(error, redis.exceptions.NoPermissionError)
+            if publication is not None and is_forbidden:
+                needs = f"; it needs {self._keys.permissions_for(publication, self._command)}"
+            if kind is PublishError and (is_forbidden or "WRONGTYPE" in str(error)):
                 kind = MessageRefused
             raise kind(f"{self._servers.address} {what}: {error}{needs}") from error
 
 
+def _settings(retention: Retention, publish_command: str) -> dict[str, str | int | float]:
+    """Return what the scripts find as local variables."""
+    seconds = max(1, round(retention.seconds))
+    return {
+        "SECONDS": seconds,
+        "UNENDED_SECONDS": max(1, round(retention.unended)),
+        "UPKEEP_MILLISECONDS": seconds * 1000 / 64,
+        "MAX_MESSAGES": retention.messages,
+        "MAX_ENTRIES": MAX_ENTRIES,
+        "MAX_ROWS": MAX_ROWS,
+        "MAX_MEMBERS": MAX_MEMBERS,
+        "END_RANK": END,
+        "PUBLISH_COMMAND": publish_command,
+        "FRAME_MARK": MARK.decode(),
+    }
+
+
 def _fitting(publications: Sequence[Publication]) -> int:
     """Return how many of `publications`, at least one, are few and small enough for one step."""
-    room = TOGETHER_BYTES
-    for number, publication in enumerate(publications[:TOGETHER]):
+    room = MAX_BATCH_BYTES
+    for number, publication in enumerate(publications[:MAX_BATCH]):
         room -= size_of(publication)
         if room < 0:
             return max(1, number)
-    return min(len(publications), TOGETHER)
+    return min(len(publications), MAX_BATCH)
+
+
+def _with_token(publication: Publication, token: bytes) -> Publication:
+    """Return the message with this token: `publication`, or the one that follows it up."""
+    follow_up = publication.part.follow_up if publication.part is not None else None
+    return follow_up if follow_up is not None and follow_up.token == token else publication

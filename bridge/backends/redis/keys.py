@@ -1,28 +1,38 @@
-"""The names of a topic's keys, and what stands in them."""
+"""The names of keys and Pub/Sub channels. No other module makes or reads one.
+
+The keys of a topic, all in one slot of a cluster:
+
+    meta       hash: epoch, number and mark of the last message; of the state its rank, the number of its
+               entries and its fields (as `.name`); of a canvas its counts and the age of its last row
+    log        stream: the messages, under ids `mark-number`; the mark is the server's time in milliseconds
+    entries    list: the entries of the state
+    parts      hash: stage and value of each part of a canvas, until the last part has ended
+    row_order  sorted set: the parts that have a row, by importance and age
+    rows       hash: the rows of those parts
+    members    sorted set: the topics of a group, by the time they were first seen
+    durable    hash: the positions of durable readers
+"""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bridge.model.position import Position
 from bridge.model.publication import Publication
-from bridge.model.state import Retention, TopicState
 
-KNOWN_NAMES = 1000
-"""Topics of which the names are kept at hand, those used most recently."""
+MAX_CACHED = 1000
+"""Topics of which the names are cached, those used most recently."""
 
 
 class Names(NamedTuple):
-    """What one topic is called."""
+    """The channel and the keys of one topic."""
 
     channel: bytes
     meta: bytes
     log: bytes
     entries: bytes
     parts: bytes
-    shown: bytes
-    lines: bytes
+    row_order: bytes
+    rows: bytes
     members: bytes
     durable: bytes
 
@@ -30,26 +40,31 @@ class Names(NamedTuple):
 class Keys:
     """Names within one namespace. The braces put all keys of a topic into one slot of a cluster.
 
-    Two namespaces never share a name. So the sign that ends a namespace is written in another way within it:
-    the brace in that of a key, the colon too in that of a channel without a log.
+    Two namespaces never share a name. So the character that ends a namespace is escaped within it: the brace
+    in the name of a key, and the colon too in the name of a channel without a log.
     """
 
-    def __init__(self, namespace: str, retention: Retention, *, logged: bool, database: int) -> None:
-        self.prefix = _escaped(namespace, "{").encode() + b":"
-        self.seconds = max(1, round(retention.seconds))
-        self.unended = max(1, round(retention.unended))
+    def __init__(self, namespace: str, *, logged: bool, database: int) -> None:
+        self._start = _escaped(namespace, "{").encode() + b":{t:"
         self._logged = logged
         # All databases of a server share its Pub/Sub channels; Celery's transport has the same prefix.
         self._channels = b"/%d." % database
         self._unlogged = _escaped(namespace, "{:").encode() + b":"
-        self.of = lru_cache(KNOWN_NAMES)(self._names)
+        self.of = lru_cache(MAX_CACHED)(self._names)
 
     def _names(self, topic: str) -> Names:
         """Return the names of a topic."""
-        tag = b"%s{t:%s}:" % (self.prefix, topic.encode())
-        # Without a log the payload alone goes out: any Redis client can send and read by the topic's name.
-        channel = tag + b"log" if self._logged else self._unlogged + topic.encode()
-        return Names(self._channels + channel, *(tag + part.encode() for part in Names._fields[1:]))
+        start = self._start + topic.encode()
+        # Without a log any Redis client can publish and subscribe by the topic's name.
+        channel = start + _end("log") if self._logged else self._unlogged + topic.encode()
+        return Names(self._channels + channel, *(start + _end(key) for key in Names._fields[1:]))
+
+    def around_topic(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return what stands before the name of a topic in its keys, and after it in meta, entries and rows.
+
+        A script reads the states of a group's members, whose names only the server has.
+        """
+        return self._start, _end("meta"), _end("entries"), _end("rows")
 
     def channel(self, topic: str) -> bytes:
         return self.of(topic).channel
@@ -57,69 +72,51 @@ class Keys:
     def meta(self, topic: str) -> bytes:
         return self.of(topic).meta
 
-    def log(self, topic: str) -> bytes:
-        return self.of(topic).log
-
     def of_message(self, topic: str) -> tuple[bytes, ...]:
         """Return the keys that a message is written to."""
-        return self.of(topic)[1:3]
+        names = self.of(topic)
+        return names.meta, names.log
 
     def of_change(self, topic: str) -> tuple[bytes, ...]:
         """Return the keys that a message with a change is written to."""
-        return self.of(topic)[1:4]
+        names = self.of(topic)
+        return names.meta, names.log, names.entries
 
     def of_part(self, topic: str) -> tuple[bytes, ...]:
-        """Return the keys that a message of a part is written to."""
-        return self.of(topic)[1:7]
+        """Return the keys that a message about a part of a canvas is written to."""
+        names = self.of(topic)
+        return names.meta, names.log, names.parts, names.row_order, names.rows
 
     def of_group(self, topic: str) -> tuple[bytes, ...]:
-        """Return the keys that a message of a member is written to."""
+        """Return the keys of a group that a message of a member is written to."""
         names = self.of(topic)
         return names.meta, names.log, names.members
 
     def of_everything(self, topic: str) -> tuple[bytes, ...]:
-        """Return the keys of what is kept of a topic, but for the places of its durable readers."""
-        return self.of(topic)[1:8]
+        """Return the keys of a topic, without the positions of its durable readers."""
+        _channel, *keys, _durable = self.of(topic)
+        return tuple(keys)
 
-    def needed(self, publication: Publication, command: str) -> str:
-        """Return in words what a user must be allowed to do who publishes a message."""
-        topics = (
-            [publication.topic]
-            if publication.change is None
-            else [publication.topic, publication.change.group]
-        )
+    def permissions_for(self, publication: Publication, command: str) -> str:
+        """Return in words what a user who publishes a message must be allowed to do."""
+        topics = [publication.topic]
+        if publication.change is not None:
+            topics.append(publication.change.group)
         channels = " ".join(self.channel(topic).decode() for topic in topics)
-        needed = f"{command} on {channels}"
+        permissions = f"{command} on {channels}"
         if self._logged or publication.change is not None:
-            keys = " ".join(f"{self.meta(topic).removesuffix(b'meta').decode()}*" for topic in topics)
-            needed = f"to read and write {keys} and {needed}"
-        return needed
+            keys = " ".join(f"{(self._start + topic.encode()).decode()}}}:*" for topic in topics)
+            permissions = f"to read and write {keys} and {permissions}"
+        return permissions
 
 
-def _escaped(namespace: str, signs: str) -> str:
-    """Return `namespace` without any of `signs`, another for each namespace."""
-    codes = {sign: f"%{ord(sign):02X}" for sign in f"%{signs}"}
-    codes_of_signs = "|".join(code[1:] for code in codes.values())
-    return re.sub(f"%(?={codes_of_signs})|[{signs}]", lambda found: codes[found[0]], namespace)
+def _end(key: str) -> bytes:
+    """Return what stands after the name of a topic in this key."""
+    return b"}:" + key.encode()
 
 
-def position_of(head: Sequence[bytes | None]) -> Position:
-    """Return the position that the three fields of `meta` name, or the origin if there are none."""
-    epoch, number, mark = head
-    return Position((epoch or b"").decode(), int(number or 0), int(mark or 0))
-
-
-def position_in(text: bytes) -> Position:
-    """Return the position written as `epoch number mark`."""
-    return position_of(text.split(b" "))
-
-
-def states_of(rows: Sequence[Any]) -> list[TopicState]:
-    """Return what READ_STATES found."""
-    states = []
-    for name, pairs, entries, lines in rows:
-        held = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        fields = {key[1:].decode(): value for key, value in held.items() if key.startswith(b".")}
-        omitted = int(held.get(b"entries", 0)) - len(entries)
-        states.append(TopicState(name.decode(), fields, list(entries), max(0, omitted), list(lines)))
-    return states
+def _escaped(namespace: str, characters: str) -> str:
+    """Return `namespace` without any of `characters`, a different text for each namespace."""
+    codes = {character: f"%{ord(character):02X}" for character in f"%{characters}"}
+    escapes = "|".join(code[1:] for code in codes.values())
+    return re.sub(f"%(?={escapes})|[{characters}]", lambda found: codes[found[0]], namespace)

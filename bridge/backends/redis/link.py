@@ -1,14 +1,14 @@
 """One RESP3 connection, read and written without blocking.
 
-RESP3 lets one connection carry both published messages and the answers to commands, in one order. So what is
-asked there, the state of a topic or its history, has an exact place between two messages.
+RESP3 lets one connection carry both published messages and the answers to commands, in one order. So an
+answer there, such as the state of a topic, has an exact place between two messages.
 """
 
 import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import hiredis
@@ -20,24 +20,31 @@ PROBE_AFTER = 10.0
 
 RECEIVE_SIZE = 256 * 1024
 RECEIVED_AT_ONCE = 4
-"""Times to receive before what came is handed on: many messages of a topic go out in one write."""
+"""Times to receive before the answers are parsed: many messages of a topic go out in one write."""
 
 PARSED_AT_ONCE = 16 * 1024
-"""Bytes; hiredis moves all that it has not parsed yet after each kilobyte that it has."""
+"""Bytes given to hiredis together: it moves all bytes that it has not parsed after each kilobyte."""
+
+
+Argument = str | bytes | int
+"""A word of a command."""
 
 
 class RefusedReply(Exception):
     """An error that the server answered."""
 
 
-class Awaited:
-    """An answer the server owes: it answers commands in the order they were sent."""
+class Request:
+    """A command to which the server has not answered yet. It answers in the order of the commands."""
 
-    __slots__ = ("command", "losses", "purpose", "topic")
+    __slots__ = ("command", "key", "losses", "purpose", "topic")
 
-    def __init__(self, purpose: object, topic: str, command: Sequence[str | bytes | int]) -> None:
+    def __init__(self, purpose: object, topic: str, key: bytes, *command: Argument) -> None:
         self.purpose = purpose
+        """What the answer is for."""
         self.topic = topic
+        self.key = key
+        """The key that the command is about: it says which node answers."""
         self.command = command
         self.losses = 0
         """How many connections were lost while this answer was the next one to come."""
@@ -46,33 +53,32 @@ class Awaited:
 class Link:
     """A connection that redis-py has opened and authenticated."""
 
+    # Any: redis-py does not declare the socket of a connection.
     def __init__(self, connection: Any, timeout: float) -> None:
         self._connection = connection  # keeps the socket open
         self._timeout = timeout
         self.socket: socket.socket = connection._sock
         self.socket.setblocking(False)
-        self.awaited: deque[Awaited] = deque()
+        self.requests: deque[Request] = deque()
+        """What the server has not answered, the next answer first."""
         self._parser = hiredis.Reader(replyError=RefusedReply)
         self._out = bytearray()
         self._heard_at = time.monotonic()
         self._probed_at: float | None = None
 
-    def send(self, purpose: object, topic: str, *command: str | bytes | int) -> Awaited:
-        """Queue a command; its answer will find what is returned at the left end of `awaited`."""
-        awaited = Awaited(purpose, topic, command)
-        self.send_again(awaited)
-        return awaited
-
-    def send_again(self, awaited: Awaited) -> None:
-        """Queue the command of an answer that another connection did not give."""
-        self.awaited.append(awaited)
-        self._out += hiredis.pack_command(awaited.command)  # type: ignore[arg-type]
+    def send(self, request: Request) -> Request:
+        """Queue a command, whose answer comes after those to all commands before it. Return `request`."""
+        self.requests.append(request)
+        # The stub declares too few types: hiredis packs tuples of str, bytes and int.
+        self._out += hiredis.pack_command(request.command)  # type: ignore[arg-type]
+        return request
 
     @property
     def waits_to_write(self) -> bool:
         return bool(self._out)
 
     def write(self) -> None:
+        """Write as much as the socket takes. Raises `ConnectionLost`."""
         try:
             while self._out:
                 del self._out[: self.socket.send(self._out)]
@@ -81,8 +87,9 @@ class Link:
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error}") from error
 
+    # Any: an answer is whatever the server sends.
     def read(self) -> Iterator[Any]:
-        """Yield every answer and every push that has come."""
+        """Yield every answer and every push that has come. Raises `ConnectionLost`."""
         received = self._receive()
         self._heard_at, self._probed_at = time.monotonic(), None
         try:
@@ -104,7 +111,9 @@ class Link:
                     raise ConnectionLost("the server closed the connection")
                 received.append(data)
                 if isinstance(self.socket, ssl.SSLSocket):
-                    more = bool(self.socket.pending())  # what is decrypted already wakes no selector
+                    more = bool(
+                        self.socket.pending()
+                    )  # bytes that are decrypted already do not wake the selector
                 else:
                     more = len(data) == RECEIVE_SIZE and len(received) < RECEIVED_AT_ONCE
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -114,19 +123,19 @@ class Link:
         return received
 
     def until_probe(self) -> float:
-        """Return the seconds until silence must be looked into."""
+        """Return the seconds until `probe` has something to do."""
         due = self._heard_at + PROBE_AFTER if self._probed_at is None else self._probed_at + self._timeout
         return max(0.0, due - time.monotonic())
 
     def probe(self) -> None:
-        """A silent connection is not a healthy one: ask for a sign of life, and give up on none."""
+        """Ask a silent connection for an answer. Raises `ConnectionLost` if none has come in time."""
         now = time.monotonic()
         if self._probed_at is not None:
             if now >= self._probed_at + self._timeout:
                 raise ConnectionLost(f"the server has not answered for {self._timeout:g} s")
         elif now >= self._heard_at + PROBE_AFTER:
             self._probed_at = now
-            self.send("PING", "", "PING")
+            self.send(Request("PING", "", b"", "PING"))
 
     def close(self) -> None:
         # The descriptor only: a forked child closes its copy while the parent reads on.

@@ -1,7 +1,9 @@
 """Where commands go: one server, the primary that Sentinel names, or the nodes of a cluster.
 
-Nothing is opened before the first command. What failed is not tried again here: only the caller knows how to
-ask again without doing twice.
+No connection is opened before the first command. Nothing is tried again here: only the caller knows how to
+repeat a command without doing it twice.
+
+Any and `type: ignore`: redis-py declares no types for the clients of clusters and for answers.
 """
 
 import threading
@@ -11,20 +13,19 @@ from typing import Any, Protocol
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
-from bridge.backends.redis.link import Link
+from bridge.backends.redis.link import Argument, Link
 from bridge.errors import ConnectionLost
 from bridge.support.fork import reset_in_child
 
 ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
-"""What the driver raises; a part of its errors for clusters have a root of their own."""
-
+"""What the driver raises; some of its errors for clusters have a base class of their own."""
 
 MOVED_AWAY = (
     redis.ConnectionError,
     redis.exceptions.ClusterError,
     redis.exceptions.RedisClusterException,
 )
-"""What is raised where another node may be responsible by now, or nobody was when it was last asked."""
+"""What is raised if another node may have the keys by now, or if the nodes are not known."""
 
 
 class Servers(Protocol):
@@ -36,12 +37,12 @@ class Servers(Protocol):
     database: int
     """The number of the database that has the keys."""
 
-    def send(self, *command: Any) -> Any:
-        """Send a command and return its answer."""
+    def send(self, *command: Argument) -> Any:
+        """Send a command and return its answer. Raises one of `ERRORS`."""
         ...
 
     def refresh(self) -> None:
-        """Forget who was responsible for what: it may have changed."""
+        """Ask again which node has which keys: it may have changed."""
         ...
 
     def locate(self, key: bytes) -> Hashable:
@@ -78,7 +79,7 @@ class OneServer:
         self.send: Any = self._client.execute_command
 
     def reset_after_fork(self) -> None:
-        _let_go(self._pool)
+        _close_copies(self._pool)
         self._connect()
 
     def refresh(self) -> None:
@@ -108,7 +109,7 @@ class Cluster:
         self._hosts = hosts
         self._parameters = parameters
         self._timeout = timeout
-        self._lock = threading.Lock()  # Guards the making of _client.
+        self._lock = threading.Lock()  # Guards _client.
         self._client: Any = None
         reset_in_child(self)
 
@@ -116,7 +117,7 @@ class Cluster:
         client, self._client, self._lock = self._client, None, threading.Lock()
         for node in client.get_nodes() if client is not None else ():
             if node.redis_connection is not None:
-                _let_go(node.redis_connection.connection_pool)
+                _close_copies(node.redis_connection.connection_pool)
 
     def _connected(self) -> Any:
         with self._lock:
@@ -125,7 +126,7 @@ class Cluster:
                 self._client = RedisCluster(startup_nodes=nodes, **self._parameters)
             return self._client
 
-    def send(self, *command: Any) -> Any:
+    def send(self, *command: Argument) -> Any:
         return self._connected().execute_command(*command)
 
     def refresh(self) -> None:
@@ -153,11 +154,11 @@ class Cluster:
                 self._client = None
 
 
-def _let_go(pool: Any) -> None:
-    """Close this process's copies of the parent's connections, which the parent does not notice.
+def _close_copies(pool: Any) -> None:
+    """Close the copies that this process has of its parent's connections. The parent keeps its own.
 
-    A pool would forget them only when it is next used, and only if none of the parent's threads held its lock
-    at the fork.
+    A pool forgets them by itself only when it is used again, and only if no thread of the parent held its
+    lock at the fork.
     """
     for connection in (*pool._available_connections, *pool._in_use_connections):
         connection.disconnect()

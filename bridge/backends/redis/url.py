@@ -1,4 +1,7 @@
-"""What a URL of Redis says. An error never quotes what may be a part of a password."""
+"""Parses the URL of a Redis server. An error never quotes what may be a part of a password.
+
+Any and `type: ignore`: redis-py declares no types for the parameters of connections.
+"""
 
 import inspect
 import re
@@ -21,7 +24,7 @@ class Unusable(Exception):
 
 
 def parameters_of(url: str, timeout: float) -> dict[str, Any]:
-    """Read what redis-py reads from a URL, and refuse what it would pass over. Raises `Unusable`."""
+    """Read what redis-py reads from a URL, and refuse what redis-py would ignore. Raises `Unusable`."""
     base, _, rest = url.partition("://")
     where, path, query = parts_of(rest)
     connection: type[AbstractConnection] = redis.SSLConnection if base == "rediss" else redis.Connection
@@ -55,7 +58,7 @@ def parts_of(rest: str) -> tuple[str, str, str]:
     found = re.fullmatch(r"([^/?#]*)([^?#]*)\??([^#]*)(.*)", rest, re.DOTALL)
     assert found is not None, "each part may be empty"
     where, path, query, fragment = found.groups()
-    # Of a password that is not escaped the rest stands there, up to the @ before the host.
+    # A password that is not escaped may end here: its rest goes up to the @ before the host.
     if fragment or "@" in path:
         raise Unusable(PERCENT_ENCODE)
     return where, path, query
@@ -82,7 +85,7 @@ def _check_names(query: str, connection: type[AbstractConnection]) -> None:
 
 
 def _try(connection: type[AbstractConnection], parameters: dict[str, Any]) -> None:
-    """Make a connection, which opens nothing yet, to learn whether it takes the parameters."""
+    """Check the parameters: make a connection, which opens nothing yet."""
     options = {name: value for name, value in parameters.items() if name not in OF_THE_POOL}
     options.pop("connection_class", None)
     try:

@@ -5,9 +5,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database
-from bridge.backends.sql.options import check_interval, parse
+from bridge.backends.sql.options import parse
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
+from bridge.support.validate import check_positive
 
 POLL_INTERVAL = 0.1
 
@@ -16,7 +17,7 @@ def open_backend(
     url: str, *, namespace: str, timeout: float, retention: Retention, poll_interval: float = POLL_INTERVAL
 ) -> SqlBackend:
     """Return the backend for `url`: `sql+` and any URL of SQLAlchemy; it opens nothing yet."""
-    check_interval(poll_interval)
+    check_positive(unit="seconds", poll_interval=poll_interval)
     address = url.partition("+")[2]
     parsed = parse(address, "sql+", "sql+mysql+pymysql://user:password@host/database, a URL of SQLAlchemy")
     try:

@@ -5,16 +5,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.backends.base import States
-from bridge.backends.sql import log, reading
+from bridge.backends.sql import durable, reading, reading_states
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
-from bridge.backends.sql.log import Draft, Written
+from bridge.backends.sql.log import Transaction
+from bridge.backends.sql.publishing import Written, publish
 from bridge.backends.sql.retention import renew, sweep
-from bridge.backends.sql.tables import DURABLE, key_of
+from bridge.backends.sql.tables import key_of
+from bridge.backends.sql.topics import hold_topic
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
@@ -30,8 +32,6 @@ SWEEPS = 10
 
 TOGETHER = 50
 """Messages published in one transaction; everyone else who writes to their topics waits for it."""
-
-_DURABLE = select(DURABLE).where(DURABLE.c.topic == bindparam("b_topic"), DURABLE.c.key == bindparam("b_key"))
 
 
 class SqlBackend:
@@ -89,15 +89,10 @@ class SqlBackend:
         with self._database.writing() as connection:
             if len(publications) > 1:
                 self._hold_topics(connection, publications)
+            transaction = Transaction(connection, self._namespace, self._retention)
             for publication in publications:
                 # What is known of a topic is compared once.
-                place = known.pop(publication.topic, None)
-                draft = Draft(
-                    self._namespace, publication.topic, publication.payload, publication.token, place
-                )
-                written += log.publish(
-                    connection, draft, publication.change, self._retention, publication.repeated
-                )
+                written += publish(transaction, publication, known.pop(publication.topic, None))
             self._database.announce(connection, written)
         self._database.published(written)
         for topic in {publication.topic for publication in publications}:
@@ -114,7 +109,7 @@ class SqlBackend:
         groups = {publication.change.group for publication in publications if publication.change is not None}
         for topics in ({publication.topic for publication in publications} - groups, groups):
             for topic in sorted(topics):
-                log.hold_topic(connection, self._namespace, topic)
+                hold_topic(connection, self._namespace, topic)
 
     def _place(self, topic: str, written: Sequence[Written]) -> Position | None:
         """Return where the last message of `topic` was written."""
@@ -131,8 +126,7 @@ class SqlBackend:
             )
         with self._database.errors(PublishError, "did not take the message"):
             self._database.prepare()
-            draft = Draft(self._namespace, publication.topic, publication.payload, publication.token)
-            written = log.publish(connection, draft, publication.change, self._retention, False)
+            written = publish(Transaction(connection, self._namespace, self._retention), publication)
             self._database.announce(connection, written)
         return self._place(publication.topic, written)
 
@@ -173,34 +167,13 @@ class SqlBackend:
         with self._database.errors(ConnectionLost, "did not answer"):
             self._database.prepare()
             with self._database.writing() as connection:
-                head = self._lock_topic(connection, topic)
-                found = self._durable(connection, head, name)
-                if found is None:
-                    self._set_durable(connection, head, name, head.position)
-                return head.position if found is None else found
+                return durable.place(connection, self._namespace, topic, name)
 
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
         with self._database.errors(PublishError, "did not take the acknowledgement"):
             self._database.prepare()
             with self._database.writing() as connection:
-                head = self._lock_topic(connection, topic)
-                found = self._durable(connection, head, name)
-                if back or found is None or found.epoch != position.epoch or found.number < position.number:
-                    self._set_durable(connection, head, name, position)
-
-    def _lock_topic(self, connection: Connection, topic: str) -> reading.Head:
-        key = key_of(self._namespace, topic)
-        log.hold_topic(connection, self._namespace, topic)
-        return reading.heads(connection, [key])[key]
-
-    def _durable(self, connection: Connection, head: reading.Head, name: str) -> Position | None:
-        row = connection.execute(_DURABLE, {"b_topic": head.id, "b_key": key_of(name)}).first()
-        return None if row is None else Position(row.epoch, row.number, row.mark)
-
-    def _set_durable(self, connection: Connection, head: reading.Head, name: str, to: Position) -> None:
-        key = key_of(name)
-        connection.execute(delete(DURABLE).where(DURABLE.c.topic == head.id, DURABLE.c.key == key))
-        connection.execute(insert(DURABLE), {"topic": head.id, "key": key, "name": name, **to._asdict()})
+                durable.move(connection, self._namespace, topic, name, position, back=back)
 
     def renew(self, topics: Sequence[str]) -> None:
         keys = [key_of(self._namespace, topic) for topic in topics]
@@ -214,13 +187,13 @@ class SqlBackend:
         with self._database.errors(ConnectionLost, "did not answer"):
             self._database.prepare()
             with self._database.reading() as connection:
-                return reading.states(connection, topic, key_of(self._namespace, topic), after)
+                return reading_states.states(connection, topic, key_of(self._namespace, topic), after)
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._database.errors(ConnectionLost, "did not answer"):
             self._database.prepare()
             with self._database.reading() as connection:
-                return reading.field(connection, key_of(self._namespace, topic), name)
+                return reading_states.field(connection, key_of(self._namespace, topic), name)
 
     def ping(self) -> None:
         with self._database.errors(ConnectionLost, "did not answer"):

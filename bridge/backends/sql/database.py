@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from bridge.backends.sql import schema
-from bridge.backends.sql.log import Written
+from bridge.backends.sql.publishing import Written
 from bridge.errors import BridgeError
 from bridge.support.fork import reset_in_child
 

@@ -2,7 +2,6 @@
 
 import os
 import selectors
-import socket
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -11,16 +10,17 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.base import Attached, Event, History, Seen
-from bridge.backends.sql import reading
+from bridge.backends.sql import reading, reading_states
 from bridge.backends.sql.database import Database, let_go
-from bridge.backends.sql.log import Written
+from bridge.backends.sql.publishing import Written
 from bridge.backends.sql.reading import NOWHERE, Head
 from bridge.backends.sql.retention import milliseconds, renew
 from bridge.backends.sql.tables import key_of
 from bridge.errors import ConnectionLost
-from bridge.model.message import Message
+from bridge.model.message import make_message
 from bridge.model.position import ORIGIN, Position
 from bridge.model.state import END, Retention
+from bridge.support.waker import Waker
 
 ANSWERED_AT_ONCE = 50
 """Requests that are answered before the answers are handed on; some have a page each."""
@@ -44,11 +44,9 @@ class SqlListener:
         self._asked: deque[tuple[str, str, Position, str | None]] = deque()
         self._compare_at = time.monotonic() + COMPARE_EVERY
         self._look_at = 0.0
-        self._woken, self._wake = socket.socketpair()
-        self._woken.setblocking(False)
-        self._wake.setblocking(False)
+        self._waker = Waker()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._selector.register(self._waker, selectors.EVENT_READ)
         self._connection = database.open_reading()
         self._watch = database.watch(self._connection, self._hand)
         self._watch.listen(self._selector)
@@ -101,7 +99,10 @@ class SqlListener:
                 continue
             if position.number == at.number + 1 and at.epoch in ("", position.epoch):
                 self._at[key] = position
-                events.append(Message(message.payload, topic=self._topics[key], id=str(position)))
+                topic, kind, counts = self._topics[key], message.kind, message.counts
+                events.append(
+                    make_message(message.payload, topic=topic, id=str(position), kind=kind, counts=counts)
+                )
             else:
                 self._changed.add(key)
 
@@ -119,9 +120,7 @@ class SqlListener:
     def _wait(self) -> None:
         patience = min(self._watch.interval, max(0.0, self._compare_at - time.monotonic()))
         if self._selector.select(patience):
-            with suppress(BlockingIOError):
-                while self._woken.recv(4096):
-                    pass
+            self._waker.drain()
 
     def _read_changed(self, events: list[Event], comparing: bool) -> None:
         """Hand on what has come in the topics that may have changed."""
@@ -171,7 +170,7 @@ class SqlListener:
         for what, key, start, after in asked:
             topic = self._topics[key]
             if what == "state":
-                page = reading.states(self._connection, topic, key, after)
+                page = reading_states.states(self._connection, topic, key, after)
                 position = page.position or ORIGIN
                 events.append(page)
             else:
@@ -194,17 +193,11 @@ class SqlListener:
         return History(topic, messages, head.position, last == head.position, head.oldest)
 
     def wake(self) -> None:
-        try:
-            self._wake.send(b"w")
-        except BlockingIOError:
-            pass  # so many wakes are waiting already that this one is not missed
-        except OSError:
-            pass  # closed meanwhile: nobody is left to wake
+        self._waker.wake()
 
     def close(self) -> None:
         if os.getpid() == self._process:
             self._watch.close()
         self._selector.close()
         let_go(self._connection, self._process)
-        self._woken.close()
-        self._wake.close()
+        self._waker.close()

@@ -25,9 +25,3 @@ def parse(url: str, scheme: str, example: str) -> URL:
 def _is_cut_wrongly(url: str, parsed: URL) -> bool:
     """Whether a part of a password that is not escaped stands for the host, the database or a parameter."""
     return "@" in f"{parsed.host}{parsed.database}" or bool(re.search(r"\?[^@]*=[^@]*@", url))
-
-
-def check_interval(poll_interval: object) -> None:
-    """Raise `ConfigurationError` unless `poll_interval` is seconds above zero."""
-    if not isinstance(poll_interval, int | float) or isinstance(poll_interval, bool) or poll_interval <= 0:
-        raise ConfigurationError(f"poll_interval must be seconds above zero, not {poll_interval!r}")

@@ -13,10 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database, Hand
-from bridge.backends.sql.log import Written
-from bridge.backends.sql.options import check_interval, parse
+from bridge.backends.sql.options import parse
+from bridge.backends.sql.publishing import Written
 from bridge.errors import ConfigurationError, ConnectionLost
 from bridge.model.state import Retention
+from bridge.support.validate import check_positive
 
 POLL_INTERVAL = 10.0
 """Seconds after which to look without a notification: none is lost while the connection stands."""
@@ -30,7 +31,7 @@ def open_backend(
     url: str, *, namespace: str, timeout: float, retention: Retention, poll_interval: float = POLL_INTERVAL
 ) -> SqlBackend:
     """Return the backend for `url`, whose parameters are those of libpq; it opens nothing yet."""
-    check_interval(poll_interval)
+    check_positive(unit="seconds", poll_interval=poll_interval)
     parsed = parse(url, "postgresql", "postgresql://user:password@host:5432/database")
     parsed = parsed.set(drivername="postgresql+psycopg")
     try:

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, update
 
 from bridge.backends.sql.tables import (
+    COUNTS,
     DURABLE,
     ENTRIES,
     FIELDS,
-    LINES,
     MEMBERS,
     MESSAGES,
     PARTS,
-    TALLIES,
+    ROWS,
     TOPICS,
 )
 from bridge.model.state import END, Retention
@@ -115,7 +115,7 @@ def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
         connection.execute(SET.values(oldest=below, swept=below), {"b_id": topic})
         return True
     connection.execute(delete(MEMBERS).where((MEMBERS.c.topic == topic) | (MEMBERS.c.of_group == topic)))
-    for table in (FIELDS, ENTRIES, TALLIES, PARTS, LINES):
+    for table in (FIELDS, ENTRIES, COUNTS, PARTS, ROWS):
         connection.execute(delete(table).where(table.c.topic == topic))
     connection.execute(delete(TOPICS).where(TOPICS.c.id == topic))
     return True

@@ -9,7 +9,19 @@ from sqlalchemy.exc import DBAPIError
 from bridge.backends.sql.tables import METADATA, SCHEMA, VERSION
 from bridge.errors import ConfigurationError
 
-STEPS: dict[int, tuple[str, ...]] = {}
+STEPS: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE bridge_message ADD COLUMN kind VARCHAR(100)",
+        "ALTER TABLE bridge_message ADD COLUMN counts VARCHAR(150)",
+        "ALTER TABLE bridge_tally ADD COLUMN size BIGINT DEFAULT 0 NOT NULL",
+        # The sizes of canvases that have ended, and of those whose parts do not know them. Other parts bring
+        # the size with their next message.
+        """UPDATE bridge_tally SET size = stage2 + stage3 + stage4 WHERE NOT EXISTS
+           (SELECT 1 FROM bridge_part WHERE bridge_part.topic = bridge_tally.topic)""",
+        """UPDATE bridge_tally SET size = COALESCE((SELECT MAX(value) FROM bridge_part
+           WHERE bridge_part.topic = bridge_tally.topic AND bridge_part.stage = 0), size)""",
+    )
+}
 """The statements that lead from each older version to the next."""
 
 _ADVISORY_LOCK = 7_265_100_541_909_324

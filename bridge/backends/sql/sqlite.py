@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from bridge.backends.sql.backend import SqlBackend
 from bridge.backends.sql.database import Database, Hand
 from bridge.backends.sql.file import FileWatch, file_of, identity_of
-from bridge.backends.sql.log import Written
-from bridge.backends.sql.options import check_interval, parse
+from bridge.backends.sql.options import parse
+from bridge.backends.sql.publishing import Written
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
+from bridge.support.validate import check_positive
 
 POLL_INTERVAL = 0.02
 
@@ -29,7 +30,7 @@ def open_backend(
     url: str, *, namespace: str, timeout: float, retention: Retention, poll_interval: float = POLL_INTERVAL
 ) -> SqlBackend:
     """Return the backend for `url`, `sqlite:///file`, which opens nothing yet."""
-    check_interval(poll_interval)
+    check_positive(unit="seconds", poll_interval=poll_interval)
     parsed = parse(url, "sqlite", "sqlite:///relative.db or sqlite:////absolute.db")
     if parsed.host or parsed.username or not parsed.database or ":memory:" in parsed.database:
         raise ConfigurationError(

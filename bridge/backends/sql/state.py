@@ -6,7 +6,8 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 
 from bridge.backends.sql.retention import FEW, SET
 from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, TOPICS
-from bridge.model.state import MAX_ENTRIES, Change
+from bridge.model.publication import Change
+from bridge.model.state import MAX_ENTRIES
 
 _UNSET = delete(FIELDS).where(
     FIELDS.c.topic == bindparam("b_topic"), FIELDS.c.name.in_(bindparam("b_names", expanding=True))

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import LONGBLOB
 
-VERSION = 1
+VERSION = 2
 """Of the tables; written down in `bridge_schema`."""
 
 METADATA = MetaData()
@@ -65,6 +65,9 @@ MESSAGES = Table(
     Column("mark", BigInteger, nullable=False),
     Column("token", String(32), nullable=False),
     Column("payload", _BYTES, nullable=False),
+    Column("kind", Unicode(100)),
+    # Of the message of a canvas: the text form of `bridge.model.counts.Counts`.
+    Column("counts", String(150)),
     UniqueConstraint("topic", "number"),
     sqlite_autoincrement=True,
 )
@@ -85,12 +88,13 @@ ENTRIES = Table(
     Column("payload", _BYTES, nullable=False),
 )
 
-# Of the topic of a whole: its sums, a row for each of its parts until the last one has ended, and the lines
-# of a few of them, by importance and age.
-TALLIES = Table(
+# Of the topic of a canvas: its counts, how far each of its parts is until the last one has ended, and the
+# rows to show of a few of them, by importance and age.
+COUNTS = Table(
     "bridge_tally",
     METADATA,
     Column("topic", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False, server_default="0"),
     Column("done", BigInteger, nullable=False),
     # How many parts are at each stage, those waiting excepted.
     Column("stage1", BigInteger, nullable=False),
@@ -110,7 +114,7 @@ PARTS = Table(
     Column("value", Integer, nullable=False),
 )
 
-LINES = Table(
+ROWS = Table(
     "bridge_line",
     METADATA,
     Column("topic", BigInteger, primary_key=True, autoincrement=False),

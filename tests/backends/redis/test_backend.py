@@ -1,310 +1,126 @@
-"""The Redis backends against a server that is killed, paused, restarted or protected."""
+"""The publishing side of the Redis backends."""
 
-import logging
-import signal
-import threading
-import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 import bridge
-from bridge.backends.redis import link as redis_backend
-from bridge.backends.redis import listener as reader
+from bridge.backends.redis import RedisBackend, open_backend
+from bridge.channel.transport import transport_of
 from bridge.model import state
-from bridge.tasks import canvas as canvas_events
-from tests import events
-from tests.servers import Valkey, eventually, free_port
+from bridge.model.publication import Publication
+from bridge.model.state import Retention
+from bridge.tasks import canvas, events
+from tests.conftest import LIVE_ONLY
+from tests.servers import Valkey, eventually
 
-SCHEMES = ("redis+pubsub", "redis+sharded")
-scheme = pytest.mark.parametrize("scheme", SCHEMES)
-
-
-def connect(server: Valkey, scheme: str = "redis+pubsub", **options: object) -> bridge.BroadcastChannel:
-    return bridge.connect(server.url(scheme), **options)  # type: ignore[arg-type]
+SCHEMES = ("redis", "redis+sentinel", "redis+cluster", "redis+pubsub", "redis+sharded")
+KINDS = (None, "state", "my own kind", "Zustand ü 1", "x" * 100, "5 0 kind")
 
 
-@pytest.fixture
-def subscription(own_valkey: Valkey) -> Iterator[bridge.Subscription]:
-    """A subscription to `orders` on a server that the test may kill."""
-    channel = connect(own_valkey, timeout=1)
-    yield channel.topic("orders").subscribe()
-    channel.close()
+@contextmanager
+def backend_of(url: str, namespace: str) -> Iterator[RedisBackend]:
+    """The backend alone, without a channel."""
+    backend = open_backend(url, namespace=namespace, timeout=10, retention=Retention(60, 1000))
+    try:
+        yield backend
+    finally:
+        backend.close()
 
 
-def publish_until(server: Valkey, subscription: bridge.Subscription, payload: bytes, within: float) -> bool:
-    """Publish from elsewhere until the subscription receives it; return whether it saw a gap before."""
-    deadline = time.monotonic() + within
-    gap = False
-    while time.monotonic() < deadline:
-        server.command("PUBLISH", "/0.bridge:orders", payload)
-        while (message := subscription.receive(timeout=0.05)) is not None:
-            if message == payload:
-                return gap
-            gap |= isinstance(message, bridge.Gap)
-    raise AssertionError(f"not received within {within:g} s")
+def of_each_kind(topic: str) -> list[Publication]:
+    """Messages of each kind, with payloads that look like a part of a frame."""
+    payloads = (b"one", b"", b"0 0 ", b"bridge/1 5 0 statetext", b"bridge/1", b"\x00\xff")
+    return [Publication(topic, payload, kind) for kind in KINDS for payload in payloads]
 
 
-@scheme
-def test_fifty_subscriptions_use_one_connection(valkey: Valkey, scheme: str) -> None:
-    """Connecting opens nothing, and 50 subscriptions open one connection more than none."""
-    before = valkey.connections()
-    channel = connect(valkey, scheme)
-    topic = channel.topic("orders")
-    assert valkey.connections() == before
-    threads = threading.active_count()
-    subscriptions = [topic.subscribe() for _ in range(50)]
-    assert valkey.connections() == before + 1
-    assert threading.active_count() == threads + 1
-    started = time.monotonic()
-    for subscription in subscriptions:
-        subscription.close()
-    assert time.monotonic() - started < 0.5
-    channel.close()
-    eventually(lambda: valkey.connections() == before)
+def contents(messages: Sequence[Any]) -> list[tuple[bytes, str | None]]:
+    return [(bytes(message), message.kind) for message in messages]
 
 
-def test_ten_thousand_topics_leave_nothing_behind(valkey: Valkey) -> None:
-    """After 10,000 subscriptions to as many topics came and went, the server has no channel of ours left."""
-    channel = connect(valkey, namespace="fleeting")
-    for number in range(10_000):
-        channel.topic(f"topic {number}").subscribe().close()
-    eventually(lambda: valkey.command("PUBSUB", "CHANNELS", "*fleeting:*") == [])
-    assert channel.stats()["subscriptions"] == 0  # type: ignore[attr-defined]
-    channel.close()
-
-
-def test_open_subscriptions_survive_an_outage_of_20_seconds(own_valkey: Valkey) -> None:
-    """Redis killed (-9), back after 20 s: within 5 s every subscription receives, and has seen a gap."""
-    channels = [connect(own_valkey, scheme, namespace=scheme) for scheme in SCHEMES]
-    topics = [channel.topic(name) for channel in channels for name in ("orders", "others")]
-    subscriptions = [topic.subscribe() for topic in topics for _ in range(3)]
-    own_valkey.kill()
-    down_until = time.monotonic() + 20
-    for subscription in subscriptions[:1]:
-        while time.monotonic() < down_until:
-            assert subscription.receive(timeout=1) is None
-    own_valkey.start()
-    back = time.monotonic()
-    pending = set(subscriptions)
-    gaps = set()
-    while pending:
-        for topic in topics:
-            topic.publish(b"back")
-        for subscription in list(pending):
-            while (message := subscription.receive(timeout=0)) is not None:
-                if isinstance(message, bridge.Gap):
-                    gaps.add(subscription)
-                    assert message == b""
-                else:
-                    pending.discard(subscription)
-        assert time.monotonic() - back < 5, f"{len(pending)} of {len(subscriptions)} receive nothing"
-    assert gaps == set(subscriptions)
-    for channel in channels:
-        channel.close()
-
-
-def test_a_killed_client_connection_is_opened_again(
-    own_valkey: Valkey, subscription: bridge.Subscription
-) -> None:
-    """CLIENT KILL of the reading connection costs a gap that the reader sees, and nothing more."""
-    own_valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
-    assert publish_until(own_valkey, subscription, b"back", within=5) is True
-
-
-def test_a_silent_connection_is_found(
-    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A server that stops answering without closing is noticed by a probe, and its return too."""
-    monkeypatch.setattr(redis_backend, "PROBE_AFTER", 0.2)
-    channel = connect(own_valkey, timeout=0.5)
-    subscription = channel.topic("orders").subscribe()
-    with caplog.at_level(logging.WARNING, "bridge.channel.hub"):
-        own_valkey.signal(signal.SIGSTOP)
-        eventually(lambda: "has not answered" in caplog.text)
-    own_valkey.signal(signal.SIGCONT)
-    assert publish_until(own_valkey, subscription, b"back", within=5) is True
-    channel.close()
-
-
-def test_a_quiet_connection_is_left_alone(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes that are answered keep a subscription without traffic open, with no gap."""
-    monkeypatch.setattr(redis_backend, "PROBE_AFTER", 0.05)
-    channel = connect(own_valkey)
-    with channel.topic("orders").subscribe() as subscription:
-        pings = lambda: own_valkey.command("INFO", "commandstats").get("cmdstat_ping", {}).get("calls", 0)  # noqa: E731
-        first = pings()
-        eventually(lambda: pings() >= first + 5)
-        assert publish_until(own_valkey, subscription, b"still", within=5) is False
-    channel.close()
-
-
-def test_an_outage_is_logged_once(own_valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
-    """However long an outage lasts and however many read, one line tells of it and one of its end."""
-    channel = connect(own_valkey, timeout=1)
-    subscriptions = [channel.topic("orders").subscribe() for _ in range(10)]
-    with caplog.at_level(logging.INFO, "bridge"):
-        own_valkey.kill()
-        deadline = time.monotonic() + 2
-        while time.monotonic() < deadline:
-            assert subscriptions[0].receive(timeout=1) is None
-        own_valkey.start()
-        publish_until(own_valkey, subscriptions[0], b"back", within=5)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    channel.close()
-
-
-def test_subscribing_to_a_server_that_is_down_says_so() -> None:
-    """Within the timeout, subscribe raises ConnectionLost with the address, and publish PublishError."""
-    port = free_port()
-    channel = bridge.connect(f"redis+pubsub://:secret@127.0.0.1:{port}/0", timeout=0.5)
-    started = time.monotonic()
-    with pytest.raises(bridge.ConnectionLost, match=str(port)) as refused:
-        channel.topic("orders").subscribe()
-    assert time.monotonic() - started < 2
-    assert "secret" not in str(refused.value)
-    with pytest.raises(bridge.PublishError, match=str(port)) as unpublished:
-        channel.topic("orders").publish(b"one")
-    assert "secret" not in str(unpublished.value)
-    channel.close()
-
-
-def test_a_server_that_comes_up_late_is_waited_for() -> None:
-    """A subscribe that began while the server was down succeeds if the server comes up within the timeout."""
-    server = Valkey()
-    channel = bridge.connect(server.url("redis+pubsub"), timeout=10)
-    starter = threading.Timer(0.5, server.start)
-    starter.start()
-    with channel.topic("orders").subscribe() as subscription:
-        channel.topic("orders").publish(b"one")
-        assert subscription.receive(timeout=5) == b"one"
-    starter.join()
-    channel.close()
-    server.stop()
-
-
-def test_passwords_work_and_stay_out_of_errors() -> None:
-    """The right password of the URL opens a protected server; a wrong one is told without being shown."""
-    server = Valkey(requirepass="right")
-    server.start()
-    for password in ("right", "wrong-one"):
-        channel = bridge.connect(f"redis+pubsub://:{password}@127.0.0.1:{server.port}/0", timeout=1)
-        if password == "right":
-            with channel.topic("orders").subscribe() as subscription:
-                channel.topic("orders").publish(b"one")
-                assert subscription.receive(timeout=5) == b"one"
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("url", SCHEMES, indirect=True)
+def test_a_kind_arrives_with_its_message(url: str, together: bool) -> None:
+    """A message has its kind when it is delivered and when it is read later, whatever the payload is."""
+    namespace = uuid.uuid4().hex
+    publications = of_each_kind("orders")
+    expected = [(publication.payload, publication.kind) for publication in publications]
+    with (
+        bridge.connect(url, namespace=namespace) as channel,
+        backend_of(url, namespace) as backend,
+        channel.topic("orders").subscribe() as subscription,
+    ):
+        if together:
+            assert backend.publish_many(publications) == len(publications)
         else:
-            with pytest.raises(bridge.ConnectionLost) as refused:
-                channel.topic("orders").subscribe()
-            assert password not in str(refused.value)
-        channel.close()
-    server.stop()
+            for publication in publications:
+                backend.publish(publication)
+        assert contents([subscription.receive(timeout=10) for _ in publications]) == expected
+        if not url.startswith(LIVE_ONLY):
+            assert contents(backend.history("orders", 1000)) == expected
+            with channel.topic("orders").subscribe(after=bridge.BEGINNING) as later:
+                assert contents([later.receive(timeout=10) for _ in publications]) == expected
 
 
-def test_a_topic_that_the_server_refuses_disturbs_no_other(own_valkey: Valkey) -> None:
-    """A user whose access list allows one topic is refused another by name, and goes on reading the first."""
-    own_valkey.command(
-        "ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all", "resetchannels", "&/0.bridge:orders"
-    )
-    channel = bridge.connect(f"redis+pubsub://ann:pw@127.0.0.1:{own_valkey.port}/0", timeout=2)
-    with channel.topic("orders").subscribe() as subscription:
-        with pytest.raises(bridge.ConnectionLost, match="'others'"):
-            channel.topic("others").subscribe()
-        assert publish_until(own_valkey, subscription, b"one", within=5) is False
-    channel.close()
+@pytest.mark.parametrize("url", SCHEMES, indirect=True)
+def test_the_kind_of_an_event_arrives_in_its_topic_and_in_the_feed(url: str) -> None:
+    """Task events and events of a canvas have their type as their kind, also in the group of their topic."""
+    namespace = uuid.uuid4().hex
+    task, canvas_topic = bridge.task_topic("task"), bridge.task_topic("canvas:w")
+    publications = [
+        events.make("log", "task", level="info", message="hello"),
+        canvas.make("canvas:w", 1, "part", "STARTED"),
+        canvas.make("canvas:w", 1, "part", "SUCCESS"),
+        events.make("state", "task", state="SUCCESS"),
+    ]
+    kinds = {task: ["log", "state"], canvas_topic: ["state", "progress", "progress", "state"]}
+    kinds[bridge.FEED] = ["log", *kinds[canvas_topic], "state"]
+    with bridge.connect(url, namespace=namespace) as channel, backend_of(url, namespace) as backend:
+        subscriptions = {topic: channel.topic(topic).subscribe() for topic in kinds}
+        for publication in publications:
+            backend.publish(publication)
+        for topic, subscription in subscriptions.items():
+            messages: list[Any] = [subscription.receive(timeout=10) for _ in kinds[topic]]
+            assert [message.kind for message in messages] == kinds[topic]
+            decoded = [events.decode(message) for message in messages]
+            assert [event and event["type"] for event in decoded] == kinds[topic]
+            if not url.startswith(LIVE_ONLY):
+                assert contents(backend.history(topic, 1000)) == contents(messages)
 
 
-def test_messages_of_other_clients_arrive(own_valkey: Valkey, subscription: bridge.Subscription) -> None:
-    """What any Redis client publishes to the topic's channel is a message like others."""
-    own_valkey.command("PUBLISH", "/0.bridge:orders", b"\xff\x00")
-    assert subscription.receive(timeout=5) == b"\xff\x00"
+@pytest.mark.parametrize("scheme", LIVE_ONLY)
+def test_a_plain_message_is_its_payload_alone_on_pubsub(valkey: Valkey, scheme: str) -> None:
+    """Where no messages are kept any Redis client can read a message without a kind."""
+    published: list[Any] = []
+    with backend_of(valkey.url(scheme), "plain") as backend:
+        backend._servers.send = lambda *command: published.append(command)  # type: ignore[method-assign]
+        backend.publish(Publication("orders", b"one"))
+        backend.publish(Publication("orders", b"one", "state"))
+    assert [command[2] for command in published] == [b"one", b"bridge/1 5 0 stateone"]
 
 
-def numbers(subscription: bridge.Subscription, count: int) -> list[int]:
-    return [int(subscription.receive(timeout=10) or b"-1") for _ in range(count)]
-
-
-def test_a_lost_wake_up_is_found_without_another_message(
-    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A message in the log of which nobody was woken is found by comparing positions."""
-    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
-    channel = connect(own_valkey, "redis")
-    topic = channel.topic("orders")
-    with topic.subscribe() as subscription:
-        topic.publish(b"1")
-        assert numbers(subscription, 1) == [1]
-        meta, log = "bridge:{t:orders}:meta", "bridge:{t:orders}:log"
-        mark = own_valkey.command("HGET", meta, "mark").decode()
-        own_valkey.command("XADD", log, f"{mark}-2", "p", b"2", "t", "token")
-        own_valkey.command("HSET", meta, "number", 2)
-        assert numbers(subscription, 1) == [2]
-    channel.close()
-
-
-def test_an_outage_leaves_no_gap_where_messages_are_kept() -> None:
-    """With an append-only file, killed, restarted and published to by others: nothing is missing."""
-    server = Valkey(appendonly="yes", appendfsync="always").start()
-    ours, theirs = connect(server, "redis", timeout=1), connect(server, "redis")
-    topic = theirs.topic("orders")
-    with ours.topic("orders").subscribe() as subscription:
-        for number in range(5):
-            topic.publish(b"%d" % number)
-        server.kill()
-        server.start()
-        for number in range(5, 10):
-            topic.publish(b"%d" % number)
-        assert numbers(subscription, 10) == list(range(10))
-    server.stop()
-    ours.close()
-    theirs.close()
-
-
-def test_a_flushed_server_is_a_lost_position(own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FLUSHALL loses the place of those who read, by comparison or with the next message, and of every id."""
-    channel = connect(own_valkey, "redis")
-    topic = channel.topic("orders")
-    message_id = topic.publish(b"1")
-    with topic.subscribe() as subscription:
-        own_valkey.command("FLUSHALL")
-        topic.publish(b"2")
-        with pytest.raises(bridge.PositionLost, match="flushed"):
-            subscription.receive(timeout=10)
-    with pytest.raises(bridge.PositionLost):
-        topic.subscribe(after=message_id)
-    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
-    quiet = connect(own_valkey, "redis")
-    with quiet.topic("orders").subscribe() as subscription:
-        own_valkey.command("FLUSHALL")
-        with pytest.raises(bridge.PositionLost):
-            subscription.receive(timeout=10)
-    channel.close()
-    quiet.close()
-
-
-def test_a_topic_that_is_read_keeps_its_place_when_it_is_quiet(
-    own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While someone reads a topic its numbering does not expire, though its messages do."""
-    monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
-    channel = connect(own_valkey, "redis", retention_seconds=1)
-    topic = channel.topic("orders")
-    with topic.subscribe() as subscription:
-        topic.publish(b"1")
-        assert numbers(subscription, 1) == [1]
-        eventually(lambda: own_valkey.command("EXISTS", "bridge:{t:orders}:log") == 0)
-        deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:
-            assert subscription.receive(timeout=0.5) is None
-        topic.publish(b"2")
-        assert numbers(subscription, 1) == [2]
-    channel.close()
+@pytest.mark.parametrize("started_first", [False, True])
+@pytest.mark.parametrize("url", ["redis", "redis+cluster"], indirect=True)
+def test_a_repeated_part_and_its_follow_up_appear_once(url: str, started_first: bool) -> None:
+    """If the answer to a part is lost and it is published again, topic and feed have each message once."""
+    namespace, canvas_topic = uuid.uuid4().hex, bridge.task_topic("canvas:w")
+    with backend_of(url, namespace) as backend:
+        state_ = "STARTED" if started_first else "SUCCESS"
+        publication = canvas.make("canvas:w", 1, "part", state_)
+        first = backend.publish(publication)
+        publication.repeated = True
+        assert backend.publish(publication) == first
+        kinds = ["state", "progress"] if started_first else ["progress", "state"]
+        for topic in (canvas_topic, bridge.FEED):
+            assert [message.kind for message in backend.history(topic, 100)] == kinds
 
 
 def test_a_publish_whose_answer_is_lost_appears_once(own_valkey: Valkey) -> None:
     """A producer whose connection breaks before the answer asks again, and the message is there once."""
-    channel = connect(own_valkey, "redis")
+    channel = bridge.connect(own_valkey.url("redis"))
     topic = channel.topic("orders")
     topic.publish(b"0")
     for number in range(1, 50):
@@ -324,14 +140,14 @@ def test_state_is_kept_for_the_time_set(
     if not ends:
         monkeypatch.setattr(state, "UNENDED_SECONDS", 1.0)
     channel: Any = bridge.connect(own_valkey.url(scheme), retention_seconds=1)
-    task, canvas = bridge.task_topic("t1"), bridge.task_topic("canvas:w")
-    channel.publish(events.make("log", "t1", level="info", message="hello"))
+    task, canvas_topic = bridge.task_topic("t1"), bridge.task_topic("canvas:w")
+    transport_of(channel).publish(events.make("log", "t1", level="info", message="hello"))
     for part in "ab" if ends else "a":
-        channel.publish(canvas_events.make("canvas:w", 2, part, "SUCCESS"))
-    assert own_valkey.command("EXISTS", f"bridge:{{t:{canvas}}}:lines") == 1
+        transport_of(channel).publish(canvas.make("canvas:w", 2, part, "SUCCESS"))
+    assert own_valkey.command("EXISTS", f"bridge:{{t:{canvas_topic}}}:rows") == 1
     if ends:
-        channel.publish(events.make("state", "t1", state="SUCCESS"))
-    assert [len(channel.states(topic)) for topic in (task, canvas)] == [1, 1]
+        transport_of(channel).publish(events.make("state", "t1", state="SUCCESS"))
+    assert [len(transport_of(channel).states(topic)) for topic in (task, canvas_topic)] == [1, 1]
     # The list of all tasks is kept as long as one that has not ended may be.
     left = [b"bridge:{t:tasks}:members"] if ends else []
     eventually(lambda: own_valkey.command("KEYS", "*") == left)

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 import bridge
 from bridge.backends.redis.keys import Keys
-from bridge.model.state import Retention
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.servers import Sentinel, Valkey
 
 URLS = ("redis://{}/{}", "redis://{}?db={}", "redis+pubsub://{}/{}", "redis+sharded://{}/{}")
 TEXT = st.text(st.sampled_from("a:{}t%7B3A25"), min_size=1, max_size=8)
-DAY = Retention(86_400.0, 10_000)
 
 
 def keep_apart(first: bridge.BroadcastChannel, second: bridge.BroadcastChannel, topic: str) -> None:
@@ -37,8 +36,8 @@ def test_two_databases_of_a_server_do_not_hear_each_other(own_valkey: Valkey, ur
         keep_apart(first, second, "orders")
         keep_apart(second, first, bridge.FEED)
         with second.topic(bridge.FEED).subscribe() as feed:
-            first.publish(events.make("log", "t", level="info", message="hello"))
-            second.publish(events.make("log", "t", level="info", message="own"))
+            transport_of(first).publish(events.make("log", "t", level="info", message="hello"))
+            transport_of(second).publish(events.make("log", "t", level="info", message="own"))
             message = feed.receive(timeout=5)
             assert message is not None
             assert events.decode(message)["message"] == "own"
@@ -74,7 +73,7 @@ def test_channels_have_the_names_of_the_reference(
 @pytest.mark.parametrize("namespace", ["bridge", "prod:bridge", "a}b", "100%", "%3A", "Ünï code", "a%7"])
 def test_an_ordinary_namespace_stands_in_its_keys_as_it_is(namespace: str) -> None:
     """Keys of namespaces without a brace keep the names that they always had."""
-    keys = Keys(namespace, DAY, logged=True, database=0)
+    keys = Keys(namespace, logged=True, database=0)
     assert keys.meta("orders") == f"{namespace}:{{t:orders}}:meta".encode()
 
 
@@ -84,8 +83,8 @@ def test_no_two_topics_share_a_name(namespace: str, topic: str, other: str, othe
     if (namespace, topic) == (other, other_topic):
         return
     for logged in (False, True):
-        ours = Keys(namespace, DAY, logged=logged, database=0)
-        theirs = Keys(other, DAY, logged=logged, database=0)
+        ours = Keys(namespace, logged=logged, database=0)
+        theirs = Keys(other, logged=logged, database=0)
         assert not set(ours.of(topic)[:1]) & set(theirs.of(other_topic)[:1])
         assert not set(ours.of(topic)[1:]) & set(theirs.of(other_topic)[1:])
 
@@ -93,7 +92,7 @@ def test_no_two_topics_share_a_name(namespace: str, topic: str, other: str, othe
 @given(TEXT, TEXT)
 def test_the_hash_tag_is_that_of_the_topic(namespace: str, topic: str) -> None:
     """All keys of a topic, and its channel, share a slot, and not all topics one, whatever the namespace."""
-    names = Keys(namespace, DAY, logged=True, database=0).of(topic)
+    names = Keys(namespace, logged=True, database=0).of(topic)
     tags = {name[name.index(b"{") + 1 : name.index(b"}", name.index(b"{"))] for name in names}
     assert len(tags) == 1
     assert tags.pop().startswith(b"t:")
@@ -103,5 +102,5 @@ def test_all_that_a_namespace_contains_is_its_own() -> None:
     """Namespaces that look alike when they are escaped do not share keys."""
     alike = ["{", "%7B", "%257B", "%25", "%", "%7", "7B", "%%7B", "%{", ":", "%3A"]
     for one, other in combinations(alike, 2):
-        first, second = (Keys(name, DAY, logged=False, database=0).of("t") for name in (one, other))
+        first, second = (Keys(name, logged=False, database=0).of("t") for name in (one, other))
         assert not set(first) & set(second)

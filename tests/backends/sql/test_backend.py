@@ -22,9 +22,10 @@ from bridge.backends.sql import listener as reader
 from bridge.backends.sql import reading, retention, schema, tables
 from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
+from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_LINES
+from bridge.model.state import MAX_ROWS
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as canvas_events
 from tests import events
@@ -86,7 +87,7 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
     channel: Any = connect()
     topic = channel.topic("orders")
     task = bridge.task_topic("t1")
-    channel.ping()
+    transport_of(channel).backend.ping()
     with database.begin() as connection:
         connection.execute(text("CREATE TABLE IF NOT EXISTS sales (n INTEGER)"))
     with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
@@ -95,7 +96,7 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
                 connection.execute(text("INSERT INTO sales VALUES (1)"))
                 message_id = topic.publish(b"%d" % number, connection=connection)
                 event = events.make("log", "t1", level="info", message=str(number))
-                channel.publish(event, connection=connection)
+                transport_of(channel).publish(event, connection=connection)
                 connection.commit() if kept else connection.rollback()
             if kept:
                 message = subscription.receive(timeout=5)
@@ -106,7 +107,7 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
         channel.topic(bridge.FEED).publish(b"end")
         assert drain(subscription, b"end") == []
         assert len(drain(feed, b"end")) == 2
-    entries = channel.states(task)[0].entries
+    entries = transport_of(channel).states(task)[0].entries
     assert [events.decode(entry)["message"] for entry in entries] == ["0", "2"]  # type: ignore[index]
 
 
@@ -117,9 +118,12 @@ def test_a_refused_change_leaves_the_transaction_of_the_caller_alone(
     """What comes after a task's end is not published, and the caller can go on and commit."""
     channel: Any = connect()
     task = bridge.task_topic("t1")
-    channel.publish(events.make("state", "t1", state="SUCCESS"))
+    transport_of(channel).publish(events.make("state", "t1", state="SUCCESS"))
     with database.connect() as connection:
-        assert channel.publish(events.make("progress", "t1", current=1), connection=connection) is None
+        assert (
+            transport_of(channel).publish(events.make("progress", "t1", current=1), connection=connection)
+            is None
+        )
         assert channel.topic("orders").publish(b"after", connection=connection)
         connection.commit()
     assert channel.topic("orders").history() == [b"after"]
@@ -165,14 +169,14 @@ def test_topics_that_nobody_uses_are_forgotten(
     monkeypatch.setattr(reader, "COMPARE_EVERY", 0.1)
     channel: Any = connect(namespace=namespace, retention_seconds=1)
     task = bridge.task_topic("t1")
-    channel.publish(events.make("log", "t1", level="info", message="hello"))
+    transport_of(channel).publish(events.make("log", "t1", level="info", message="hello"))
     publish(channel.topic("durable"), 1)
     channel.topic("durable").subscribe(durable="indexer").close()
     publish(channel.topic("read"), *range(300))
     publish(channel.topic("long"), *range(600))
     canvas = bridge.task_topic("canvas:w")
-    channel.publish(canvas_events.make("canvas:w", 2, "a", "STARTED"))
-    of_canvas = (tables.TALLIES, tables.PARTS, tables.LINES)
+    transport_of(channel).publish(canvas_events.make("canvas:w", 2, "a", "STARTED"))
+    of_canvas = (tables.COUNTS, tables.PARTS, tables.ROWS)
     assert [rows(database, table, canvas, namespace) for table in of_canvas] == [1, 1, 1]
     of_topic = (tables.MESSAGES, tables.ENTRIES, tables.FIELDS)
     gone = [(table, name) for name in (task, canvas, "long") for table in (*of_topic, *of_canvas)]
@@ -183,7 +187,7 @@ def test_topics_that_nobody_uses_are_forgotten(
             return not any(rows(database, table, name, namespace) for table, name in gone)
 
         eventually(forgotten, within=20)
-        assert channel.states(task) == []
+        assert transport_of(channel).states(task) == []
         publish(channel.topic("read"), 7)
         assert received(subscription, 1) == [7]
     publish(channel.topic("durable"), 2)
@@ -303,7 +307,7 @@ def test_tables_of_another_version_are_refused(url: str, request: Any, version: 
             lambda: topic.publish(b"one"),
             topic.subscribe,
             topic.history,
-            channel.ping,  # type: ignore[attr-defined]
+            transport_of(channel).backend.ping,
             lambda: topic.subscribe(durable="indexer"),
         ]
         for use in uses:
@@ -400,10 +404,12 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
     channel: Any = connect()
     end = events.make("state", "t1", state="SUCCESS")
     for publication in (Publication("orders", b"one"), end):
-        first = channel.publish(publication)
-        assert channel.publish(*repeated([publication])) == first
-        assert [message.id for message in channel.history(publication.topic, 10)] == [first]
-    assert len(channel.history(bridge.FEED, 10)) == 1
+        first = transport_of(channel).publish(publication)
+        assert transport_of(channel).publish(*repeated([publication])) == first
+        assert [message.id for message in transport_of(channel).backend.history(publication.topic, 10)] == [
+            first
+        ]
+    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 1
 
 
 def told(task: str, number: int, shared: bool = False) -> Publication:
@@ -421,10 +427,10 @@ def test_many_messages_are_published_in_order_and_once(connect: Connect, databas
     publications += [canvas_events.make("canvas:w", 2, part, "SUCCESS") for part in "ab"]
     publications.append(Publication("orders", b"last"))
     with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
-        channel._backend.publish_many(publications)
+        transport_of(channel).backend.publish_many(publications)
         for _ in range(2):
-            channel._backend.publish_many(repeated(publications))
-        channel._backend.publish_many([])
+            transport_of(channel).backend.publish_many(repeated(publications))
+        transport_of(channel).backend.publish_many([])
         channel.topic(bridge.FEED).publish(b"end")
         seen = [events.decode(message) or {} for message in drain(feed, b"end")]
         channel.topic("orders").publish(b"end")
@@ -437,14 +443,14 @@ def test_many_messages_are_published_in_order_and_once(connect: Connect, databas
 def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: Engine) -> None:
     """Of several who say the same for the first time, at once, in a topic that is new, one is heard."""
     channels: list[Any] = [connect() for _ in range(4)]
-    channels[0].ping()
+    transport_of(channels[0]).backend.ping()
     for number in range(10):
         publication = told(f"t{number}", 1, shared=True)
         with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(one._backend.publish_many, [replace(publication)]) for one in channels]
+            calls = [pool.submit(transport_of(one).publish_many, [replace(publication)]) for one in channels]
             for call in calls:
                 call.result(20)
-        assert len(channels[0].history(publication.topic, 10)) == 1
+        assert len(transport_of(channels[0]).backend.history(publication.topic, 10)) == 1
 
 
 @sql
@@ -453,20 +459,20 @@ def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
 ) -> None:
     """The same topics in opposite orders, by several at once: no deadlock, and every message is there."""
     channels: list[Any] = [connect() for _ in range(4)]
-    channels[0].ping()
+    transport_of(channels[0]).backend.ping()
     barrier = threading.Barrier(4)
 
     def publish(number: int) -> None:
         for _ in range(5):
             publications = [told(f"t{task}", number) for task in range(10)]
             barrier.wait(20)
-            channels[number]._backend.publish_many(publications[:: -1 if number % 2 else 1])
-            channels[number]._backend.publish(replace(publications[number], token=new_token()))
+            transport_of(channels[number]).backend.publish_many(publications[:: -1 if number % 2 else 1])
+            transport_of(channels[number]).backend.publish(replace(publications[number], token=new_token()))
 
     with ThreadPoolExecutor() as pool:
         for call in [pool.submit(publish, number) for number in range(4)]:
             call.result(60)
-    assert len(channels[0].history(bridge.FEED, 1000)) == 4 * 5 * 11
+    assert len(transport_of(channels[0]).backend.history(bridge.FEED, 1000)) == 4 * 5 * 11
 
 
 @sql
@@ -475,10 +481,10 @@ def test_one_field_is_read(connect: Connect, database: Engine) -> None:
     channel: Any = connect()
     task = bridge.task_topic("t1")
     event = events.make("state", "t1", state="STARTED")
-    channel.publish(event)
-    assert channel._backend.field(task, "state") == event.payload
-    assert channel._backend.field(task, "other") is None
-    assert channel._backend.field("other", "state") is None
+    transport_of(channel).publish(event)
+    assert transport_of(channel).backend.field(task, "state") == event.payload
+    assert transport_of(channel).backend.field(task, "other") is None
+    assert transport_of(channel).backend.field("other", "state") is None
 
 
 @sql
@@ -486,16 +492,16 @@ def test_a_part_costs_the_same_in_a_large_canvas(connect: Connect, namespace: st
     """As many statements a part among 300 as among 100; few lines are kept, and no parts after the end."""
     channel: Any = connect(namespace=namespace)
     topic = bridge.task_topic("canvas:w")
-    found = statements(channel._backend._database.engine)
+    found = statements(transport_of(channel).backend._database.engine)
     costs = []
     for part in range(300):
         found.clear()
-        channel.publish(canvas_events.make("canvas:w", 300, str(part), "SUCCESS"))
+        transport_of(channel).publish(canvas_events.make("canvas:w", 300, str(part), "SUCCESS"))
         costs.append(len(found))
         if part == 298:
             assert rows(database, tables.PARTS, topic, namespace) == 299
     assert max(costs[250:290]) <= max(costs[100:140]) < 30
-    assert rows(database, tables.LINES, topic, namespace) == MAX_LINES
+    assert rows(database, tables.ROWS, topic, namespace) == MAX_ROWS
     assert rows(database, tables.PARTS, topic, namespace) == 0
 
 
@@ -550,7 +556,7 @@ def test_a_notification_during_a_query_is_not_overlooked(
 
         monkeypatch.setattr(reading, query, run_while_notified)
         if query == "states":
-            channel._hub._listener.request_state("one", None)
+            transport_of(channel).hub._listener.request_state("one", None)
         one.publish(b"x" * 1_000_000)
         assert reading_other.receive(timeout=3) == b"small"
         assert len(reading_one.receive(timeout=3) or b"") == 1_000_000
@@ -576,7 +582,7 @@ def test_a_commit_that_is_seen_late_is_found_on_sqlite(tmp_path: Path) -> None:
     with bridge.connect(f"sqlite:///{tmp_path}/bridge.db") as channel:
         topic = channel.topic("orders")
         topic.publish(b"one")
-        database: Any = channel._backend._database  # type: ignore[attr-defined]
+        database: Any = transport_of(channel).backend._database
         connection = database.open_reading()
         watch = FileWatch(tmp_path / "bridge.db", File(), connection, lambda _: None, 0.02)
         eventually(lambda: not watch.look(), 5)
@@ -598,14 +604,14 @@ def test_renewing_waits_for_no_transaction(connect: Connect, database: Engine) -
     """Topics that an open transaction holds are passed over, and the others are renewed."""
     channel: Any = connect(timeout=1, namespace="renewing")
     for task in "ab":
-        channel.publish(events.make("state", task, state="STARTED"))
+        transport_of(channel).publish(events.make("state", task, state="STARTED"))
     keys = {name: tables.key_of("renewing", bridge.task_topic(name)) for name in "ab"}
     with database.begin() as connection:
         of_both = tables.TOPICS.c.key.in_(keys.values())
         connection.execute(tables.TOPICS.update().where(of_both).values(upkeep=0))
     with database.begin() as connection:
         channel.topic(bridge.task_topic("a")).publish(b"", connection=connection)
-        channel.renew([bridge.task_topic(name) for name in "ab"])
+        transport_of(channel).backend.renew([bridge.task_topic(name) for name in "ab"])
         upkeep = select(tables.TOPICS.c.upkeep).where(tables.TOPICS.c.key == keys["b"])
         assert connection.scalar(upkeep)
 
@@ -623,7 +629,7 @@ def test_an_idle_process_asks_little(connect: Connect, url: str) -> None:
     channel: Any = connect(poll_interval=0.1) if url.startswith("sql+") else connect()
     subscriptions = [channel.topic(f"topic {number}").subscribe() for number in range(100)]
     time.sleep(0.2)  # what was read a moment ago is looked at once more
-    found = statements(channel._backend._database.engine)
+    found = statements(transport_of(channel).backend._database.engine)
     time.sleep(2)
     assert len(found) <= 40
     for subscription in subscriptions:
@@ -636,7 +642,7 @@ def test_readers_of_a_process_take_one_connection(own_postgres: Postgres) -> Non
     channel: Any = bridge.connect(own_postgres.url())
     subscriptions = [channel.topic(f"topic {number}").subscribe() for number in range(50)]
     assert own_postgres.query(count) == [(1,)]
-    channel.ping()
+    transport_of(channel).backend.ping()
     assert own_postgres.query(count) == [(2,)]
     assert len(subscriptions) == 50
     channel.close()
@@ -727,7 +733,7 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
     """If the feed cannot be written, neither is the task's topic, its state nor its number."""
     channel: Any = connect(timeout=1)
     task = bridge.task_topic("t1")
-    channel.publish(events.make("log", "t1", level="info", message="1"))
+    transport_of(channel).publish(events.make("log", "t1", level="info", message="1"))
     failing = threading.Event()
 
     def fail(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -735,17 +741,17 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
             failing.set()
             raise RuntimeError("the power went out")
 
-    engine = channel._backend._database.engine
+    engine = transport_of(channel).backend._database.engine
     event.listen(engine, "before_cursor_execute", fail)
     with pytest.raises(RuntimeError, match="power"):
-        channel.publish(events.make("log", "t1", level="info", message="2"))
+        transport_of(channel).publish(events.make("log", "t1", level="info", message="2"))
     assert failing.is_set()
     event.remove(engine, "before_cursor_execute", fail)
-    third = channel.publish(events.make("log", "t1", level="info", message="3"))
+    third = transport_of(channel).publish(events.make("log", "t1", level="info", message="3"))
     assert third.split("-")[1] == "2"
-    entries = [events.decode(entry)["message"] for entry in channel.states(task)[0].entries]
+    entries = [events.decode(entry)["message"] for entry in transport_of(channel).states(task)[0].entries]
     assert entries == ["1", "3"]
-    assert len(channel.history(bridge.FEED, 10)) == 2
+    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 2
 
 
 @sql
@@ -754,8 +760,8 @@ def test_entries_beyond_the_limit_are_counted(connect: Connect, namespace: str, 
     channel: Any = connect(namespace=namespace, retention_messages=10)
     task = bridge.task_topic("t1")
     for number in range(1100):
-        channel.publish(events.make("log", "t1", level="info", message=str(number)))
-    (found,) = channel.states(task)
+        transport_of(channel).publish(events.make("log", "t1", level="info", message=str(number)))
+    (found,) = transport_of(channel).states(task)
     assert (len(found.entries), found.omitted) == (1000, 100)
     assert events.decode(found.entries[0])["message"] == "100"  # type: ignore[index]
     assert rows(database, tables.ENTRIES, task, namespace) < 1100

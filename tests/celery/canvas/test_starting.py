@@ -17,6 +17,7 @@ import bridge
 from bridge.celery import canvas_id, install
 from bridge.celery.apps import installed
 from bridge.celery.canvas import header, tree
+from bridge.channel.transport import transport_of
 from tests.celery.canvas.shapes import SHAPES, some
 from tests.celery.canvas.watching import Watched, ended, snapshot, work_of, worker
 from tests.servers import Valkey, free_port
@@ -86,13 +87,13 @@ def test_a_canvas_has_its_name_before_a_part_is_sent(
     """With a slow bridge and a fast first task, the canvas has its name before the task is sent."""
     named = []
     found: Any = installed(tasks.app)
-    publish_many = found.channel.publish_many
+    publish_many = found.transport.publish_many
 
     def slowly(*arguments: Any, **options: Any) -> int:
         time.sleep(0.1)
         return int(publish_many(*arguments, **options))
 
-    monkeypatch.setattr(found.channel, "publish_many", slowly)
+    monkeypatch.setattr(found.transport, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
         named.append(snapshot(channel, str(header.canvas_of(headers))).get("canvas"))
@@ -151,7 +152,7 @@ def test_canvases_of_other_apps_are_left_alone(eager: tuple[Celery, Any]) -> Non
 
     result = group(work.s(), app=other).apply_async()
     assert result.get() == [None]
-    assert channel.states(bridge.task_topic(result.id)) == []
+    assert transport_of(channel).states(bridge.task_topic(result.id)) == []
 
 
 def test_a_canvas_that_cannot_be_marked_is_started_all_the_same(

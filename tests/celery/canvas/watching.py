@@ -12,6 +12,7 @@ import httpx_sse
 from celery import Celery
 
 import bridge
+from bridge.channel.transport import transport_of
 from tests import events
 from tests.processes import explain, running
 from tests.servers import eventually
@@ -80,7 +81,7 @@ class Watched:
 
 
 def snapshot(channel: Any, task_id: str) -> dict[str, Any]:
-    states = channel.states(bridge.task_topic(task_id))
+    states = transport_of(channel).states(bridge.task_topic(task_id))
     return events.snapshot(states[0] if states else None, task_id)
 
 

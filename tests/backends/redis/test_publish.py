@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge.backends.redis import backend
 from bridge.channel.channel import Channel
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as canvas_events
@@ -26,11 +27,12 @@ PUBLISHER = """
 import sys
 import time
 from bridge.channel.factory import connect
+from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
 
 url, name, numbers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-publisher = BackgroundPublisher(connect(url, retention_messages=10**6))
+publisher = BackgroundPublisher(transport_of(connect(url, retention_messages=10**6)))
 for number in range(numbers):
     while len(publisher._queue) > 2000:
         time.sleep(0.001)
@@ -60,7 +62,7 @@ def part(task: str) -> Publication:
 
 
 def published(channel: Channel, topic: str) -> list[int]:
-    return [int(message) for message in channel.history(topic, 10_000)]
+    return [int(message) for message in transport_of(channel).backend.history(topic, 10_000)]
 
 
 def everything(server: Valkey) -> dict[bytes, bytes]:
@@ -70,7 +72,7 @@ def everything(server: Valkey) -> dict[bytes, bytes]:
 
 def refused(channel: Channel, publications: list[Publication]) -> str:
     with pytest.raises(bridge.PublishError) as error:
-        channel.publish_many(publications)
+        transport_of(channel).publish_many(publications)
     return str(error.value)
 
 
@@ -88,20 +90,23 @@ def test_batches_stay_in_order_while_scripts_vanish(own_valkey: Valkey) -> None:
             process.kill()
             process.wait()
     with bridge.connect(own_valkey.url("redis")) as channel:
-        said = [message.decode().split() for message in channel.history("numbers", PUBLISHERS * NUMBERS)]
+        found = [
+            message.decode().split()
+            for message in transport_of(channel).backend.history("numbers", PUBLISHERS * NUMBERS)
+        ]
     for name in range(PUBLISHERS):
-        assert [int(number) for who, number in said if who == str(name)] == list(range(NUMBERS))
+        assert [int(number) for who, number in found if who == str(name)] == list(range(NUMBERS))
 
 
 def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channel: Channel) -> None:
-    """What comes before it is published and counted, it and what comes after it are not; then it is told."""
+    """Messages before it are published; it and those after it are not. The next call raises its error."""
     own_valkey.command("SET", "bridge:{t:broken}:log", "a string")
     publications = [*plain("numbers", 0, 1), *plain("broken", 2), *plain("numbers", 3)]
-    assert channel.publish_many(publications) == 2
+    assert transport_of(channel).publish_many(publications) == 2
     assert published(channel, "numbers") == [0, 1]
     assert "WRONGTYPE" in refused(channel, publications[2:])
     own_valkey.command("DEL", "bridge:{t:broken}:log")
-    assert channel.publish_many(repeated(publications[2:])) == 2
+    assert transport_of(channel).publish_many(repeated(publications[2:])) == 2
     assert published(channel, "numbers") == [0, 1, 3]
 
 
@@ -109,9 +114,9 @@ def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channe
 def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
     """Messages that were published already are not published again, wherever they stand in the batch."""
     publications = [*plain("numbers", *range(30)), *plain("others", *range(30))]
-    assert channel.publish_many(publications[10:20]) == 10
-    assert channel.publish_many(repeated(publications[10:]) if again else publications[20:])
-    assert channel.publish_many(repeated(publications[10:])) == 50
+    assert transport_of(channel).publish_many(publications[10:20]) == 10
+    assert transport_of(channel).publish_many(repeated(publications[10:]) if again else publications[20:])
+    assert transport_of(channel).publish_many(repeated(publications[10:])) == 50
     assert published(channel, "numbers") == list(range(10, 30))
     assert published(channel, "others") == list(range(30))
 
@@ -120,30 +125,30 @@ def test_two_messages_with_one_token_are_one(channel: Channel) -> None:
     """Also when both are in the same batch."""
     token = new_token()
     publications = [Publication("numbers", b"1", token=token, repeated=True) for _ in range(2)]
-    assert channel.publish_many(publications) == 2
+    assert transport_of(channel).publish_many(publications) == 2
     assert published(channel, "numbers") == [1]
 
 
 def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call to the server takes so many messages and so many bytes, and larger messages one by one."""
     sizes: list[int] = []
-    send = channel._backend._servers.send  # type: ignore[attr-defined]
+    send = transport_of(channel).backend._servers.send
 
     def noting(*command: object) -> object:
         sizes.append(sum(len(word) for word in command if isinstance(word, bytes)))
         return send(*command)
 
-    monkeypatch.setattr(channel._backend._servers, "send", noting)  # type: ignore[attr-defined]
+    monkeypatch.setattr(transport_of(channel).backend._servers, "send", noting)
     large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
-    assert channel.publish_many(large) == 20
-    assert max(sizes) < backend.TOGETHER_BYTES + 10_000
+    assert transport_of(channel).publish_many(large) == 20
+    assert max(sizes) < backend.MAX_BATCH_BYTES + 10_000
     assert published(channel, "numbers") == list(range(20))
     sizes.clear()
     huge = [Publication("numbers", (b"%d" % number).ljust(1_000_000)) for number in range(20, 23)]
-    assert channel.publish_many(huge) == 3
+    assert transport_of(channel).publish_many(huge) == 3
     assert len(sizes) == 3
     sizes.clear()
-    assert channel.publish_many(plain("small", *range(120))) == 120
+    assert transport_of(channel).publish_many(plain("small", *range(120))) == 120
     assert len(sizes) == 3
     assert published(channel, "small") == list(range(120))
 
@@ -162,8 +167,8 @@ STRANGERS = {
     "log": [plain("task:task", 0), [entry("task", 0)]],
     "entries": [[entry("task", 0)]],
     "parts": [[part("task")]],
-    "shown": [[part("task")]],
-    "lines": [[part("task")]],
+    "row_order": [[part("task")]],
+    "rows": [[part("task")]],
     "members": [[entry("task", 0)], [part("task")]],
 }
 """The kinds of key that another program might have taken, and messages that need them."""
@@ -205,13 +210,13 @@ def test_a_missing_permission_leaves_nothing_half_written(
     """A refused message is written nowhere, and the error says which permission is missing on what."""
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", *rules)
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
-        said = refused(channel, [entry("task", 0)])
-        assert names in said.lower()
+        error = refused(channel, [entry("task", 0)])
+        assert names in error.lower()
         assert own_valkey.command("KEYS", "*") == []
         assert refused(channel, [entry("task", 0), *plain("numbers", 0)])
         assert own_valkey.command("KEYS", "*") == []
         own_valkey.command("ACL", "SETUSER", "ann", "~*", "&*", "+@all")
-        assert channel.publish_many(repeated([entry("task", 0)])) == 1
+        assert transport_of(channel).publish_many(repeated([entry("task", 0)])) == 1
 
 
 def test_a_missing_permission_for_the_feed_leaves_nothing_where_nothing_is_logged(own_valkey: Valkey) -> None:
@@ -239,7 +244,7 @@ def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
         publications = [*plain("numbers", 0), *plain("others", 1)]
-        assert channel.publish_many(publications) == 1
+        assert transport_of(channel).publish_many(publications) == 1
         assert published(channel, "numbers") == [0]
         assert "bridge:{t:others}:" in refused(channel, publications[1:])
 
@@ -248,14 +253,14 @@ def test_one_forbidden_topic_does_not_hold_up_those_before_it(own_valkey: Valkey
 def test_a_refused_topic_holds_up_no_event_of_another(
     own_valkey: Valkey, refusal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The outbox drops what the server will not take, says so once, and sends all else."""
+    """The background publisher drops what the server refuses, logs it once, and sends everything else."""
     if refusal == "NOPERM":
         own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~bridge:{t:numbers}:*")
     else:
         own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "&*", "~*")
         own_valkey.command("SET", "bridge:{t:others}:meta", "a string")
     with bridge.connect(f"redis://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
-        publisher = BackgroundPublisher(channel)
+        publisher = BackgroundPublisher(transport_of(channel))
         for number in range(3):
             publisher.put(Publication("others", b"refused"))
             publisher.put(Publication("numbers", b"%d" % number))
@@ -268,7 +273,7 @@ def test_a_refused_topic_holds_up_no_event_of_another(
 
 @pytest.mark.parametrize("scheme", ["redis+pubsub", "redis+sharded", "redis"])
 def test_a_forbidden_channel_is_named(own_valkey: Valkey, scheme: str) -> None:
-    """A publisher without permission for the channel is told its name."""
+    """A publisher without permission for the channel gets its name in the error."""
     own_valkey.command("ACL", "SETUSER", "ann", "on", ">pw", "+@all", "~*", "resetchannels", "&other")
     with bridge.connect(f"{scheme}://ann:pw@127.0.0.1:{own_valkey.port}/0") as channel:
         name = "/0.bridge:{t:orders}:log" if scheme == "redis" else "/0.bridge:orders"
@@ -282,7 +287,7 @@ def test_a_forbidden_channel_is_named(own_valkey: Valkey, scheme: str) -> None:
 def test_a_log_whose_numbering_was_lost_goes_on(own_valkey: Valkey, channel: Channel) -> None:
     """A topic of which only the log is left, with marks ahead of the clock, takes messages again."""
     own_valkey.command("XADD", "bridge:{t:numbers}:log", f"{2**52}-7", "p", b"0", "t", "token")
-    assert channel.publish_many([*plain("numbers", 1), *plain("numbers", 2)]) == 2
+    assert transport_of(channel).publish_many([*plain("numbers", 1), *plain("numbers", 2)]) == 2
     assert published(channel, "numbers")[-2:] == [1, 2]
 
 
@@ -295,9 +300,9 @@ def test_a_full_server_takes_a_batch_whole_or_not_at_all(own_valkey: Valkey, cha
         assert "maxmemory" in refused(channel, publications)
         assert everything(own_valkey) == before
         own_valkey.command("CONFIG", "SET", "maxmemory", "0")
-        assert channel.publish_many(repeated(publications)) == len(publications)
+        assert transport_of(channel).publish_many(repeated(publications)) == len(publications)
     assert published(channel, "plain") == [0, 1]
-    assert len(channel.history(bridge.FEED, 100)) == 4
+    assert len(transport_of(channel).backend.history(bridge.FEED, 100)) == 4
 
 
 def test_memory_that_comes_and_goes_reorders_nothing(own_valkey: Valkey) -> None:
@@ -314,8 +319,10 @@ def test_memory_that_comes_and_goes_reorders_nothing(own_valkey: Valkey) -> None
         finally:
             process.kill()
     with bridge.connect(own_valkey.url("redis")) as channel:
-        said = [int(message.split()[1]) for message in channel.history("numbers", 2000)]
-    assert said == list(range(1000))
+        found = [
+            int(message.split()[1]) for message in transport_of(channel).backend.history("numbers", 2000)
+        ]
+    assert found == list(range(1000))
 
 
 def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
@@ -324,7 +331,7 @@ def test_a_replica_takes_nothing(own_valkey: Valkey, channel: Channel) -> None:
         own_valkey.command("REPLICAOF", "127.0.0.1", "1")
         assert "read only" in refused(channel, publications)
         own_valkey.command("REPLICAOF", "NO", "ONE")
-        assert channel.publish_many(repeated(publications)) == len(publications)
+        assert transport_of(channel).publish_many(repeated(publications)) == len(publications)
     assert published(channel, "plain") == [0, 1]
 
 
@@ -332,7 +339,7 @@ def test_a_server_that_loads_takes_nothing() -> None:
     """LOADING: a batch is refused whole while the server reads its file, and taken after that."""
     settings = {"enable-debug-command": "yes", "loading-process-events-interval-bytes": "1024"}
     with Valkey(**settings) as server, bridge.connect(server.url("redis"), timeout=5) as channel:
-        assert channel.publish_many(plain("numbers", 0, 1)) == 2
+        assert transport_of(channel).publish_many(plain("numbers", 0, 1)) == 2
         server.command("DEBUG", "POPULATE", "200", "filler", "10000")
         server.command("SAVE")
         server.kill()
@@ -342,5 +349,5 @@ def test_a_server_that_loads_takes_nothing() -> None:
             started = pool.submit(server.start)
             eventually(lambda: "loading" in refused(channel, publications))
             started.result()
-        assert channel.publish_many(repeated(publications)) == 2
+        assert transport_of(channel).publish_many(repeated(publications)) == 2
         assert published(channel, "numbers") == [0, 1, 2, 3]

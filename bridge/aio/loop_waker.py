@@ -1,0 +1,42 @@
+"""Wake coroutines of an event loop from other threads, with one call into the loop for many of them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+
+class LoopWaker:
+    """Has one event loop call functions soon. The functions of one batch share one call into the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._is_awake = False  # whether the loop is about to make the calls
+
+    def wake(self, call: Callable[[], None]) -> bool:
+        """Have the loop call `call` soon; return whether there still is a loop. Any thread may call it."""
+        self._calls.append(call)
+        if not self._is_awake:
+            self._is_awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._run)
+            except RuntimeError:
+                return False
+        return not self._loop.is_closed()
+
+    def _run(self) -> None:
+        self._is_awake = False
+        while self._calls:
+            self._calls.popleft()()
+
+
+_wakers: "WeakValueDictionary[asyncio.AbstractEventLoop, LoopWaker]" = WeakValueDictionary()
+
+
+def waker_of(loop: asyncio.AbstractEventLoop) -> LoopWaker:
+    """Return the waker of `loop`, which lives as long as somebody holds it. Call it in the loop's thread."""
+    waker = _wakers.get(loop)
+    if waker is None:
+        waker = _wakers[loop] = LoopWaker(loop)
+    return waker

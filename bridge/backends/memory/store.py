@@ -1,0 +1,136 @@
+"""Every topic of one name, as a server would hold them."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from bridge.backends.base import PAGE_BYTES, Attached, States
+from bridge.backends.memory.topic import Log, Put, State
+from bridge.model.counts import Counts
+from bridge.model.position import ORIGIN, Position
+from bridge.model.publication import Publication
+from bridge.model.state import END, MAX_MEMBERS, Retention, TopicState
+from bridge.support.fork import reset_in_child
+
+_UNLISTED = "\0"
+"""Stands for the group of topics that their group does not list: of those that ended as many are kept."""
+
+
+class Store:
+    """The logs and states of topics, and the members of groups. Readers and publishers share it."""
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        # Guards everything below, and the queues of the readers.
+        self.lock = threading.Lock()
+        self._logs: dict[str, Log] = {}
+        self._states: dict[str, State] = {}
+        self._members: dict[str, dict[str, None]] = {}
+
+    def log(self, topic: str) -> Log:
+        """Return the log of `topic`, made if need be. Requires holding `lock`."""
+        return self._logs.get(topic) or self._logs.setdefault(topic, Log(topic))
+
+    def publish(self, publication: Publication, retention: Retention) -> Position | None:
+        """Publish a message and what follows it; return its position, `None` if its change is refused."""
+        topic, position = publication.topic, None
+        with self.lock:
+            if publication.change is None:
+                position = self.log(topic).append(publication, None, retention)
+            else:
+                state = self._states.setdefault(topic, State(topic))
+                admitted = state.admit(publication)
+                counts = None if publication.part is None else state.counts
+                for each in admitted:
+                    position = self._publish_change(state, each, counts, retention)
+            self._sweep(retention)
+        return position
+
+    def _publish_change(
+        self, state: State, publication: Publication, counts: Counts | None, retention: Retention
+    ) -> Position:
+        """Requires holding `lock`."""
+        change, topic = publication.change, publication.topic
+        assert change is not None, "only a change is admitted"
+        state.apply(publication)
+        self._list(topic, change.group if change.listed else _UNLISTED)
+        self.log(change.group).append(publication, counts, retention)
+        return self.log(topic).append(publication, counts, retention)
+
+    def _sweep(self, retention: Retention) -> None:
+        """Forget the topic that was made first, if all it held has expired. Requires holding `lock`."""
+        name, log = next(iter(self._logs.items()), ("", None))
+        if log is None:
+            return
+        del self._logs[name]
+        seconds = retention.unended if self._is_unended(name) else retention.seconds
+        if log.readers or log.durable or log.renewed_at >= time.monotonic() - seconds:
+            self._logs[name] = log
+        else:
+            self._states.pop(name, None)
+
+    def _is_unended(self, topic: str) -> bool:
+        """Return whether the topic has a state that is no end. Requires holding `lock`."""
+        state = self._states.get(topic)
+        return state is not None and 0 <= state.rank < END
+
+    def renew(self, topics: Sequence[str]) -> None:
+        """Let the retention of those of `topics` that have not ended begin anew."""
+        with self.lock:
+            for topic in topics:
+                if self._is_unended(topic):
+                    self.log(topic).renewed_at = time.monotonic()
+
+    def _list(self, topic: str, group: str) -> None:
+        """List the topic in the group, if need be in place of the oldest member. Requires holding `lock`."""
+        members = self._members.setdefault(group, {})
+        members[topic] = None
+        if len(members) > MAX_MEMBERS:
+            oldest = next(iter(members))
+            del members[oldest]
+            if self._is_unended(oldest):
+                return
+            self._states.pop(oldest, None)
+            if not self.log(oldest).readers:
+                del self._logs[oldest]
+
+    def states(self, topic: str, after: str | None) -> States:
+        """Return a page of the state of `topic` and its members. Requires holding `lock`."""
+        names = [topic, *reversed(self._members.get(topic, {}))]
+        if after is not None:
+            # If the name is not there, it was the oldest member, and all older ones are gone with it.
+            names = names[names.index(after) + 1 :] if after in names else []
+        page: list[TopicState] = []
+        size, more = 0, None
+        for place, name in enumerate(names, 1):
+            if name in self._states:
+                page.append(self._states[name].read())
+                size += page[-1].size
+            if size >= PAGE_BYTES and place < len(names):
+                more = name
+                break
+        return States(topic, page, self.log(topic).end, after, more)
+
+    def field(self, topic: str, name: str) -> bytes | None:
+        """Return one field of the state of `topic`. Requires holding `lock`."""
+        state = self._states.get(topic)
+        return None if state is None else state.fields.get(name)
+
+    def attach(self, put: Put, topic: str) -> None:
+        """Have `put` called with `Attached`, and with each message of `topic` from now on."""
+        with self.lock:
+            log = self.log(topic)
+            log.readers.append(put)
+            put(Attached(topic, log.end))
+
+    def detach(self, put: Put, topic: str) -> None:
+        """Undo `attach`."""
+        with self.lock:
+            log = self.log(topic)
+            if put in log.readers:
+                log.readers.remove(put)
+            if not log.readers and log.end == ORIGIN:
+                del self._logs[topic]

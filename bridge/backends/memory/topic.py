@@ -1,0 +1,103 @@
+"""What the store holds of one topic: the log of its messages, and its state."""
+
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from bridge.backends.base import PAGE_BYTES, Event, History
+from bridge.backends.memory.parts import Parts
+from bridge.model.counts import Counts
+from bridge.model.message import Message, make_message
+from bridge.model.position import ORIGIN, Position
+from bridge.model.publication import Publication
+from bridge.model.state import MAX_ENTRIES, Retention, TopicState
+
+Put = Callable[[Event], None]
+"""Takes an event for a reader."""
+
+
+class Log:
+    """The messages of one topic that are kept, the places of its durable readers, and who reads it now."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.end = ORIGIN
+        self.messages: deque[tuple[float, Message]] = deque()
+        self.durable: dict[str, Position] = {}
+        self.readers: list[Put] = []
+        self.renewed_at = 0.0
+
+    def append(self, publication: Publication, counts: Counts | None, retention: Retention) -> Position:
+        """Append a message, hand it to the readers, and forget what retention does not keep."""
+        epoch = self.end.epoch or os.urandom(4).hex()
+        self.end = Position(epoch, self.end.number + 1, 0)
+        message = make_message(
+            publication.payload, topic=self.topic, id=str(self.end), kind=publication.kind, counts=counts
+        )
+        now = time.monotonic()
+        self.messages.append((now, message))
+        self.renewed_at = now
+        while len(self.messages) > retention.messages or self.messages[0][0] < now - retention.seconds:
+            self.messages.popleft()
+        for put in self.readers:
+            put(message)
+        return self.end
+
+    def read(self, start: Position) -> History:
+        """Return a page of the messages from `start` on."""
+        place = max(0, start.number - self.end.number + len(self.messages) - 1)
+        page: list[Message] = []
+        size = 0
+        for _, message in itertools.islice(self.messages, place, None):
+            if size >= PAGE_BYTES and len(page) > 1:
+                break
+            page.append(message)
+            size += len(message)
+        oldest = self.end.number - len(self.messages) + 1
+        complete = place + len(page) >= len(self.messages)
+        return History(self.topic, page, self.end, complete=complete, oldest=oldest)
+
+
+class State:
+    """The state of one topic."""
+
+    def __init__(self, topic: str) -> None:
+        self.rank = -1
+        self.fields: dict[str, bytes] = {}
+        self._topic = topic
+        self._entries: deque[bytes] = deque(maxlen=MAX_ENTRIES)
+        self._entries_seen = 0
+        self._parts: Parts | None = None
+
+    @property
+    def counts(self) -> Counts | None:
+        """The counts of the parts, if the topic is that of a canvas."""
+        return None if self._parts is None else self._parts.counts
+
+    def admit(self, publication: Publication) -> list[Publication]:
+        """Return what to publish: nothing if the change is refused or its part brings no news."""
+        assert publication.change is not None, "only a change has to be admitted"
+        if publication.change.refused_by(self.rank):
+            return []
+        if publication.part is None:
+            return [publication]
+        self._parts = self._parts or Parts()
+        return self._parts.count(publication, publication.part)
+
+    def apply(self, publication: Publication) -> None:
+        """Apply the change of an admitted publication."""
+        change = publication.change
+        assert change is not None, "only what has a change is applied"
+        self.rank = change.rank
+        self.fields.update(change.fields)
+        if change.entry:
+            self._entries.append(publication.payload)
+            self._entries_seen += 1
+
+    def read(self) -> TopicState:
+        """Return a copy of the state."""
+        entries, rows = list(self._entries), [] if self._parts is None else self._parts.rows
+        omitted = self._entries_seen - len(entries)
+        return TopicState(self._topic, dict(self.fields), entries, omitted, rows, self.counts)
