@@ -251,7 +251,7 @@ def test_a_notification_during_a_query_is_not_overlooked(
 
         monkeypatch.setattr(module, query, run_while_notified)
         if query == "states":
-            channel._hub._reader.request_state("one", None)
+            channel._hub._listener.request_state("one", None)
         one.publish(b"x" * 1_000_000)
         assert reading_other.receive(timeout=3) == b"small"
         assert len(reading_one.receive(timeout=3) or b"") == 1_000_000

@@ -77,6 +77,23 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
     assert len(channel.history(bridge.FEED, 10)) == 1
 
 
+@sql
+def test_a_part_published_again_is_found_with_its_follow_up(connect: Connect, database: Engine) -> None:
+    """A repeated message of a part gets the position of the last message that it brought, and adds none."""
+    channel: Any = connect()
+    topic = bridge.task_topic("whole:w")
+    publication = wholes.make("whole:w", 1, "a", "SUCCESS")
+    last = channel.publish(publication)
+    assert publication.part is not None
+    assert publication.part.follow_up is not None
+    assert publication.part.follow_up.token != publication.token
+    assert channel.publish(*repeated([publication])) == last
+    history = channel.history(topic, 10)
+    assert [message.kind for message in history] == ["progress", "state"]
+    assert history[-1].id == last
+    assert len(channel.history(bridge.FEED, 10)) == 2
+
+
 def told(task: str, number: int, shared: bool = False) -> Publication:
     """A log line of a task, on its way."""
     line = events.make("log", task, level="info", message=str(number))
