@@ -48,10 +48,12 @@ class Encoder:
         return not self.running
 
     def mere_progress(self, items: Sequence[Item]) -> str | None:
-        """Return the topic if `items`, which have just been told, are nothing but progress of one task."""
+        """Return the topic if `items` are nothing but progress of one task."""
         topic = items[0].topic
-        told = all(isinstance(i, Message) and events.is_mere_progress(i) and i.topic == topic for i in items)
-        return topic if told and events.task_of(topic) is not None else None
+        if events.task_of(topic) is None:
+            return None
+        mere = all(i.topic == topic and isinstance(i, Message) and events.is_mere_progress(i) for i in items)
+        return topic if mere else None
 
     def frames(self, item: Item) -> Iterator[bytes]:
         """Yield the text that `item` amounts to."""
@@ -78,13 +80,15 @@ class Encoder:
             yield from self._event(text, snapshot, topic)
 
     def _message(self, message: Message) -> Iterator[bytes]:
-        topic = message.topic
-        event = None
+        topic, kind, event = message.topic, None, None
         if topic == events.FEED or events.task_of(topic) is not None:
-            event = events.decode(message)
+            kind = message.kind
+            # Anyone may publish an event to such a topic, without a kind. A state may be the end of the task.
+            if kind is None or (kind == "state" and topic != events.FEED):
+                event = events.decode(message)
         self._words[topic] = message.id or ANEW
         if event is None:
-            yield sse.frame(message, id=self._id())
+            yield sse.frame(message, event=kind, id=self._id())
         else:
             yield from self._event(message, event, topic)
 

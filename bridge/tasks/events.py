@@ -34,6 +34,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from bridge.model.message import Message
 from bridge.model.publication import Change, Publication
 from bridge.model.state import END, TopicState
 from bridge.tasks.encoding import DEEPEST, parse
@@ -179,9 +180,18 @@ def _kept(event: Mapping[str, Any], payload: bytes) -> dict[str, bytes]:
     return {}
 
 
-def is_mere_progress(payload: bytes) -> bool:
-    """Whether `payload` says nothing that later progress of the same task does not say too."""
-    return b'"type":"progress"' in payload[:64] and b'"ended":true' not in payload
+def is_mere_progress(message: Message) -> bool:
+    """Return whether later progress of the same task says all that `message` says.
+
+    The progress of a canvas may also say that a part has ended, which later progress does not repeat.
+    """
+    if message.kind is not None and not message.counted:
+        return message.kind == "progress"
+    event = decode(message)
+    if event is None or event["type"] != "progress":
+        return False
+    part = event.get("part")
+    return not (isinstance(part, dict) and part.get("ended") is True)
 
 
 def left_out(topic: str, count: int, changes: Sequence[Change]) -> Publication:
