@@ -227,7 +227,7 @@ def test_a_message_published_again_with_its_token_appears_once(channel: Any) -> 
         first, between = transport_of(channel).publish(one), transport_of(channel).publish(two)
         assert transport_of(channel).publish(*repeated([one])) == first
         assert transport_of(channel).publish(*repeated([three])) not in (first, between, None)
-        assert channel.history(name, 10) == [b"one", b"two", b"three"]
+        assert transport_of(channel).backend.history(name, 10) == [b"one", b"two", b"three"]
 
 
 @live_only

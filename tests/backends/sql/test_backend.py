@@ -406,8 +406,10 @@ def test_a_message_published_again_with_its_token_appears_once(connect: Connect,
     for publication in (Publication("orders", b"one"), end):
         first = transport_of(channel).publish(publication)
         assert transport_of(channel).publish(*repeated([publication])) == first
-        assert [message.id for message in channel.history(publication.topic, 10)] == [first]
-    assert len(channel.history(bridge.FEED, 10)) == 1
+        assert [message.id for message in transport_of(channel).backend.history(publication.topic, 10)] == [
+            first
+        ]
+    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 1
 
 
 def told(task: str, number: int, shared: bool = False) -> Publication:
@@ -448,7 +450,7 @@ def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: 
             calls = [pool.submit(transport_of(one).publish_many, [replace(publication)]) for one in channels]
             for call in calls:
                 call.result(20)
-        assert len(channels[0].history(publication.topic, 10)) == 1
+        assert len(transport_of(channels[0]).backend.history(publication.topic, 10)) == 1
 
 
 @sql
@@ -470,7 +472,7 @@ def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
     with ThreadPoolExecutor() as pool:
         for call in [pool.submit(publish, number) for number in range(4)]:
             call.result(60)
-    assert len(channels[0].history(bridge.FEED, 1000)) == 4 * 5 * 11
+    assert len(transport_of(channels[0]).backend.history(bridge.FEED, 1000)) == 4 * 5 * 11
 
 
 @sql
@@ -749,7 +751,7 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
     assert third.split("-")[1] == "2"
     entries = [events.decode(entry)["message"] for entry in transport_of(channel).states(task)[0].entries]
     assert entries == ["1", "3"]
-    assert len(channel.history(bridge.FEED, 10)) == 2
+    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 2
 
 
 @sql
