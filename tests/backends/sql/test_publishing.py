@@ -132,7 +132,10 @@ def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: 
     for number in range(10):
         publication = told(f"t{number}", 1, shared=True)
         with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(one._backend.publish_many, [replace(publication)]) for one in channels]
+            calls = [
+                pool.submit(transport_of(one).backend.publish_many, [replace(publication)])
+                for one in channels
+            ]
             for call in calls:
                 call.result(20)
         assert len(transport_of(channels[0]).backend.history(publication.topic, 10)) == 1
