@@ -25,7 +25,7 @@ from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LargeText, Renderer, Text, make_text
-from bridge.streams.takeover.wsgi import TakenConnection
+from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.support.fork import reset_in_child
 from bridge.support.server import while_ending

@@ -8,7 +8,7 @@ from weakref import WeakSet, WeakValueDictionary
 from bridge.backends.base import Item, States
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder, plain_text
-from bridge.streams.takeover.wsgi import LAST_CHUNK, chunk
+from bridge.streams.takeover.connection import LAST_CHUNK, chunk
 
 PIECE = 64 * 1024
 """Bytes of a large text that wait as one."""

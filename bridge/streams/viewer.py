@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bridge.backends.base import Item, size_of
 from bridge.errors import SubscriptionClosed
 from bridge.streams.encoder import Encoder, opens_with_state
-from bridge.streams.takeover.wsgi import LAST_CHUNK, TakenConnection, chunk
+from bridge.streams.takeover.connection import LAST_CHUNK, TakenConnection, chunk
 
 AT_ONCE = 256 * 1024
 """Bytes that are sent to one viewer before it is the turn of the next."""

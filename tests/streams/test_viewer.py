@@ -13,7 +13,7 @@ from bridge.model.message import Message
 from bridge.streams.cursor import Cursor
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.loop import Loop as RealLoop
-from bridge.streams.takeover.wsgi import TakenConnection
+from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.tasks import events
 from tests.servers import eventually
