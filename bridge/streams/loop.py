@@ -130,7 +130,7 @@ class Loop:
         replays = self._channel.replays
         # What one topic says is the same for all its viewers, and made once for them.
         encoder = Encoder(topics, start, with_ids=replays) if len(topics) > 1 else None
-        running = frozenset(start.running(topics))
+        running = frozenset(start.unfinished(topics))
         viewer = Viewer(self, running, encoder, address)
         viewer.over = not running
         self.viewers.add(viewer)

@@ -74,7 +74,7 @@ class Renderer:
     def for_one(self, encoder: Encoder, items: Sequence[Item]) -> Text | LargeText:
         """Make the text of a viewer who has a script of its own."""
         frames = [text for item in items for text in encoder.frames(item)]
-        return self._made(frames, encoder.over, encoder.mere_progress(items))
+        return self._made(frames, encoder.finished, encoder.mere_progress(items))
 
     def for_all(self, items: Sequence[Item], has_state: bool) -> Text | LargeText:
         """Make the text of one topic, or take what was made of the same items before."""
