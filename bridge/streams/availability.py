@@ -29,7 +29,7 @@ class BackendAvailability:
 
     def reset_after_fork(self) -> None:
         """The streams stayed in the parent."""
-        self._lock = threading.Lock()  # Guards what follows.
+        self._lock = threading.Lock()  # Guards the two fields below.
         self._unanswered: Viewer | None = None  # the last one that opened before the backend answered it
         self._unanswered_at = -WAIT_AGAIN_AFTER  # when the last wait ended without an answer
 

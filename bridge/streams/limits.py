@@ -76,7 +76,7 @@ def descriptors_for_viewers() -> int | None:
 
 
 def descriptors_run_out() -> bool:
-    """Whether the process has few descriptors left, whatever uses the others.
+    """Return whether the process has few descriptors left, whatever uses the others.
 
     A new descriptor has the lowest number that is free. A server that cannot open one for the next connection
     ends, and every stream ends with it.
