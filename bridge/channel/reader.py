@@ -1,4 +1,4 @@
-"""What the hub knows of those who read through it: subscriptions, viewers and the liveness monitor."""
+"""What the hub asks of its readers: subscriptions, viewers and the liveness monitor."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self

@@ -27,10 +27,10 @@ class Sequencer:
 
     def __init__(self, topic: str, retention: Retention) -> None:
         self.topic = topic
-        self._readers = TopicReaders(topic)
+        self.readers = TopicReaders(topic)
         self._attached = False
         self._kept_messages = retention.messages
-        # The request that is not answered yet, and the request before the next one.
+        # The request that is not answered yet, and the last one that was made.
         self._request: Request | None = None
         self._last_request: Request | None = None
         # When the request was made: the position of the topic, and who needed history from where on.
@@ -42,30 +42,18 @@ class Sequencer:
         # The first page of the state, as long as somebody has it.
         self._first_page: weakref.ref[States] | None = None
 
-    def readers(self) -> list[Reader]:
-        """Return all readers."""
-        return list(self._readers)
-
     def join(self, reader: Reader, after: Position | None) -> bool:
         """Add a reader; return whether the backend must be asked for something before it is live."""
         if self._attached and after is None and not reader.opens_with_state:
-            self._readers.make_live(reader)
+            self.readers.make_live(reader)
             return False
-        self._readers.waiting[reader] = Wait(after)
+        self.readers.waiting[reader] = Wait(after)
         return True
-
-    def leave(self, reader: Reader) -> None:
-        """Remove a reader."""
-        self._readers.leave(reader)
-
-    def has_room(self, reader: Reader) -> None:
-        """Note that a reader, which was full, has room again."""
-        self._readers.has_room(reader)
 
     @property
     def has_work(self) -> bool:
         """Whether the hub has something to do for the topic: a reader waits, or there is none any more."""
-        return bool(self._readers.waiting or self._readers.paging) or not self._readers.live
+        return bool(self.readers.waiting or self.readers.paging) or not self.readers.live
 
     # Requests to the backend.
 
@@ -87,22 +75,22 @@ class Sequencer:
             self._request = self._last_request = request
             # The answer serves only these readers: it may know less than a position that is learnt later.
             self._requested_for = needed
-            self._requested_at = self._readers.position
-            self._since_request.clear(self._readers.position)
+            self._requested_at = self.readers.position
+            self._since_request.clear(self.readers.position)
         return request
 
     def _needed_page(self) -> StatePage | None:
-        for wait in (*self._readers.waiting.values(), *self._readers.paging.values()):
+        for wait in (*self.readers.waiting.values(), *self.readers.paging.values()):
             if wait.needs_page:
                 return StatePage(wait.next_page)
         return None
 
     def _needed_history(self) -> dict[Reader, Position]:
         """Return the readers that need history, and the position that each needs it from."""
-        current = self._readers.position.number if self._readers.position is not None else 0
+        current = self.readers.position.number if self.readers.position is not None else 0
         return {
             reader: wait.after
-            for reader, wait in self._readers.waiting.items()
+            for reader, wait in self.readers.waiting.items()
             # A confirmed position ahead of the topic needs no request: the messages before it are coming.
             if wait.after is not None
             and wait.needs_history
@@ -113,32 +101,32 @@ class Sequencer:
 
     def on_disconnect(self) -> None:
         """The connection is lost: the live readers need what follows their position."""
-        self._readers.make_all_wait(gap=self._readers.position is None)
+        self.readers.make_all_wait(gap=self.readers.position is None)
         self._attached = False
-        self._readers.position = self._request = None
+        self.readers.position = self._request = None
         self._requested_for = {}
         self._cache.clear()
         self._since_request.clear()
-        for wait in self._readers.waiting.values():
+        for wait in self.readers.waiting.values():
             wait.page = None
             wait.is_confirmed = False
 
     def on_attached(self, position: Position | None) -> Iterator[Delivery]:
         """The topic is attached, at `position`, or at `None` if the backend keeps no positions."""
         self._attached = True
-        self._readers.position = position
-        for reader, wait in list(self._readers.waiting.items()):
+        self.readers.position = position
+        for reader, wait in list(self.readers.waiting.items()):
             if wait.after is None and not reader.opens_with_state:
                 if wait.gap:
                     yield [reader], [Gap(topic=self.topic)]
-                self._readers.make_live(reader)
-        self._readers.make_caught_up_live()
+                self.readers.make_live(reader)
+        self.readers.make_caught_up_live()
 
     def on_messages(self, messages: Sequence[Message]) -> Iterator[Delivery]:
         """New messages were published."""
         fresh: list[Message] = []
         for message in messages if self._attached else ():
-            position, current = message.position, self._readers.position
+            position, current = message.position, self.readers.position
             if position is not None and current is not None:
                 if position.number <= current.number and position.epoch == current.epoch:
                     continue
@@ -147,43 +135,43 @@ class Sequencer:
                 ):
                     if fresh:
                         self._cache_live(fresh)
-                        yield list(self._readers.live), fresh
+                        yield list(self.readers.live), fresh
                         fresh = []
                     yield from self.on_seen(position)
                     continue
-                self._readers.position = position
+                self.readers.position = position
             fresh.append(message)
         if fresh:
             self._cache_live(fresh)
-            yield list(self._readers.live), fresh
+            yield list(self.readers.live), fresh
 
     def _cache_live(self, messages: Sequence[Message]) -> None:
         """Keep live messages for readers that catch up."""
-        if self._readers.position is not None:
+        if self.readers.position is not None:
             self._drop_outdated_cache()
             self._cache.add_live(messages)
             if self._request is not None:
                 self._since_request.add_live(messages)
 
     def _drop_outdated_cache(self) -> None:
-        if not self._readers.waiting and self._cache.is_outdated:
+        if not self.readers.waiting and self._cache.is_outdated:
             self._cache.clear()
 
     def on_seen(self, position: Position) -> Iterator[Delivery]:
         """The topic is at `position`: ahead of the live readers, or in another epoch."""
         self._drop_outdated_cache()
-        for wait in self._readers.waiting.values():
+        for wait in self.readers.waiting.values():
             wait.is_confirmed = False  # the backend may have lost the messages up to there
-        current = self._readers.position
+        current = self.readers.position
         if current is None or position == current:
             return
         if position.number > current.number and current.epoch in ("", position.epoch):
-            self._readers.make_all_wait()
+            self.readers.make_all_wait()
         else:
-            yield from self._readers.lose_position(list(self._readers.live))
+            yield from self.readers.lose_position(list(self.readers.live))
         self._cache.clear()
         self._since_request.clear()
-        self._readers.position = position
+        self.readers.position = position
 
     def on_history(self, history: History) -> Iterator[Delivery]:
         """The history that was asked for, or the first messages of it."""
@@ -199,16 +187,16 @@ class Sequencer:
             end = live[-1].position if live else history.end
             self._continue_cache(history.end)
         messages = [*history.messages, *live]
-        for reader, wait in list(self._readers.waiting.items()):
+        for reader, wait in list(self.readers.waiting.items()):
             if wait.after is None or not wait.needs_history:
                 continue
             if self._requested_for.get(reader) is not wait.after:
                 continue
             if is_lost(wait.after, history) or is_outdated(wait.page, history.end):
-                yield from self._readers.lose_position([reader])
+                yield from self.readers.lose_position([reader])
             else:
-                yield from self._readers.give_history(reader, wait, messages, end)
-        self._readers.make_caught_up_live()
+                yield from self.readers.give_history(reader, wait, messages, end)
+        self.readers.make_caught_up_live()
 
     def on_states(self, page: States) -> Iterator[Delivery]:
         """The page of the state that was asked for."""
@@ -220,7 +208,7 @@ class Sequencer:
             self._continue_cache(page.position)
             if page.after is None:
                 self._first_page = weakref.ref(page)
-        readers = self._readers
+        readers = self.readers
         for reader, wait in list(readers.paging.items()):
             if wait.next_page == page.after:
                 yield from readers.give_page(reader, wait, page)
@@ -236,7 +224,7 @@ class Sequencer:
     def serve_from_cache(self) -> Iterator[Delivery]:
         """Give readers what was read or received a moment ago, without a request to the backend."""
         first_page = self._first_page() if self._first_page is not None else None
-        readers = self._readers
+        readers = self.readers
         for reader, wait in list(readers.waiting.items()):
             yield from readers.give_waiting_page(reader, wait)
             if wait.after is None and first_page is not None and first_page.position == readers.position:
@@ -255,14 +243,14 @@ class Sequencer:
 
         Messages of a newer epoch may have come before the answer.
         """
-        current, before = self._readers.position, self._requested_at
+        current, before = self.readers.position, self._requested_at
         if current is None or before is None or current.epoch in (before.epoch, position.epoch):
             return True
         return position.epoch == before.epoch == ""
 
     def _follow_epoch(self, position: Position) -> Iterator[Delivery]:
         """Go on in the epoch of an answer if that is newer than the topic's."""
-        current, before = self._readers.position, self._requested_at
+        current, before = self.readers.position, self._requested_at
         if current is None or before is None or not current.epoch:
             return
         if current.epoch == before.epoch and position.epoch != current.epoch:
@@ -273,7 +261,7 @@ class Sequencer:
         live = self._live_after(end)
         if self._cache.end == end and live:
             self._cache.add_live(live)
-        elif self._cache.end not in (end, self._readers.position):
+        elif self._cache.end not in (end, self.readers.position):
             self._cache, self._since_request = self._since_request, self._cache
             self._cache.is_brief = True
 
@@ -286,5 +274,5 @@ class Sequencer:
 
     def _is_still_kept(self, after: Position) -> bool:
         """Return whether the backend, too, would still give what follows `after`."""
-        current = self._readers.position
+        current = self.readers.position
         return current is None or after.number >= current.number - self._kept_messages

@@ -36,6 +36,9 @@ class TopicReaders:
         yield from self.live
         yield from self.waiting
 
+    def __bool__(self) -> bool:
+        return bool(self.live or self.waiting)
+
     def leave(self, reader: Reader) -> None:
         """Remove a reader."""
         self.live.pop(reader, None)

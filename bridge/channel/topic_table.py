@@ -36,7 +36,7 @@ class TopicTable:
 
     def readers(self) -> set[Reader]:
         """Return all readers of all topics."""
-        return {reader for sequencer in self._sequencers.values() for reader in sequencer.readers()}
+        return {reader for sequencer in self._sequencers.values() for reader in sequencer.readers}
 
     def join(self, reader: Reader, after: Mapping[str, Position]) -> bool:
         """Add a reader to its topics; return whether a step is to be done for one of them."""
@@ -55,8 +55,8 @@ class TopicTable:
         for topic in reader.topics:
             sequencer = self._sequencers.get(topic)
             if sequencer is not None:
-                sequencer.leave(reader)
-                if not sequencer.readers():
+                sequencer.readers.leave(reader)
+                if not sequencer.readers:
                     self.pending.append(topic)
 
     def has_room(self, reader: Reader) -> None:
@@ -64,14 +64,14 @@ class TopicTable:
         for topic in reader.topics:
             sequencer = self._sequencers.get(topic)
             if sequencer is not None:
-                sequencer.has_room(reader)
+                sequencer.readers.has_room(reader)
                 self.pending.append(topic)
 
     def remove(self, topic: str) -> list[Reader]:
         """Remove a topic and return its readers."""
         sequencer = self._sequencers.pop(topic, None)
         self._requested.discard(topic)
-        return sequencer.readers() if sequencer is not None else []
+        return list(sequencer.readers) if sequencer is not None else []
 
     def on_connect(self) -> None:
         """There is a new connection: every topic is to be attached to it."""
@@ -83,7 +83,7 @@ class TopicTable:
         self._requested.clear()
         for topic, sequencer in list(self._sequencers.items()):
             sequencer.on_disconnect()
-            if not sequencer.readers():
+            if not sequencer.readers:
                 del self._sequencers[topic]
 
     def next_step(self, listener: Listener) -> Step:
@@ -92,7 +92,7 @@ class TopicTable:
         sequencer = self._sequencers.get(topic)
         if sequencer is None:
             return Step(None, ())
-        if not sequencer.readers():
+        if not sequencer.readers:
             del self._sequencers[topic]
             if topic not in self._requested:
                 return Step(None, ())
@@ -113,7 +113,7 @@ class TopicTable:
     def take(
         self, topic: str, event: Attached | Seen | History | States | list[Message]
     ) -> Sequence[Delivery]:
-        """Return who gets what, now that the backend has said `event` of a topic."""
+        """Return who gets what after an event of a topic."""
         sequencer = self._sequencers.get(topic)
         if sequencer is None or topic not in self._requested:
             return ()

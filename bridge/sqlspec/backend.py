@@ -136,7 +136,7 @@ class EventBackend:
         if publication.change is not None:
             raise PublishError("SQLSpec's event channels keep no state of tasks; use bridge.connect(url)")
         try:
-            self._events.publish(publication.topic, publication.payload)
+            self._events.publish(publication.topic, publication.payload, publication.kind)
         except BridgeError:
             raise
         except Exception as error:  # whatever the adapter's driver raises

@@ -61,8 +61,10 @@ class Events:
             events._backend._hub = None
         self._found.put(ConnectionLost("the event loop it was read in has ended"))
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, kind: str | None = None) -> None:
         body = {"topic": topic, "data": base64.b64encode(payload).decode()}
+        if kind is not None:
+            body["kind"] = kind
         if isinstance(self._events, SyncEventChannel):
             self._events.publish(self._name, body)
             return
@@ -138,7 +140,9 @@ class Events:
         if self._losses() != losses:
             raise ConnectionLost("SQLSpec lost its connection or left events out")
         if event is not None and "topic" in event.payload:
-            found.put(Message(base64.b64decode(event.payload["data"]), topic=event.payload["topic"]))
+            body = event.payload
+            payload = base64.b64decode(body["data"])
+            found.put(Message(payload, topic=body["topic"], kind=body.get("kind")))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -1,5 +1,6 @@
-"""Server-Sent Events for any web framework: cursors, encoding, viewers and the loop that serves them.
+"""Server-Sent Events for any web framework: who may read, cursors, encoding, and one thread for all viewers.
 
-This package knows no framework: the adapters (`bridge/flask.py`) translate requests and responses. Start with
-`service.py` for how a stream is opened, then `loop.py` for the thread that sends to all viewers.
+This package knows no framework: an adapter such as `bridge/flask.py` translates requests and responses. Start
+with `service.py`, which decides about a request. Then `opening.py` and `wsgi.py` open the stream, `loop.py`
+serves its viewer, and `connections.py` sends. `encoder.py` is what viewers see.
 """

@@ -1,4 +1,8 @@
-"""The cursor of a stream: what a viewer's `Last-Event-ID` says of each topic."""
+"""The cursor of a stream: the text in a browser's `Last-Event-ID`, read and written.
+
+The cursor has one word for each topic of the stream, in their order, with commas between. A word is the id of
+the last message seen, `end` for a task whose end was seen, or nothing for a topic that begins with its state.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,41 +11,61 @@ from bridge.model.position import BEGINNING, Position, parse
 from bridge.tasks import events
 
 ENDED = "end"
-ANEW = ""
+FROM_STATE = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a stream begins: what the cursor of a viewer says of each topic."""
+    """Where a stream begins, topic by topic."""
 
     after: Mapping[str, Position] = field(default_factory=dict)
-    """The topics that go on after a message; the others begin with their state."""
+    """The topics that continue after a message; the others begin with their state."""
     ended: frozenset[str] = frozenset()
     """The tasks whose end the viewer has seen."""
     lost: bool = False
-    """The cursor is none of this stream's."""
+    """Whether the text is no cursor of this stream, so that every topic begins with its state."""
 
-    def running(self, topics: Collection[str]) -> set[str]:
-        """Return those of `topics` of which there is more to see."""
+    def unfinished(self, topics: Collection[str]) -> set[str]:
+        """Return those of `topics` whose end the viewer has not seen."""
         return set(topics).difference(self.ended)
 
 
-def parse_cursor(cursor: str | None, topics: Sequence[str]) -> Cursor:
-    """Read the cursor of a stream of `topics`: for each, with commas between, an id, `end` or nothing.
+def parse_cursor(text: str | None, topics: Sequence[str]) -> Cursor:
+    """Read the cursor of a stream of `topics`. Without text, every topic begins with its state.
 
-    `BEGINNING` stands for all of them. Nothing means: begin with the state.
+    `BEGINNING` alone stands for all topics.
     """
-    if not cursor:
+    if not text:
         return Cursor()
-    words = cursor.split(",", len(topics))
+    words = text.split(",", len(topics))
     if words == [BEGINNING]:
         words *= len(topics)
     if len(words) != len(topics):
         return Cursor(lost=True)
     by_topic = dict(zip(topics, words, strict=True))
     try:
-        after = {topic: parse(word) for topic, word in by_topic.items() if word not in (ENDED, ANEW)}
+        after = {topic: parse(word) for topic, word in by_topic.items() if word not in (ENDED, FROM_STATE)}
     except ValueError:
         return Cursor(lost=True)
     tasks = (topic for topic in topics if events.task_of(topic) is not None)
     return Cursor(after, frozenset(topic for topic in tasks if by_topic[topic] == ENDED))
+
+
+class CursorWriter:
+    """Writes the cursor of a stream while the stream advances."""
+
+    def __init__(self, topics: Sequence[str], cursor: Cursor) -> None:
+        self._words = {topic: str(cursor.after.get(topic, FROM_STATE)) for topic in topics}
+        self._words.update(dict.fromkeys(cursor.ended, ENDED))
+
+    def advance(self, topic: str, id: str | None) -> None:  # noqa: A002
+        """Note the id of the last message of `topic`. Without an id, the topic would begin with its state."""
+        self._words[topic] = id or FROM_STATE
+
+    def end(self, topic: str) -> None:
+        """Note that the viewer has seen the end of a task."""
+        self._words[topic] = ENDED
+
+    def text(self) -> str:
+        """Return the cursor."""
+        return ",".join(self._words.values())

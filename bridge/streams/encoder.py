@@ -1,23 +1,23 @@
-"""What viewers see: from what the hub hands out to text, from a cursor to where a stream begins. No I/O."""
+"""What viewers see: encodes messages and states as the text of Server-Sent Events. No I/O."""
 
 from collections.abc import Collection, Iterator, Sequence
 
 from bridge.backends.base import Item, States
 from bridge.model.message import Gap, Message
 from bridge.streams import sse
-from bridge.streams.cursor import ANEW, ENDED, Cursor
+from bridge.streams.cursor import Cursor, CursorWriter
 from bridge.tasks import events
 from bridge.tasks.event_types import End, Reset, Snapshot, State
 from bridge.tasks.snapshot import snapshot_text
 
 
 def opens_with_state(topics: Collection[str]) -> bool:
-    """Whether a stream of `topics` begins with their state: snapshots, or the places that make its cursor."""
+    """Whether a stream of `topics` begins with their state: snapshots, or the positions of its cursor."""
     return len(topics) > 1 or any(t == events.FEED or events.task_of(t) is not None for t in topics)
 
 
 def plain_text(items: Sequence[Item]) -> bytes | None:
-    """Return the text of `items` of one topic that is no task's; `None` if not all are mere messages."""
+    """Return the text of `items` of one topic that is no task; `None` if one is not an ordinary message."""
     frames = []
     for item in items:
         if type(item) is not Message:
@@ -26,41 +26,39 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
     return b"".join(frames)
 
 
-def resets(topics: Sequence[str], start: Cursor, *, with_ids: bool) -> bytes:
-    """Return what tells a viewer whose cursor is of no use that it begins anew."""
-    return (
-        b"".join(_frame(Reset(events.task_of(topic))) for topic in topics) if start.lost and with_ids else b""
-    )
+def resets(topics: Sequence[str], cursor: Cursor, *, with_ids: bool) -> bytes:
+    """Return the events that tell a viewer with an unusable cursor that its topics begin again."""
+    if not cursor.lost or not with_ids:
+        return b""
+    return b"".join(_frame(Reset(events.task_of(topic))) for topic in topics)
 
 
 class Encoder:
-    """What the viewers of some topics see, item by item: snapshots, events, and each task's end. No I/O.
+    """Encodes what the viewers of some topics see: snapshots, events, and the end of each task. No I/O.
 
     The id of each event is the cursor of the whole stream, so that one `Last-Event-ID` resumes every topic.
     """
 
-    def __init__(self, topics: Sequence[str], start: Cursor, *, with_ids: bool) -> None:
-        self._topics = topics
+    def __init__(self, topics: Sequence[str], cursor: Cursor, *, with_ids: bool) -> None:
         self._with_ids = with_ids
-        self._words = {topic: str(start.after.get(topic, ANEW)) for topic in topics}
-        self._words.update(dict.fromkeys(start.ended, ENDED))
-        self.running = start.running(topics)
+        self._cursor = CursorWriter(topics, cursor)
+        self.running = cursor.unfinished(topics)
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether every topic was a task that has ended."""
         return not self.running
 
     def mere_progress(self, items: Sequence[Item]) -> str | None:
-        """Return the topic if `items`, which have just been told, are nothing but progress of one task."""
+        """Return the topic if `items` are nothing but progress of one task."""
         topic = items[0].topic
         if events.task_of(topic) is None:
             return None
-        mere = all(isinstance(i, Message) and i.topic == topic and events.is_mere_progress(i) for i in items)
+        mere = all(i.topic == topic and isinstance(i, Message) and events.is_mere_progress(i) for i in items)
         return topic if mere else None
 
     def frames(self, item: Item) -> Iterator[bytes]:
-        """Yield the text that `item` amounts to."""
+        """Yield the text of `item`, event by event."""
         if item.topic not in self.running:
             return
         if isinstance(item, States):
@@ -70,47 +68,45 @@ class Encoder:
         else:
             yield from self._message(item)
 
-    def _snapshots(self, read: States) -> Iterator[bytes]:
-        topic = read.topic
+    def _snapshots(self, page: States) -> Iterator[bytes]:
+        topic = page.topic
         own = events.task_of(topic)
-        by_task = {events.task_of(state.topic): state for state in reversed(read.states)}
+        by_task = {events.task_of(state.topic): state for state in reversed(page.states)}
         tasks = [task for task in by_task if task is not None] if own is None else [own]
-        # Until the last of them the viewer has not seen the state that the position belongs to.
+        # Until the last snapshot the viewer has not seen the whole state at the new position.
         for task in tasks[:-1]:
             yield sse.frame(snapshot_text(by_task.get(task), task)[0], event="snapshot")
-        self._words[topic] = ANEW if read.position is None or read.more is not None else str(read.position)
+        complete = page.position is not None and page.more is None
+        self._cursor.advance(topic, str(page.position) if complete else None)
         for task in tasks[-1:]:
             text, snapshot = snapshot_text(by_task.get(task), task)
             yield from self._event(text, snapshot.kind, snapshot, topic)
 
     def _message(self, message: Message) -> Iterator[bytes]:
-        topic = message.topic
-        kind = events.kind_of(message)
-        self._words[topic] = message.id or ANEW
-        if kind is None:
-            yield sse.frame(message, id=self._id())
-        else:
-            event = events.decode(message) if kind == "state" and topic != events.FEED else None
-            state = event if isinstance(event, State) else None
-            yield from self._event(message, kind, state, topic)
+        topic, kind = message.topic, events.kind_of(message)
+        event = events.decode(message) if kind == "state" and topic != events.FEED else None
+        self._cursor.advance(topic, message.id)
+        yield from self._event(message, kind, event if isinstance(event, State) else None, topic)
 
-    def _event(self, data: bytes, kind: str, state: State | Snapshot | None, topic: str) -> Iterator[bytes]:
-        """Yield an event, and the end of its task's stream if the task has ended in `state`."""
+    def _event(
+        self, data: bytes, kind: str | None, state: State | Snapshot | None, topic: str
+    ) -> Iterator[bytes]:
+        """Yield an event of type `kind`, and the end of its task's stream if `state` is an end."""
         if topic == events.FEED or state is None or not state.ended:
             yield sse.frame(data, event=kind, id=self._id())
             return
-        # Who loses the connection here has not seen the end, and begins anew to see it.
-        self._words[topic] = ANEW
+        # A viewer that loses the connection here has not seen the end. It begins again and sees it.
+        self._cursor.advance(topic, None)
         yield sse.frame(data, event=kind, id=self._id())
-        self._words[topic] = ENDED
+        self._cursor.end(topic)
         self.running.discard(topic)
         yield _frame(End(state.task, at=state.at, state=state.state), id=self._id())
 
     def _id(self) -> str | None:
-        """The cursor of the stream; without replay only that it is over."""
-        if not self._with_ids and not self.over:
+        """Return the cursor of the stream. Without replay only a finished stream has one."""
+        if not self._with_ids and not self.finished:
             return None
-        return ",".join(self._words[topic] for topic in self._topics)
+        return self._cursor.text()
 
 
 def _frame(event: End | Reset, id: str | None = None) -> bytes:  # noqa: A002

@@ -1,20 +1,68 @@
-"""ViewerLimits: how many viewers one process and one client address may have at a time."""
+"""ViewerLimits: how many viewers a process may have at a time, in all and for each key.
+
+A key limit counts viewers by a function of their client. To limit the viewers of a user, add the user to
+`Client` and a `KeyLimit` whose key function returns it.
+"""
 
 import os
 import threading
 from collections import Counter
-from enum import Enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+from typing import NamedTuple
 
 from bridge.support.fork import reset_in_child
 
 
-class LimitReached(Enum):
-    """Why there is no seat."""
+class Client(NamedTuple):
+    """Who asks for a stream."""
 
-    PROCESS = "this server has as many viewers as it may"
-    ADDRESS = "this address has as many streams open as it may"
-    DESCRIPTORS = "this server has almost no file descriptors left"
+    address: str = ""
+    """The network address, empty if it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """Why a viewer is refused."""
+
+    status: int
+    """The HTTP status of the answer."""
+    detail: str
+    """What the client reads."""
+    remedy: str
+    """What the operator can do."""
+
+
+TOO_MANY_VIEWERS = LimitReached(
+    503,
+    "this server has as many viewers as it may",
+    "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
+)
+TOO_MANY_OF_ADDRESS = LimitReached(
+    429,
+    "this address has as many streams open as it may",
+    "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
+)
+FEW_DESCRIPTORS = LimitReached(
+    503,
+    "this server has almost no file descriptors left",
+    "raise `ulimit -n`, or let the server keep fewer idle connections open",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """At most `most` viewers have the same key. A client with an empty key is not limited."""
+
+    most: int
+    key: Callable[[Client], str]
+    reached: LimitReached
+
+
+def per_address(most: int) -> KeyLimit:
+    """Return the limit of viewers of one client address. Behind a Unix socket no client has an address."""
+    return KeyLimit(most, lambda client: client.address, TOO_MANY_OF_ADDRESS)
 
 
 KEPT = 256
@@ -28,10 +76,10 @@ def descriptors_for_viewers() -> int | None:
 
 
 def descriptors_run_out() -> bool:
-    """Whether the process has few descriptors left, whatever holds the others.
+    """Return whether the process has few descriptors left, whatever uses the others.
 
-    A new one has the lowest number that is free. A server that cannot open one for the next connection ends,
-    and every stream with it.
+    A new descriptor has the lowest number that is free. A server that cannot open one for the next connection
+    ends, and every stream ends with it.
     """
     limit = getrlimit(RLIMIT_NOFILE)[0]
     if limit == RLIM_INFINITY:
@@ -45,54 +93,52 @@ def descriptors_run_out() -> bool:
 
 
 class ViewerLimits:
-    """Counts the viewers of a process. May be shared by threads and greenlets.
+    """Counts the viewers of a process. Threads and greenlets may share it.
 
-    `most` and `most_per_address` are numbers of viewers, `None` for no limit.
+    `most` is the number of viewers of the process, `None` for no limit.
     """
 
-    def __init__(self, most: int | None, most_per_address: int | None) -> None:
+    def __init__(self, most: int | None = None, key_limits: Sequence[KeyLimit] = ()) -> None:
         self._most = most
-        self._most_per_address = most_per_address
+        self._key_limits = key_limits
         self.refused = 0
-        self._reset()
+        self.reset_after_fork()
         reset_in_child(self)
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()  # Guards what follows.
-        self._taken = 0
-        self._by_address: Counter[str] = Counter()
 
     def reset_after_fork(self) -> None:
         """The viewers stayed in the parent."""
-        self._reset()
+        self._lock = threading.Lock()  # Guards the counts.
+        self._count = 0
+        self._counts: list[Counter[str]] = [Counter() for _ in self._key_limits]
 
-    def take(self, address: str) -> LimitReached | None:
-        """Take a seat for a viewer from `address`, empty if unknown; return why there is none, if so."""
+    def acquire(self, client: Client) -> LimitReached | None:
+        """Count a new viewer and return `None`, or count nothing and return the limit that is reached."""
         with self._lock:
-            full = self._full(address)
-            if full is None:
-                self._taken += 1
-                self._by_address[address] += 1
-            else:
+            reached = self._reached(client)
+            if reached is not None:
                 self.refused += 1
-            return full
+                return reached
+            self._count += 1
+            for limit, counts in zip(self._key_limits, self._counts, strict=True):
+                counts[limit.key(client)] += 1
+            return None
 
-    def _full(self, address: str) -> LimitReached | None:
-        """Requires holding `_lock`."""
-        if self._most is not None and self._taken >= self._most:
-            return LimitReached.PROCESS
-        most = self._most_per_address
-        # Behind a Unix socket nobody has an address, and all would share one limit.
-        if address and most is not None and self._by_address[address] >= most:
-            return LimitReached.ADDRESS
-        if descriptors_run_out():
-            return LimitReached.DESCRIPTORS
-        return None
+    def _reached(self, client: Client) -> LimitReached | None:
+        """Return the first limit that leaves no room. Requires holding `_lock`."""
+        if self._most is not None and self._count >= self._most:
+            return TOO_MANY_VIEWERS
+        for limit, counts in zip(self._key_limits, self._counts, strict=True):
+            key = limit.key(client)
+            if key and counts[key] >= limit.most:
+                return limit.reached
+        return FEW_DESCRIPTORS if descriptors_run_out() else None
 
-    def release(self, address: str) -> None:
-        """Give a seat back."""
+    def release(self, client: Client) -> None:
+        """A viewer that was counted has left."""
         with self._lock:
-            self._taken -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            self._count -= 1
+            for limit, counts in zip(self._key_limits, self._counts, strict=True):
+                key = limit.key(client)
+                counts[key] -= 1
+                if not counts[key]:
+                    del counts[key]

@@ -1,156 +1,208 @@
-"""Browser streams: from the response of a WSGI application to a viewer that the loop serves.
+"""StreamService: decides about requests for streams, whatever framework they come from.
 
-As soon as the head is out, the connection is taken over from the server and given to the loop, and the
-request is over: no thread, no greenlet a viewer. Where that cannot be, the response goes on and takes from
-its viewer what the loop puts there.
+An adapter translates a request into these calls, in this order, and each result or `Refusal` into a response:
+`check_topics`, `check_readable`, `answer`. The answer holds an `Opening` if a stream is to begin; `wsgi.py`
+makes it the body of a response.
 """
 
 import logging
-import random
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple  # the values of a snapshot are JSON
+from urllib.parse import parse_qs
 
-from bridge.channel.transport import Transport
-from bridge.errors import SubscriptionClosed
-from bridge.streams import sse
+from bridge.channel.factory import connect
+from bridge.channel.transport import transport_of
 from bridge.streams.availability import BackendAvailability
-from bridge.streams.cursor import Cursor
-from bridge.streams.encoder import resets
-from bridge.streams.limits import LimitReached, ViewerLimits
+from bridge.streams.cursor import parse_cursor
+from bridge.streams.limits import (
+    FEW_DESCRIPTORS,
+    Client,
+    LimitReached,
+    ViewerLimits,
+    descriptors_for_viewers,
+    per_address,
+)
 from bridge.streams.loop import Loop
-from bridge.streams.takeover.wsgi import Takeover, close_after_response
-from bridge.streams.viewer import Viewer
-from bridge.support.server import uncount_request
+from bridge.streams.opening import Opening
+from bridge.streams.refusal import Refusal, come_back_after
+from bridge.streams.settings import Settings
+from bridge.tasks import events
+from bridge.tasks.liveness import LivenessMonitor
+from bridge.tasks.snapshot import snapshot
 
 logger = logging.getLogger("bridge.streams.service")
 
-
-COME_BACK_AFTER = (5, 15)
-"""Seconds, drawn between these, after which a viewer for whom there was no room may ask again."""
-
-
-REMEDY = {
-    LimitReached.PROCESS: "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
-    LimitReached.ADDRESS: "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
-    LimitReached.DESCRIPTORS: "raise `ulimit -n`, or let the server keep fewer idle connections open",
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
 }
+"""The response headers of a stream."""
+
+MayRead = Callable[[str], object]
+"""Decides whether a topic may be read: true or false."""
 
 
-class Stream:
-    """A stream as a WSGI iterable. It begins, and subscribes, when the server asks for the first chunk."""
+class StreamRequest(NamedTuple):
+    """What an HTTP request says about the stream that it asks for."""
 
-    def __init__(
-        self, viewers: "Viewers", environ: dict[str, Any], topics: Sequence[str], start: Cursor, address: str
-    ) -> None:
-        self._viewers = viewers
-        self._address: str | None = address
-        self._topics = topics
-        self._start = start
-        self._viewer: Viewer | None = None
-        self._takeover = Takeover(environ)
-        self._chunks = self._run()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        """The server is done with the response: its viewer has gone, or its connection was taken over."""
-        viewer, self._viewer = self._viewer, None
-        address, self._address = self._address, None
-        self._takeover.close()
-        if viewer is not None:
-            self._viewers.loop.close(viewer)
-        elif address is not None:
-            self._viewers.limits.release(address)
-
-    def _run(self) -> Iterator[bytes]:
-        loop = self._viewers.loop
-        if self._address is None:
-            return  # closed before it began
-        uncount_request()
-        patience = self._viewers.waiting.patience()
-        try:
-            viewer = self._viewer = loop.open(self._topics, self._start, self._address)
-        except SubscriptionClosed:
-            return  # the app is shutting down
-        self._address = None  # the seat goes with the viewer
-        established = self._viewers.waiting.established(viewer, patience)
-        taken = yield from self._takeover.take(_first_chunk(established))
-        anew = resets(self._topics, self._start, with_ids=self._viewers.transport.backend.replays)
-        if taken is not None:
-            self._viewer = None
-            loop.adopt(viewer, taken, anew)
-            return
-        if self._takeover.exhausted:
-            # Kept by the server it would hold a thread, under `sync` the whole worker. It comes back.
-            yield sse.retry(random.uniform(*COME_BACK_AFTER))
-            return
-        self._viewers.note_refusal(self._takeover.refusal)
-        if anew:
-            yield anew
-        while not (viewer.gone or (viewer.over and not viewer.pending)):
-            yield viewer.take(self._viewers.heartbeat) or sse.HEARTBEAT
-            if viewer.full:
-                loop.do(loop.tell_of_room, viewer)
-        loop.close(viewer)
+    method: str
+    last_event_id: str | None
+    """The `Last-Event-ID` header."""
+    query_string: str
+    """The part of the URL after `?`, not decoded."""
+    client: Client
 
 
-def _first_chunk(established: bool) -> bytes:
-    retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.75, 1.25))
-    return retry if established else retry + sse.comment("waiting for the backend")
+class Answer(NamedTuple):
+    """The answer to a request. Without `opening` it has no body."""
+
+    status: int
+    headers: Mapping[str, str]
+    opening: Opening | None = None
 
 
-class Viewers:
-    """The streams that this process has open."""
+class StreamService:
+    """The streams of one application. Opens nothing until it is used. Threads and greenlets may share it."""
 
-    def __init__(
-        self, transport: Transport, url: str, *, heartbeat: float, backlog: int, limits: ViewerLimits
-    ) -> None:
-        self.transport = transport
-        self.heartbeat = heartbeat
-        self.limits = limits
-        self.waiting = BackendAvailability(transport, url)
-        self.loop = Loop(transport, heartbeat=heartbeat, backlog=backlog, limits=limits)
-        self.refusal: str | None = None
-        self._refused: set[LimitReached] = set()
+    def __init__(self, settings: Settings, *, how_to_allow: str) -> None:
+        """`how_to_allow` tells an operator how to allow reading, for the log. Raises `ConfigurationError`."""
+        self.settings = settings
+        self._how_to_allow = how_to_allow
+        self.channel = connect(settings.url, **settings.channel_options)
+        transport = self._transport = transport_of(self.channel)
+        most, of_address = settings.max_viewers, settings.max_viewers_per_address
+        key_limits = [per_address(of_address)] if of_address is not None else []
+        self._limits = ViewerLimits(most or descriptors_for_viewers(), key_limits)
+        self._availability = BackendAvailability(transport, settings.url)
+        self.loop = Loop(
+            transport, heartbeat=settings.heartbeat, backlog=settings.viewer_backlog, limits=self._limits
+        )
+        self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
+        self.not_taken_over: str | None = None
+        """Why a stream of this process had to keep its thread or greenlet, `None` if none had to."""
+        self._logged: set[LimitReached] = set()
 
-    def stream(
-        self, environ: dict[str, Any], topics: Sequence[str], start: Cursor, address: str
-    ) -> Stream | LimitReached:
-        """Return a new stream of `topics`, for a WSGI server to iterate over and close, or the limit reached.
+    # What may be read.
 
-        `address` is that of the client, empty if unknown.
+    def check_topics(self, topics: Iterable[str]) -> tuple[str, ...]:
+        """Return `topics`, each once. Raises `ValueError` for none and `Refusal` (429) for too many."""
+        topics = tuple(dict.fromkeys(topics))
+        if not topics:
+            raise ValueError("stream() takes at least one topic")
+        most = self.settings.max_topics
+        if len(topics) > most:
+            detail = f"a stream may have {most} topics, not {len(topics)}"
+            raise Refusal(429, detail, retry_after=come_back_after())
+        return topics
+
+    def check_readable(self, topics: Iterable[str], may_read: MayRead | None) -> None:
+        """Check the name of each topic and whether it may be read; without `may_read` the settings decide.
+
+        Raises `Refusal` (404 for a bad name, 403), `ValueError` for a topic that is no `str`, and what
+        `may_read` raises. An adapter that awaits its decision calls `check_name`, `allows` and
+        `check_decision` itself.
         """
-        full = self.limits.take(address)
-        if full is None:
-            return Stream(self, environ, topics, start, address)
-        if full is LimitReached.DESCRIPTORS:
-            close_after_response(environ)  # kept, it would hold one of the few that are left
-        if full not in self._refused:
-            self._refused.add(full)
-            logger.warning(
-                "a stream was refused: %s; %s. Further ones are only counted", full.value, REMEDY[full]
-            )
-        return full
+        decide = may_read if may_read is not None else self.allows
+        for topic in topics:
+            self.check_name(topic)
+            check_decision(decide(topic))
 
-    def note_refusal(self, refusal: str | None) -> None:
-        """Say once that streams occupy a thread or a greenlet each, and why."""
-        if self.refusal is None:
-            self.refusal = refusal or "unknown"
+    def check_name(self, topic: str) -> None:
+        """Raise `Refusal` (404) if `topic` is no topic name, and `ValueError` if it is no `str`."""
+        try:
+            self.channel.topic(topic)
+        except ValueError as error:
+            if isinstance(topic, str):
+                raise Refusal(404, str(error)) from None
+            raise
+
+    def allows(self, topic: str) -> bool:
+        """Return `True` if the settings let everyone read, else log how to allow it and raise `Refusal`."""
+        if not self.settings.public:
+            logger.error("refused to show %r: nothing decides who may read. %s", topic, self._how_to_allow)
+            detail = "nothing decides who may read this topic; the server's log says how to allow it"
+            raise Refusal(403, detail)
+        return True
+
+    # Streams.
+
+    def answer(self, topics: Sequence[str], request: StreamRequest, *, after: str | None = None) -> Answer:
+        """Answer a request for a stream of `topics`, which are checked, and may be read.
+
+        The stream begins where the `Last-Event-ID` header says, or else `last_event_id` of the query, or else
+        `after`. Raises `Refusal` (429 or 503) if a limit is reached.
+        """
+        cursor = parse_cursor(_cursor_text(request) or after, topics)
+        if cursor.ended.issuperset(topics):
+            return _ENDED
+        if request.method == "HEAD":
+            return _HEAD
+        reached = self._limits.acquire(request.client)
+        if reached is not None:
+            raise self._refusal(reached)
+        replays = self._transport.backend.replays
+        opening = Opening(self.loop, self._availability, topics, cursor, request.client, replays=replays)
+        return Answer(200, HEADERS, opening)
+
+    def _refusal(self, reached: LimitReached) -> Refusal:
+        """Return the answer to a viewer over a limit. Logs each limit once."""
+        if reached not in self._logged:
+            self._logged.add(reached)
+            logger.warning(
+                "a stream was refused: %s; %s. Further ones are only counted", reached.detail, reached.remedy
+            )
+        return Refusal(
+            reached.status,
+            f"{reached.detail}; try again later",
+            retry_after=come_back_after(),
+            # A connection that stays open holds one of the few descriptors.
+            close_connection=reached is FEW_DESCRIPTORS,
+        )
+
+    def note_not_taken_over(self, reason: str | None) -> None:
+        """Note why a stream keeps a thread or a greenlet. Logs the first."""
+        if self.not_taken_over is None:
+            self.not_taken_over = reason or "unknown"
             logger.warning(
                 "connections cannot be taken over, so each stream keeps a thread or greenlet: %s",
-                self.refusal,
+                self.not_taken_over,
             )
 
+    # Snapshots.
+
+    def tasks(self, limit: int) -> list[dict[str, Any]]:
+        """Return the snapshots of the last `limit` tasks, the newest first. Raises `ConnectionLost`."""
+        states = self._transport.states(events.FEED, limit)
+        return [snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
+
+    def task(self, task_id: str) -> dict[str, Any] | None:
+        """Return the snapshot of a task, or `None` if nothing is known of it. Raises `ConnectionLost`."""
+        states = self._transport.states(events.task_topic(task_id))
+        return snapshot(states[0], task_id) if states else None
+
+    def ping(self) -> None:
+        """Raise `ConnectionLost` if the backend cannot be reached."""
+        self._transport.backend.ping()
+
     def stats(self) -> dict[str, int]:
-        loop = self.loop
-        return {
-            "viewers": len(loop.viewers),
-            "viewers_opened": loop.opened,
-            "viewers_cut_off": loop.cut_off,
-            "viewers_refused": self.limits.refused,
-            "viewers_handed_over": loop.taken_over,
-        }
+        """Return what this process counts, by name."""
+        return {**self.loop.stats(), **self._transport.hub.stats()}
+
+
+_ENDED = Answer(204, {})
+_HEAD = Answer(200, HEADERS)
+
+
+def check_decision(allowed: object) -> None:
+    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true."""
+    if not allowed:
+        raise Refusal(403, "you may not read this topic")
+
+
+def _cursor_text(request: StreamRequest) -> str | None:
+    """Return the cursor that a request names. Most name none, and parsing a query takes time."""
+    if request.last_event_id or not request.query_string:
+        return request.last_event_id
+    query = parse_qs(request.query_string, keep_blank_values=True)
+    return query.get("last_event_id", [None])[0]

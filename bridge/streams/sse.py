@@ -5,9 +5,9 @@ import re
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 HEARTBEAT = b":\n"
-"""A comment: it keeps proxies from closing a silent stream, and browsers ignore it.
+"""A comment, which keeps proxies from closing a silent stream. Browsers ignore it.
 
-No empty line follows it, nor the retry field: some decoders take one for an event without data.
+No empty line follows a comment or the retry field, because some decoders read one as an event without data.
 """
 
 RETRY_SECONDS = 2.0
@@ -15,10 +15,10 @@ RETRY_SECONDS = 2.0
 
 
 def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
-    """Return one event. `data` is split in lines at CR LF, CR and LF only; nothing else of it changes.
+    """Return one event. `data` is split into lines at CR LF, CR and LF only, and not changed otherwise.
 
-    Raises `ValueError` if `event` or `id` would break out of its line (or, an id, holds a NUL, which
-    browsers take for no id).
+    Raises `ValueError` if `event` or `id` contains a line break, which would begin another field, or a NUL,
+    with which browsers ignore an id.
     """
     head = b""
     if event is not None:
@@ -36,7 +36,7 @@ def retry(seconds: float) -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """Return a line that browsers ignore, for people who read the stream."""
+    """Return a comment, for people who read the stream. Raises `ValueError` as `frame` does."""
     return b": " + _one_line(text, "a comment") + b"\n"
 
 

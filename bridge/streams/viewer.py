@@ -1,117 +1,125 @@
-"""A viewer: one open browser stream, a reader of the hub, with what has not been sent of it yet."""
+"""A viewer: one open browser stream, which reads through the hub and is served by the loop."""
 
+import _socket  # a taken connection is a native socket, also under gevent
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.backends.base import Item, size_of
 from bridge.errors import SubscriptionClosed
+from bridge.streams.backlog import Backlog, Entry
 from bridge.streams.encoder import Encoder, opens_with_state
-from bridge.streams.takeover.wsgi import LAST_CHUNK, TakenConnection, chunk
+from bridge.streams.limits import Client
+from bridge.streams.rendering import LargeText
+from bridge.streams.takeover.connection import LAST_CHUNK, TakenConnection, chunk
 
-AT_ONCE = 256 * 1024
-"""Bytes that are sent to one viewer before it is the turn of the next."""
 
-
-class Server(Protocol):
-    """Who serves viewers: the loop."""
-
-    backlog: int
+class ViewerLoop(Protocol):
+    """What a viewer asks of the loop that serves it. Any thread may call it."""
 
     @property
     def window(self) -> int:
-        """Bytes of history and state that may be on their way to one viewer."""
+        """Bytes of history and state that may be in transit to one viewer."""
         ...
 
     def post(self, viewers: "Sequence[Viewer]", items: Sequence[Item]) -> None:
-        """Have `items` sent to `viewers`."""
+        """Send `items` to `viewers`, later and in the loop's thread."""
         ...
 
-    def do(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have `work` done in the loop's thread."""
-        ...
-
-    def drop(self, viewer: "Viewer") -> None:
-        """Let go of a viewer; in the loop's thread."""
+    def discard(self, viewer: "Viewer") -> None:
+        """Close a viewer, later and in the loop's thread."""
         ...
 
 
 class Viewer:
-    """One stream: a reader of the hub, and what has not been sent of it yet."""
+    """One stream: a reader of the hub, and what has not been sent to it yet.
+
+    The hub calls `establish`, `room` and `fail` in its thread. Until `attach` the server's thread waits for
+    and takes what is to be sent; after it, only the loop's thread uses the viewer.
+    """
 
     stateful = True
+    """The hub gives it states, not only messages."""
+
+    topics: frozenset[str]
+    client: Client
+    encoder: Encoder | None
+    """The encoder of a stream of several topics. One topic has the same text for all its viewers."""
+    opens_with_state: bool
+    """Whether the stream begins with the state of its topics."""
+    socket: _socket.socket | None
+    """The connection, once it is taken over."""
+    chunked: bool
+    """Whether what is sent is framed as HTTP chunks."""
+    finished: bool
+    """Whether the stream has its last text, sent or waiting."""
+    closed: bool
+    """Whether nothing more will be sent."""
+    full: bool
+    """Whether the hub holds back history until `Hub.has_room` is called."""
+    granted: int
+    """Bytes of history and state that the hub was allowed to send. Only the hub's thread writes it."""
+    arrived: int
+    """Those of them that have reached the loop. Only the loop's thread writes it."""
+    backlog: Backlog | None
+    """What waits to be sent; `None` if nothing does."""
+    sent_at: float
+    """When something was last sent."""
+    wheel_slot: "set[Viewer] | None"
+    """Where the timer wheel keeps the viewer."""
+
     __slots__ = (
-        "__weakref__",
-        "_awaited",
-        "_changed",
-        "_latest",
-        "address",
-        "arrived",
-        "chunked",
-        "encoder",
-        "full",
-        "gone",
-        "granted",
-        "live",
-        "loop",
-        "opens_with_state",
-        "over",
-        "pending",
-        "sent_at",
-        "size",
-        "socket",
-        "topics",
-        "turn",
+        "__weakref__", "_awaited", "_changed", "_loop", "arrived", "backlog", "chunked", "client", "closed",
+        "encoder", "finished", "full", "granted", "opens_with_state", "sent_at", "socket", "topics",
+        "wheel_slot",
     )  # fmt: skip
 
-    def __init__(self, loop: Server, topics: frozenset[str], encoder: Encoder | None, address: str) -> None:
-        self.loop = loop
-        self.address = address
+    def __init__(
+        self, loop: ViewerLoop, topics: frozenset[str], encoder: Encoder | None, client: Client
+    ) -> None:
+        self._loop = loop
+        self.client = client
         self.topics = topics
         self.encoder = encoder
         self.opens_with_state = opens_with_state(topics)
-        self.socket: Any = None
-        self.chunked = self.full = self.gone = self.over = False
-        # Each has one writer: the hub grants bytes, the loop counts those that have arrived.
+        self.chunked = self.finished = self.closed = self.full = False
         self.granted = self.arrived = 0
-        # Bytes that wait to be sent, and those of them that came without being granted.
-        self.size = self.live = 0
         self.sent_at = time.monotonic()
-        self.turn: set[Viewer] | None = None  # where the wheel has it
-        # What to send, the topic if it is but progress, whether it counts as live, which piece it is.
-        self.pending: deque[list[Any]] | None = None
-        self._latest: dict[str, list[Any]] | None = None
-        self._awaited: set[str] | None = set(topics)
-        # Guards what waits to be sent until the connection is taken over; then only the loop touches it.
+        self.socket = self.backlog = self.wheel_slot = None
+        self._awaited: set[str] | None = set(topics)  # topics that are not established yet
+        # Guards the backlog and `finished` until the connection is taken over; `None` from then on.
         self._changed: threading.Condition | None = threading.Condition()
+
+    # Called by the hub.
 
     @property
     def post(self) -> "Callable[[Sequence[Viewer], Sequence[Item]], None]":
-        """Where items for viewers go, many viewers at a time."""
-        return self.loop.post
+        """What takes items for viewers, many viewers at a time."""
+        return self._loop.post
 
     def establish(self, topic: str) -> None:
+        """Note that nothing of `topic` can be missed any more."""
         awaited, changed = self._awaited, self._changed
         if awaited is not None:
             awaited.discard(topic)
             if not awaited:
                 self._awaited = None
-                self._notify(changed)
+                _notify(changed)
 
     def room(self, items: Sequence[Item]) -> int:
+        """Return how many of `items`, of history or state, the hub may send now."""
         count = self._grant(items)
         if count < len(items):
             self.full = True
-            # The loop may have made room before it could see that somebody waits for it, and will not tell.
+            # The loop may have made room before it could see `full`. Then it does not call `has_room`.
             if count == 0 and (count := self._grant(items)) == len(items):
                 self.full = False
         return count
 
     def _grant(self, items: Sequence[Item]) -> int:
         """Grant as many of `items` as begin within the window."""
-        room = self.loop.window - self.owed - self.size
+        room = self._loop.window - self.unsent
         count = granted = 0
         while count < len(items) and granted < room:
             granted += size_of(items[count])
@@ -119,20 +127,94 @@ class Viewer:
         self.granted += granted
         return count
 
-    @property
-    def owed(self) -> int:
-        """Bytes of history and state that are on their way to it."""
-        return self.granted - self.arrived
-
-    def take_note(self, count: int) -> None:
-        """Note that so many bytes have arrived; in the loop's thread, while the hub's grants more."""
-        self.arrived = min(self.granted, self.arrived + count)
-
     def fail(self, reason: SubscriptionClosed) -> None:
-        self.loop.do(self.loop.drop, self)
+        """Close the stream: the hub sends nothing more."""
+        self._loop.discard(self)
 
     def reset_after_fork(self) -> None:
         """The stream stayed in the parent."""
+
+    # Called by the loop.
+
+    @property
+    def in_transit(self) -> int:
+        """Bytes of history and state that were granted and have not reached the loop yet."""
+        return self.granted - self.arrived
+
+    @property
+    def unsent(self) -> int:
+        """Bytes in transit, and bytes that wait to be sent."""
+        backlog = self.backlog
+        return self.in_transit + (backlog.size if backlog is not None else 0)
+
+    def note_arrival(self, count: int) -> None:
+        """Note that `count` bytes have arrived. The hub's thread may grant more at the same time."""
+        self.arrived = min(self.granted, self.arrived + count)
+
+    def has_room_again(self) -> bool:
+        """Whether the hub holds back history that there is room for again. Resets `full` then."""
+        if self.full and self.unsent <= self._loop.window // 2:
+            self.full = False
+            return True
+        return False
+
+    def put(self, entry: Entry, final: bool = False) -> None:
+        """Add what waits to be sent. `final` says that it is the last of the stream."""
+        changed = self._changed
+        if changed is None:
+            self._put(entry)
+            self.finished |= final
+        else:
+            with changed:
+                self._put(entry)
+                self.finished |= final
+                changed.notify_all()
+
+    def _put(self, entry: Entry) -> None:
+        if self.backlog is None:
+            self.backlog = Backlog()
+        self.backlog.put(entry)
+
+    def sent(self, count: int) -> bool:
+        """Note that the first `count` bytes of the backlog are sent; return whether that was everything."""
+        assert self.backlog is not None
+        if self.backlog.remove(count):
+            self.backlog = None
+            return True
+        return False
+
+    def waits_for(self, text: LargeText) -> bool:
+        """Whether a piece of `text` waits to be sent."""
+        backlog = self.backlog
+        return backlog is not None and backlog.has_piece_of(text)
+
+    def attach(self, connection: TakenConnection, resets: bytes) -> None:
+        """Use a connection of its own from now on: send it `resets`, then what waits, framed for it."""
+        self.socket, self.chunked = connection.socket, connection.chunked
+        self._changed = None
+        waiting, self.backlog = self.backlog, None
+        head = connection.unsent + (chunk(resets) if resets and self.chunked else resets)
+        if head:
+            self._put(Entry(head, None, live=False))
+        last = None
+        for last in waiting or ():
+            data = last.data
+            if last.text is not None:
+                data = last.text.pieces(chunked=self.chunked)[last.place]
+            elif data and self.chunked:
+                data = chunk(data)
+            if data:
+                self._put(Entry(data, last.progress, last.live, last.text, last.place))
+        # The last piece of a large text has the last chunk already.
+        if self.finished and self.chunked and (last is None or last.text is None):
+            self._put(Entry(LAST_CHUNK, None, live=False))
+
+    def close(self) -> None:
+        """Note that nothing more will be sent, and wake the thread that waits."""
+        self.closed = True
+        _notify(self._changed)
+
+    # Called by the thread of the server, before the connection is taken over.
 
     @property
     def established(self) -> bool:
@@ -140,121 +222,25 @@ class Viewer:
         return not self._awaited
 
     def wait_established(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until nothing more can be missed; return whether it is so."""
+        """Wait up to `timeout` seconds until nothing more can be missed; return whether that is so."""
         assert self._changed is not None
         if not self._awaited:
             return True
         with self._changed:
-            return bool(self._changed.wait_for(lambda: not self._awaited or self.gone, timeout))
+            return bool(self._changed.wait_for(lambda: not self._awaited or self.closed, timeout))
 
     def take(self, timeout: float) -> bytes:
-        """Return what there is to send, or the first part of it, waiting up to `timeout` seconds for it."""
+        """Return what there is to send, or its first part, after waiting up to `timeout` seconds for it."""
         assert self._changed is not None
         with self._changed:
-            self._changed.wait_for(lambda: self.pending or self.over or self.gone, timeout)
-            data = self.next_bytes()
+            self._changed.wait_for(lambda: self.backlog or self.finished or self.closed, timeout)
+            data = self.backlog.next_bytes() if self.backlog is not None else b""
             if data:
                 self.sent(len(data))
             return data
 
-    def next_bytes(self) -> bytes:
-        """Return the first part of what waits to be sent, all of it if that is not much."""
-        if not self.pending:
-            return b""
-        parts: list[bytes] = []
-        size = 0
-        for entry in self.pending:
-            if parts and size + len(entry[0]) > AT_ONCE:
-                break
-            parts.append(entry[0])
-            size += len(entry[0])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def put(
-        self, data: bytes, progress: str | None, over: bool = False, *, live: bool = True, piece: Any = None
-    ) -> None:
-        """Let `data` wait. Progress that waits already, not begun to be sent, gives way to newer.
-
-        `live` says whether it counts against the backlog: what was granted does not. `piece` is the large
-        text of which `data` is a piece, and the piece's place in it.
-        """
-        changed = self._changed
-        if changed is None:
-            self._put(data, progress, live, piece)
-        else:
-            with changed:
-                self._put(data, progress, live, piece)
-                self.over |= over
-                changed.notify_all()
-
-    def waits_for(self, text: object) -> bool:
-        """Whether a piece of `text` waits to be sent to it."""
-        # A copy in one step: the thread of a server may take from it meanwhile.
-        return any(piece is not None and piece[0] is text for *_, piece in list(self.pending or ()))
-
-    def _put(self, data: bytes, progress: str | None, live: bool, piece: Any = None) -> None:
-        if self.pending is None:
-            self.pending = deque()
-        entry = [data, progress, live, piece]
-        if progress is not None:
-            self._latest = self._latest or {}
-            older = self._latest.get(progress)
-            if older is not None and older is not self.pending[0]:
-                self._count(-len(older[0]), older[2])
-                older[0] = b""
-            self._latest[progress] = entry
-        self.pending.append(entry)
-        self._count(len(data), live)
-
-    def _count(self, count: int, live: bool) -> None:
-        self.size += count
-        if live:
-            self.live += count
-
-    def sent(self, count: int) -> bool:
-        """Note that the first `count` bytes of what waits are sent; return whether that was all."""
-        assert self.pending is not None
-        while self.pending and count >= len(self.pending[0][0]):
-            entry = self.pending.popleft()
-            count -= len(entry[0])
-            self._count(-len(entry[0]), entry[2])
-            if self._latest is not None and self._latest.get(entry[1]) is entry:
-                del self._latest[entry[1]]
-        if self.pending:
-            first = self.pending[0]
-            first[0] = first[0][count:]
-            self._count(-count, first[2])
-            return False
-        self.pending = self._latest = None
-        return True
-
-    def taken_over(self, taken: TakenConnection, anew: bytes) -> None:
-        """From here on only the loop touches it; what waits is framed for its connection."""
-        self.socket, self.chunked = taken.socket, taken.chunked
-        self._changed = None
-        waiting = self.pending or ()
-        self.pending = self._latest = None
-        self.size = self.live = 0
-        head = taken.unsent + (chunk(anew) if anew and self.chunked else anew)
-        if head:
-            self._put(head, None, live=False)
-        for data, progress, live, piece in waiting:
-            if piece is not None:
-                text, place = piece
-                self._put(text.pieces(chunked=self.chunked)[place], progress, live, piece)
-            elif data:
-                self._put(chunk(data) if self.chunked else data, progress, live)
-        ends_itself = waiting and waiting[-1][3] is not None
-        if self.over and self.chunked and not ends_itself:
-            self._put(LAST_CHUNK, None, live=False)
-
-    def leave(self) -> None:
-        """Nothing more will be sent; whoever waits is told."""
-        self.gone = True
-        self._notify(self._changed)
-
-    @staticmethod
-    def _notify(changed: threading.Condition | None) -> None:
-        if changed is not None:
-            with changed:
-                changed.notify_all()
+def _notify(changed: threading.Condition | None) -> None:
+    if changed is not None:
+        with changed:
+            changed.notify_all()

@@ -1,8 +1,10 @@
-"""The web server of this process: whether it is about to end, and what it counts as a request.
+"""The web server of this process: whether it is ending, and what it counts as a request.
 
-gunicorn and uvicorn handle signals with a method of the object that runs the process. So any thread can find
-that object, without a hook of the server and without a signal handler of the bridge's own. Under another
-server nothing is found, and nothing is done.
+gunicorn and uvicorn handle signals with a method of the object that runs the process. Any thread can find
+that object through the signal handlers, so that the bridge needs no hook of the server and no signal handler
+of its own. Under another server nothing is found, and nothing is done.
+
+`Any` is the object of a server, which may be of either kind and is looked at by attribute only.
 """
 
 import signal
@@ -12,14 +14,14 @@ from typing import Any
 
 from bridge.support.fork import reset_in_child
 
-LOOK_EVERY = 0.2
-"""Seconds between two looks. gunicorn kills a worker one second after it has told it to abort."""
+CHECK_EVERY = 0.2
+"""Seconds between two checks. gunicorn kills a worker one second after the signal to abort."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)
 
 
 def _server() -> Any:
-    """Return gunicorn's worker or uvicorn's server, if this process is run by one."""
+    """Return gunicorn's worker or uvicorn's server, or `None` if neither runs this process."""
     for number in _SIGNALS:
         owner = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(getattr(owner, "alive", getattr(owner, "should_exit", None)), bool):
@@ -28,16 +30,16 @@ def _server() -> Any:
 
 
 def is_ending() -> bool:
-    """Whether the server was told to end; requests may still be running, and streams keep it waiting."""
+    """Whether the server is ending. Requests may still run, and the server waits for open streams."""
     server = _server()
     return getattr(server, "should_exit", False) is True or getattr(server, "alive", True) is False
 
 
 def uncount_request() -> None:
-    """Take the running request out of those after which gunicorn restarts the worker (`--max-requests`).
+    """Do not count the running request among those after which gunicorn restarts a worker (`--max-requests`).
 
-    Each restart makes every viewer come back with a request. If these counted, they alone would bring the
-    next restart, and so on.
+    Each restart makes every viewer come back with a request. If these counted, they alone would cause the
+    next restart.
     """
     server = _server()
     if isinstance(getattr(server, "nr", None), int) and hasattr(server, "max_requests"):
@@ -45,14 +47,15 @@ def uncount_request() -> None:
 
 
 class _Watch:
-    """Calls what is to be called while the server is about to end. Its thread starts with the first call."""
+    """Calls functions while the server is ending. Its thread starts with the first function."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
         reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        self._lock = threading.Lock()  # Guards what follows.
+        """The streams and the thread stayed in the parent."""
+        self._lock = threading.Lock()  # Guards the functions and the start of the thread.
         self._calls: dict[Callable[[], None], None] = {}
         self._thread: threading.Thread | None = None
 
@@ -69,9 +72,9 @@ class _Watch:
 
     def _run(self) -> None:
         pause = threading.Event()
-        # gevent carries a copy of this thread into a forked child.
+        # gevent copies this thread into a forked child.
         while self._thread is threading.current_thread():
-            pause.wait(LOOK_EVERY)
+            pause.wait(CHECK_EVERY)
             if is_ending():
                 with self._lock:
                     calls = list(self._calls)
@@ -83,13 +86,14 @@ _watch = _Watch()
 
 
 def while_ending(call: Callable[[], None]) -> None:
-    """Have `call` called by another thread from when the server was told to end, several times a second.
+    """Have another thread call `call` several times a second while the server is ending.
 
-    So what begins later is reached too. It must not block, nor raise.
+    The calls are repeated for streams that begin meanwhile. `call` must not block or raise. Any thread may
+    register it.
     """
     _watch.add(call)
 
 
 def forget(call: Callable[[], None]) -> None:
-    """Undo `while_ending(call)`."""
+    """Stop calling `call`. Undoes `while_ending(call)`."""
     _watch.discard(call)

@@ -170,17 +170,21 @@ def kind_of(message: Message) -> str | None:
     """
     if message.kind is None and carries_events(message.topic):
         found = parse_members(message)
-        message.kind = None if found is None else found["type"]
+        if found is not None:
+            message.kind, message.counted = found["type"], "parts" in found
     return message.kind
 
 
 def is_mere_progress(message: Message) -> bool:
-    """Whether `message` says nothing that later progress of the same task does not say too."""
-    if kind_of(message) != "progress":
-        return False
-    # Later progress of a canvas does not say again that a part has ended.
-    part = (parse_members(message) or {}).get("part")
-    return not (isinstance(part, dict) and part.get("ended"))
+    """Return whether later progress of the same task says all that `message` says.
+
+    The progress of a canvas may also say that a part has ended, which later progress does not repeat.
+    """
+    kind = kind_of(message)
+    if kind != "progress" or not message.counted:
+        return kind == "progress"
+    event = decode(message)
+    return isinstance(event, Progress) and not (event.part and event.part.get("ended"))
 
 
 def decode(payload: bytes) -> Event | None:

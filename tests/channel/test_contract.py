@@ -12,6 +12,7 @@ import pytest
 import bridge
 from bridge.backends.base import Item, States
 from bridge.channel.transport import transport_of
+from bridge.tasks import canvas
 from tests import events
 from tests.conftest import Connect
 from tests.servers import eventually
@@ -69,6 +70,37 @@ def test_a_message_is_its_payload_with_topic_and_id(channel: bridge.BroadcastCha
     assert message == b"one"
     assert isinstance(message, bridge.Message)
     assert (message.topic, message.id) == ("orders", message_id)
+
+
+def test_the_kind_of_an_event_arrives(channel: Any) -> None:
+    """The type of a task event comes beside its payload, also in the feed and from a canvas."""
+    canvas_id = "canvas:w"
+    published = {
+        bridge.task_topic("t1"): [
+            events.make("state", "t1", state="STARTED"),
+            events.make("progress", "t1", current=1),
+            events.make("größe", "t1", data=1),
+        ],
+        bridge.task_topic(canvas_id): [
+            canvas.make(canvas_id, 1, "a", "STARTED"),
+            canvas.make(canvas_id, 1, "a", "SUCCESS"),
+        ],
+    }
+    feed = channel.topic(bridge.FEED).subscribe()
+    found = []
+    for name, publications in published.items():
+        with channel.topic(name).subscribe() as subscription:
+            for publication in publications:
+                transport_of(channel).publish(publication)
+            channel.topic(name).publish(b"plain")
+            kinds = []
+            while (message := subscription.receive(timeout=10)) != b"plain":
+                kinds.append(message.kind)
+            assert message.kind is None
+            found += kinds
+    assert found == ["state", "progress", "größe", "state", "progress", "progress", "state"]
+    assert [feed.receive(timeout=10).kind for _ in found] == found
+    feed.close()
 
 
 def test_nothing_published_after_subscribe_is_lost(channel: bridge.BroadcastChannel) -> None:

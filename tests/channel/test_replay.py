@@ -8,6 +8,7 @@ import pytest
 import bridge
 from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
+from bridge.tasks import canvas
 from tests import events
 from tests.channel.test_contract import drain
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
@@ -41,6 +42,25 @@ def test_the_beginning_is_everything_kept_then_live(channel: bridge.BroadcastCha
         publish(topic, *range(500, 1000))
         assert received(subscription, 1000) == list(range(1000))
         assert subscription.receive(timeout=0) is None
+
+
+@replaying
+def test_the_kind_is_kept(channel: Any) -> None:
+    """The type of a task event comes with history, replay and a durable reader, and with the same payload."""
+    topic = channel.topic(bridge.task_topic("canvas:w"))
+    with topic.subscribe() as subscription:
+        topic.subscribe(durable="indexer").close()
+        for state in ("STARTED", "SUCCESS"):
+            transport_of(channel).publish(canvas.make("canvas:w", 1, "a", state))
+        live = [subscription.receive(timeout=10) for _ in range(4)]
+    kinds = ["state", "progress", "progress", "state"]
+    assert [message.kind for message in live] == kinds
+    history = topic.history()
+    assert (history, [message.kind for message in history]) == (live, kinds)
+    for options in ({"after": bridge.BEGINNING}, {"durable": "indexer"}):
+        with topic.subscribe(**options) as subscription:
+            again = [subscription.receive(timeout=10) for _ in range(4)]
+        assert (again, [message.kind for message in again]) == (live, kinds)
 
 
 @replaying

@@ -215,7 +215,7 @@ class World:
         for reader, _ in self.readers:
             queued |= reader.queued > 0
             reader.queued = 0
-            self.sequencer.has_room(reader)
+            self.sequencer.readers.has_room(reader)
         self.ask()
         return queued or self.under_way
 

@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 import bridge
-from bridge.streams.availability import shown
 from tests.faults.crowd import Crowd
 from tests.listener import SECONDS, Listener
 from tests.processes import running
@@ -323,27 +322,3 @@ def test_one_line_an_outage_says_where_streams_wait_for_what() -> None:
             assert b"secret" not in served.log.read_bytes()
     finally:
         valkey.stop()
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("redis://:pass@host:6379/0", "redis://host:6379"),
-        ("rediss://user:pass@host/0?password=pass", "rediss://host"),
-        ("redis+cluster://u:pass@one:1,two:2", "redis+cluster://one:1,two:2"),
-        ("redis://[::1]:6379", "redis://[::1]:6379"),
-        ("postgresql://u:pass@host/name?sslpassword=pass", "postgresql://host"),
-        ("sqlite:////var/bridge.db?mode=rw", "sqlite:////var/bridge.db"),
-        ("sqlite+pysqlcipher://:pass@/var/bridge.db", "sqlite+pysqlcipher://..."),
-        ("redis://:pa/ss@host:6379/0", "redis://..."),
-        ("redis://:pa?ss@host:6379/0", "redis://..."),
-        ("redis://:pa#ss@host:6379/0", "redis://..."),
-        ("redis://:pa@ss@host:6379/0", "redis://host:6379"),
-        ("redis://host/0?password=p@ss", "redis://..."),
-        ("redis://:pass", "redis://..."),
-        ("redis://pass word@/0", "redis://..."),
-    ],
-)
-def test_what_is_shown_of_a_url_holds_no_password(url: str, says: str) -> None:
-    """The hosts where they are sure, else the scheme alone."""
-    assert shown(url) == says

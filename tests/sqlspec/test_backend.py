@@ -20,7 +20,9 @@ from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
 import bridge
 import bridge.sqlspec
 from bridge import aio
+from bridge.channel.transport import transport_of
 from bridge.litestar import BridgeChannelsBackend
+from bridge.model.publication import Publication
 from tests.servers import Postgres, eventually
 
 SECONDS = 60
@@ -78,6 +80,16 @@ def test_every_instance_gets_every_message(postgres: Postgres, events: SyncEvent
             assert fourth.receive(timeout=10) == b"end"
     elsewhere.shutdown()
     elsewhere._config.close_pool()
+
+
+def test_the_kind_of_a_message_arrives(events: SyncEventChannel) -> None:
+    """The type of an event comes beside its payload; other messages have none."""
+    with bridge.sqlspec.connect(events) as channel, channel.topic("orders").subscribe() as subscription:
+        for kind in ("log", None, "größe"):
+            transport_of(channel).publish(Publication("orders", b"one", kind))
+            message = subscription.receive(timeout=10)
+            assert message == b"one"
+            assert message.kind == kind
 
 
 def test_nothing_published_after_subscribe_is_lost(events: SyncEventChannel) -> None:

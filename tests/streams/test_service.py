@@ -1,244 +1,183 @@
-"""Viewers whose connections were taken over, as one loop in a real server serves them."""
+"""The service: what it answers to requests, without any framework."""
 
-import json
-import os
-import re
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 import bridge
 from bridge.channel.transport import transport_of
+from bridge.streams import limits
+from bridge.streams.limits import Client
+from bridge.streams.refusal import COME_BACK_AFTER, Refusal
+from bridge.streams.service import HEADERS, StreamRequest, StreamService, check_decision
+from bridge.streams.settings import read_settings
 from tests import events
-from tests.listener import SECONDS, Listener
-from tests.servers import Valkey, eventually
-from tests.serving import serving
 
-TOPIC = "orders"
+TASK = bridge.task_topic("t1")
 
 
 @pytest.fixture
-def channel(valkey: Valkey) -> Iterator[Any]:
-    channel = bridge.connect(valkey.url("redis"), namespace=f"viewers {time.monotonic_ns()}")
-    yield channel
-    channel.close()
+def make() -> Iterator[Callable[..., StreamService]]:
+    made = []
+
+    def make(**options: Any) -> StreamService:
+        options = {"URL": f"memory://{uuid.uuid4().hex}", **options}
+        settings = read_settings(options, prefix="", url_setting="URL")
+        made.append(StreamService(settings, how_to_allow="Set PUBLIC."))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.channel.close()
 
 
-@contextmanager
-def server(valkey: Valkey, channel: Any, kind: str = "gunicorn sync", **settings: str) -> Iterator[str]:
-    namespace = transport_of(channel).backend._keys.prefix.decode()[:-1]
-    needed = {"BRIDGE_URL": valkey.url("redis"), "BRIDGE_PUBLIC": "true", "BRIDGE_NAMESPACE": namespace}
-    with serving(kind, **{**needed, **settings}) as address:
-        yield address
+def request(
+    method: str = "GET", last_event_id: str | None = None, query: str = "", address: str = "192.0.2.1"
+) -> StreamRequest:
+    return StreamRequest(method, last_event_id, query, Client(address))
 
 
-def stats(address: str) -> dict[str, int]:
-    told: dict[str, int] = httpx.get(f"{address}/stats", timeout=SECONDS, trust_env=False).json()
-    return told
+def refused(call: Callable[..., object], *arguments: Any, **options: Any) -> Refusal:
+    """Call, and return the refusal that it raises."""
+    with pytest.raises(Refusal) as caught:
+        call(*arguments, **options)
+    return caught.value
 
 
-def say(channel: Any, kind: str, **fields: Any) -> None:
-    transport_of(channel).publish(events.make(kind, "t1", **fields))
+def test_topics_are_taken_once_and_not_too_many(make: Callable[..., StreamService]) -> None:
+    """No topic is a fault of the caller, too many are refused for now."""
+    service = make(MAX_TOPICS=2)
+    assert service.check_topics(["b", "a", "b"]) == ("b", "a")
+    refusal = refused(service.check_topics, ["a", "b", "c"])
+    assert (refusal.status, refusal.detail) == (429, "a stream may have 2 topics, not 3")
+    assert refusal.retry_after in range(COME_BACK_AFTER[0], COME_BACK_AFTER[1] + 1)
+    with pytest.raises(ValueError, match="at least one topic"):
+        service.check_topics([])
 
 
-@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
-def test_one_worker_serves_many_viewers_and_other_requests(valkey: Valkey, channel: Any, kind: str) -> None:
-    """200 streams, all taken over, get every message in order, while the same worker answers other routes."""
-    with server(valkey, channel, kind) as address:
-        listeners = [Listener(address, TOPIC) for _ in range(200)]
-        for listener in listeners:
-            listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 200, SECONDS)
-        for number in range(20):
-            channel.topic(TOPIC).publish(b"message %d." % number)
-            if number % 5 == 0:
-                assert stats(address)["viewers"] == 200
-        for listener in listeners:
-            text = listener.until(b"message 19.")
-            assert re.findall(rb"message (\d+)\.", text) == [b"%d" % number for number in range(20)]
-            listener.socket.close()
-        eventually(lambda: stats(address)["viewers"] == stats(address)["subscriptions"] == 0, SECONDS)
+def test_a_bad_topic_is_not_found(make: Callable[..., StreamService]) -> None:
+    """A name that a URL may hold is refused with 404; what is no text is a fault of the caller."""
+    service = make(PUBLIC=True)
+    refusal = refused(service.check_name, "a\nb")
+    assert (refusal.status, refusal.retry_after) == (404, None)
+    with pytest.raises(ValueError, match="not int"):
+        service.check_name(7)  # type: ignore[arg-type]
 
 
-LIMITS = [
-    ({"BRIDGE_MAX_VIEWERS": "5"}, 503),
-    ({"BRIDGE_MAX_VIEWERS_PER_ADDRESS": "5"}, 429),
-]
+def test_the_adapter_may_bring_the_decision(make: Callable[..., StreamService]) -> None:
+    """The function is asked for each topic in turn, and is above the settings."""
+    asked = []
+
+    def may_read(topic: str) -> bool:
+        asked.append(topic)
+        return topic != "secret"
+
+    service = make(PUBLIC=True)
+    service.check_readable(["a", "b"], may_read)
+    refusal = refused(service.check_readable, ["a", "secret", "b"], may_read)
+    assert (refusal.status, refusal.detail) == (403, "you may not read this topic")
+    assert asked == ["a", "b", "a", "secret"]
 
 
-@pytest.mark.parametrize(("limit", "status"), LIMITS)
-@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
-def test_a_viewer_over_a_limit_is_refused_until_another_leaves(
-    valkey: Valkey, channel: Any, kind: str, limit: dict[str, str], status: int
+def test_without_a_decision_the_settings_decide(
+    make: Callable[..., StreamService], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The sixth stream is refused before it opens, with a Retry-After; its place is free when one leaves."""
-    with server(valkey, channel, kind, **limit) as address, httpx.Client(trust_env=False) as client:
-        listeners = [Listener(address, TOPIC) for _ in range(5)]
-        for listener in listeners:
-            listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 5, SECONDS)
-        for _ in range(3):
-            refused = client.get(f"{address}/stream?topic={TOPIC}")
-            assert refused.status_code == status
-            assert 5 <= int(refused.headers["Retry-After"]) <= 15
-            assert "event-stream" not in refused.headers["Content-Type"]
-        assert client.head(f"{address}/stream?topic={TOPIC}").status_code == 200
-        assert stats(address)["viewers_refused"] == 3
-        listeners.pop().socket.close()
-        eventually(lambda: stats(address)["viewers"] == 4, SECONDS)
-        listeners.append(Listener(address, TOPIC))
-        listeners[-1].until(b"retry: ")
-        assert client.get(f"{address}/stream?topic={TOPIC}").status_code == status
+    """A public application shows everything, another one nothing, and the log says how to allow it."""
+    make(PUBLIC=True).check_readable([TASK], None)
+    refusal = refused(make().check_readable, [TASK], None)
+    assert refusal.status == 403
+    assert "nothing decides who may read. Set PUBLIC." in caplog.text
 
 
-def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: Any) -> None:
-    """Over its bounded backlog a viewer is closed and counted; another gets everything in the meantime."""
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="200000") as address:
-        stuck, quick = Listener(address, TOPIC, receive_buffer=4096), Listener(address, TOPIC)
-        for listener in (stuck, quick):
-            listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 2, SECONDS)
-        number = 0
-        while not stats(address)["viewers_cut_off"]:
-            assert number < 2000
-            for _ in range(10):
-                number += 1
-                channel.topic(TOPIC).publish(b"<%d>" % number + b"x" * 10_000)
-                quick.until(b"<%d>" % number)
-        assert re.findall(rb"<(\d+)>", quick.received) == [b"%d" % n for n in range(1, number + 1)]
-        assert stats(address)["viewers"] == 1
-        with pytest.raises((AssertionError, ConnectionError)):
-            stuck.until(b"<%d>" % (number + 1))
+def test_a_decision_that_was_awaited_is_checked_alone() -> None:
+    """An adapter that awaits the answer of its function checks it without the service."""
+    check_decision(True)
+    assert refused(check_decision, None).status == 403
 
 
-def test_viewers_that_stop_reading_cost_no_more_than_their_backlogs(valkey: Valkey, channel: Any) -> None:
-    """While 10 are stuck, each cut off over its bound, three others get all, and memory is bounded."""
-    bound, size = 1_000_000, 100_000
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG=str(bound)) as address:
-        quick = [Listener(address, TOPIC) for _ in range(3)]
-        stuck = [Listener(address, TOPIC, receive_buffer=4096) for _ in range(10)]
-        for listener in (*quick, *stuck):
-            listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 13, SECONDS)
-        number, before = 0, process(address)["peak"]
-        while stats(address)["viewers_cut_off"] < 10:
-            assert number < 200
-            number += 1
-            channel.topic(TOPIC).publish(b"<%d>" % number + b"x" * size)
-            for listener in quick:
-                listener.until(b"<%d>" % number)
-        for listener in quick:
-            assert re.findall(rb"<(\d+)>", listener.received) == [b"%d" % n for n in range(1, number + 1)]
-        # A backlog is joined into one write; beside it stands what the hub keeps for those who come back.
-        assert process(address)["peak"] - before < 10 * bound + 2 * number * size + 10_000_000
-        assert stats(address)["viewers"] == 3
+def test_a_stream_is_opened_by_its_answer(make: Callable[..., StreamService]) -> None:
+    """It counts before it is opened; closed, it leaves nothing behind."""
+    service = make(MAX_VIEWERS=1)
+    answer = service.answer([TASK], request())
+    assert (answer.status, answer.headers) == (200, HEADERS)
+    assert answer.opening is not None
+    assert refused(service.answer, [TASK], request()).status == 503
+    viewer = answer.opening.open()
+    assert viewer is not None
+    assert viewer.wait_established(answer.opening.seconds_to_wait)
+    assert b"waiting" not in answer.opening.first_chunk(viewer, established=True)
+    assert b"waiting for the backend" in answer.opening.first_chunk(viewer, established=False)
+    assert service.stats()["viewers"] == 1
+    answer.opening.close()
+    answer.opening.close()
+    assert service.stats()["viewers"] == 0
+    assert answer.opening.open() is None
 
 
-def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any) -> None:
-    """A lagging viewer gets the newest progress instead of all, but every log line, state and the end."""
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="100000000") as address:
-        lagging = Listener(address, bridge.task_topic("t1"), receive_buffer=4096)
-        lagging.until(b"event: snapshot")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
-        for number in range(3000):
-            say(channel, "progress", current=number, message="x" * 2000)
-            if number % 100 == 0:
-                say(channel, "log", level="info", message=f"line {number}")
-        say(channel, "state", state="SUCCESS")
-        eventually(lambda: stats(address)["messages_received"] >= 3031, SECONDS)
-        text = lagging.until(b"event: end").decode()
-        assert re.findall(r'"line (\d+)"', text) == [str(number) for number in range(0, 3000, 100)]
-        progress = [int(number) for number in re.findall(r'"current":(\d+)', text)]
-        assert progress == sorted(progress)
-        assert progress[-1] == 2999
-        assert len(progress) < 2500
+def test_a_head_request_opens_nothing(make: Callable[..., StreamService]) -> None:
+    """It has the headers of a stream, and counts for no limit."""
+    service = make(MAX_VIEWERS=1)
+    for _ in range(2):
+        answer = service.answer([TASK], request("HEAD"))
+        assert (answer.status, answer.headers, answer.opening) == (200, HEADERS, None)
 
 
-@pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
-def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: str) -> None:
-    """Within moments of SIGTERM each stream gets what was published, a retry of its own, and its end."""
-    with server(valkey, channel, kind) as address:
-        listeners = [Listener(address, TOPIC) for _ in range(50)]
-        for listener in listeners:
-            listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 50, SECONDS)
-        channel.topic(TOPIC).publish(b"last")
-        listeners[0].until(b"last")
-        os.kill(process(address)["parent"], signal.SIGTERM)
-        started = time.monotonic()
-        texts = [listener.rest() for listener in listeners]
-        assert time.monotonic() - started < 3
-        for text in texts:
-            assert b"data: last" in text
-            assert text.endswith(b"0\r\n\r\n")
-        retries = {re.findall(rb"retry: (\d+)", text)[-1] for text in texts}
-        assert len(retries) > 25
+@pytest.mark.parametrize(
+    ("asked", "after"),
+    [
+        (request(last_event_id="end"), None),
+        (request(query="topic=x&last_event_id=end"), None),
+        (request(query="last_event_id=%65nd&last_event_id=0a-1-1"), None),
+        (request(last_event_id="end", query="last_event_id=0a-1-1"), "0a-1-1"),
+        (request(query="last_event_id=&%FF=\xff"), "end"),
+        (request("HEAD"), "end"),
+    ],
+)
+def test_a_stream_that_has_ended_has_no_content(
+    make: Callable[..., StreamService], asked: StreamRequest, after: str | None
+) -> None:
+    """The header says where the viewer is, or else the query, or else the argument."""
+    answer = make().answer([TASK], asked, after=after)
+    assert (answer.status, answer.opening) == (204, None)
 
 
-def test_comings_and_goings_leave_nothing_behind(valkey: Valkey, channel: Any) -> None:
-    """After 10,000 connects and disconnects descriptors, threads, memory and topics are where they were."""
-    with server(valkey, channel) as address:
-        come_and_go(address, 1000)
-        before = process(address)
-        come_and_go(address, 9000)
-        eventually(lambda: process(address)["descriptors"] <= before["descriptors"], SECONDS)
-        after = process(address)
-        assert after["threads"] <= before["threads"]
-        assert after["peak"] - before["peak"] < 5_000_000
-        told = stats(address)
-        assert (told["viewers_opened"], told["subscriptions"], told["viewers"]) == (10_000, 0, 0)
+@pytest.mark.parametrize(("option", "status"), [("MAX_VIEWERS", 503), ("MAX_VIEWERS_PER_ADDRESS", 429)])
+def test_a_limit_is_a_refusal_that_says_when_to_ask_again(
+    make: Callable[..., StreamService], caplog: pytest.LogCaptureFixture, option: str, status: int
+) -> None:
+    """Each limit is logged once and counted each time."""
+    service = make(**{option: 1})
+    service.answer(["a"], request())
+    for _ in range(2):
+        refusal = refused(service.answer, ["a"], request())
+        assert (refusal.status, refusal.close_connection) == (status, False)
+        assert refusal.detail.endswith("as it may; try again later")
+        assert refusal.retry_after in range(COME_BACK_AFTER[0], COME_BACK_AFTER[1] + 1)
+    assert service.stats()["viewers_refused"] == 2
+    assert caplog.text.count("a stream was refused") == 1
 
 
-def come_and_go(address: str, times: int) -> None:
-    """Open streams of 20 topics, 50 at once, and leave again, so many times in all."""
-    for number in range(times // 50):
-        listeners = [Listener(address, f"topic{number % 20}") for _ in range(50)]
-        for listener in listeners:
-            listener.until(b"retry: ")
-            listener.socket.close()
-    eventually(lambda: stats(address)["subscriptions"] == stats(address)["viewers"] == 0, SECONDS)
+def test_a_connection_is_not_kept_when_descriptors_run_out(
+    make: Callable[..., StreamService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal asks the server to close the connection, which holds one of the few that are left."""
+    monkeypatch.setattr(limits, "descriptors_run_out", lambda: True)
+    refusal = refused(make().answer, ["a"], request())
+    assert (refusal.status, refusal.close_connection) == (503, True)
 
 
-def process(address: str) -> dict[str, int]:
-    """What the serving process is and holds."""
-    told: dict[str, int] = httpx.get(f"{address}/pid", timeout=SECONDS, trust_env=False).json()
-    return told
-
-
-def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: Any) -> None:
-    """A stream without messages gets a comment at every heartbeat."""
-    with server(valkey, channel, BRIDGE_HEARTBEAT="1") as address:
-        listener = Listener(address, TOPIC)
-        listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
-        while listener.received.count(b"2\r\n:\n\r\n") < 3:
-            listener.received += listener.socket.recv(4096)
-
-
-def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any) -> None:
-    """What was published while the server was away comes first when the viewer is back with its last id."""
-    with server(valkey, channel) as address:
-        listener = Listener(address, TOPIC)
-        listener.until(b"retry: ")
-        eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
-        channel.topic(TOPIC).publish(b"one")
-        last_id = re.findall(rb"id: (\S+)", listener.until(b"data: one"))[-1].decode()
-    channel.topic(TOPIC).publish(b"two")
-    with (
-        server(valkey, channel) as address,
-        httpx.stream(
-            "GET", f"{address}/stream?topic={TOPIC}", headers={"Last-Event-ID": last_id}, timeout=SECONDS
-        ) as response,
-    ):
-        text = ""
-        for part in response.iter_text():
-            text += part
-            if "two" in text:
-                break
-        assert "one" not in text
-        assert json.dumps(last_id)[1:-1] not in text
+def test_snapshots_and_counts(make: Callable[..., StreamService]) -> None:
+    """Tasks come with the newest first; what nobody published is not known."""
+    service = make()
+    for task in ("t1", "t2"):
+        transport_of(service.channel).publish(events.make("state", task, state="STARTED"))
+    assert [task["task"] for task in service.tasks(10)] == ["t2", "t1"]
+    assert [task["task"] for task in service.tasks(1)] == ["t2"]
+    one = service.task("t1")
+    assert one is not None
+    assert one["state"] == "STARTED"
+    assert service.task("t9") is None
+    service.ping()
+    assert {"viewers", "viewers_handed_over", "subscriptions"} <= set(service.stats())

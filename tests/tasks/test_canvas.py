@@ -1,7 +1,6 @@
 """The tally of a canvas: kept by every backend, in the same step as the publish."""
 
 import random
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +11,8 @@ import pytest
 
 import bridge
 from bridge.channel.transport import transport_of
+from bridge.model.counts import Counts
+from bridge.model.message import make_message
 from bridge.model.publication import Publication
 from bridge.model.state import MAX_ROWS
 from bridge.streams.cursor import Cursor
@@ -272,14 +273,39 @@ def test_a_canvas_without_parts_is_over_at_once(channel: Any) -> None:
     assert snapshot(channel)["state"] == "SUCCESS"
 
 
-def test_progress_that_ends_a_part_does_not_give_way() -> None:
+@pytest.mark.parametrize("kind", ["progress", None])
+def test_progress_that_ends_a_part_does_not_give_way(kind: str | None) -> None:
     """For a viewer that lags newer progress replaces older, but not what tells that a part has ended."""
     encoder = Encoder([TOPIC], Cursor(), with_ids=False)
     for state, gives_way in (("STARTED", True), ("SUCCESS", False), ("FAILURE", False)):
         event = canvas_events.make(CANVAS, 2, "a", state, name='","ended":true', percent=1)
-        counted = re.sub(rb"[\x01-\x09]", b"1", event.payload)  # as a backend fills it in
-        message = bridge.Message(counted, topic=TOPIC)
+        message = make_message(event.payload, topic=TOPIC, kind=kind, counts=Counts(2))
         assert (encoder.mere_progress([message]) is not None) is gives_way
+
+
+@pytest.mark.parametrize("text", ["\x01\x02\x03\x04\x08\x09", '","state":"x', "state.\x03"])
+def test_names_change_no_figures(channel: Any, text: str) -> None:
+    """Control bytes, JSON or placeholders in the names of tasks and canvases arrive as they are."""
+    topic = channel.topic(TOPIC)
+    with topic.subscribe() as subscription:
+        transport_of(channel).publish(canvas_events.declare(CANVAS, 2, canvas="group", name=text))
+        for part, ending in ((text, "SUCCESS"), ("b", "FAILURE")):
+            for state in ("STARTED", ending):
+                transport_of(channel).publish(
+                    canvas_events.make(CANVAS, 2, part, state, name=text, label=text)
+                )
+        topic.publish(b"sentinel")
+        seen = list(received(subscription))
+    states = [event["state"] for event in seen if event["type"] == "state"]
+    assert states == ["PENDING", "STARTED", "FAILURE"]
+    progress = [event for event in seen if event["type"] == "progress"]
+    assert [event["current"] for event in progress] == [0, 1, 1, 2]
+    assert [event["part"]["task"] for event in progress] == [text, text, "b", "b"]
+    assert all(event["part"]["name"] == event["part"]["label"] == text for event in progress)
+    found = snapshot(channel)
+    assert (found["state"], found["name"], found["progress"]["percent"]) == ("FAILURE", text, 50)
+    assert found["parts"] == {"waiting": 0, "running": 0, "succeeded": 1, "revoked": 0, "failed": 1}
+    assert {row["task"] for row in found["children"]} == {text, "b"}
 
 
 @pytest.mark.parametrize("backend", ["redis"])

@@ -13,7 +13,8 @@ from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.model.publication import Publication
 from bridge.model.state import Retention
-from bridge.tasks import canvas, events
+from bridge.tasks import canvas
+from tests import events
 from tests.conftest import LIVE_ONLY
 from tests.servers import Valkey, eventually
 

@@ -6,128 +6,28 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from select import select as select_ready
+from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import Connection, Engine, create_engine, select
 
 import bridge
-from bridge import cli
 from bridge.backends.sql import listener as reader
-from bridge.backends.sql import reading, retention, schema, tables
+from bridge.backends.sql import reading, reading_states, tables
 from bridge.backends.sql.file import File, FileWatch
 from bridge.backends.sql.reading import LATEST
 from bridge.channel.transport import transport_of
 from bridge.model import state
-from bridge.model.publication import Publication
-from bridge.model.state import MAX_ROWS
-from bridge.support.tokens import new_token
 from bridge.tasks import canvas as canvas_events
 from tests import events
-from tests.channel.test_contract import drain
+from tests.backends.sql.tools import engine_of, rows, sql, sqlite, statements
 from tests.channel.test_replay import publish, received
 from tests.conftest import Connect
-from tests.publications import repeated
-from tests.servers import Postgres, eventually, free_port
-
-SQL = ("sqlite", "postgresql", "sql+postgresql")
-sql = pytest.mark.parametrize("url", SQL, indirect=True)
-sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-
-
-def engine_of(url: str) -> Engine:
-    return create_engine(url.removeprefix("sql+").replace("postgresql://", "postgresql+psycopg://"))
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Engine]:
-    """The application's own way to the database of the channel."""
-    engine = engine_of(url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def namespace() -> str:
-    return uuid.uuid4().hex
-
-
-def rows(engine: Engine, table: Any, topic: str, namespace: str) -> int:
-    """How many rows of `table` a topic has."""
-    key = tables.key_of(namespace, topic)
-    of_topic = select(tables.TOPICS.c.id).where(tables.TOPICS.c.key == key).scalar_subquery()
-    with engine.connect() as connection:
-        return connection.scalar(select(func.count()).where(table.c.topic == of_topic)) or 0
-
-
-@pytest.mark.parametrize("url", ["postgresql", "sql+postgresql"], indirect=True)
-def test_a_transaction_that_commits_late_is_never_skipped(connect: Connect, database: Engine) -> None:
-    """While one who drew a number has not committed the next waits, so no reader passes a number by."""
-    topic = connect().topic("orders")
-    connect().topic("others").publish(b"makes the tables")
-    with topic.subscribe() as subscription, ThreadPoolExecutor() as pool, database.connect() as late:
-        first = topic.publish(b"late", connection=late)
-        second = pool.submit(connect().topic("orders").publish, b"early")
-        connect().topic("others").publish(b"a topic of its own is not held up")
-        assert subscription.receive(timeout=0.3) is None
-        assert not second.done()
-        late.commit()
-        assert [subscription.receive(timeout=5) for _ in range(2)] == [b"late", b"early"]
-        assert [message.id for message in topic.history()] == [first, second.result(5)]
-
-
-@sql
-def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, database: Engine) -> None:
-    """With connection= message, state and feed come with the caller's data, or not at all."""
-    channel: Any = connect()
-    topic = channel.topic("orders")
-    task = bridge.task_topic("t1")
-    transport_of(channel).backend.ping()
-    with database.begin() as connection:
-        connection.execute(text("CREATE TABLE IF NOT EXISTS sales (n INTEGER)"))
-    with topic.subscribe() as subscription, channel.topic(bridge.FEED).subscribe() as feed:
-        for number, kept in enumerate((True, False, True, False)):
-            with database.connect() as connection:
-                connection.execute(text("INSERT INTO sales VALUES (1)"))
-                message_id = topic.publish(b"%d" % number, connection=connection)
-                event = events.make("log", "t1", level="info", message=str(number))
-                transport_of(channel).publish(event, connection=connection)
-                connection.commit() if kept else connection.rollback()
-            if kept:
-                message = subscription.receive(timeout=5)
-                assert message is not None
-                assert (message, message.id) == (b"%d" % number, message_id)
-        assert [message[-2:-1] for message in channel.topic(task).history()] == [b'"', b'"']
-        topic.publish(b"end")
-        channel.topic(bridge.FEED).publish(b"end")
-        assert drain(subscription, b"end") == []
-        assert len(drain(feed, b"end")) == 2
-    entries = transport_of(channel).states(task)[0].entries
-    assert [events.decode(entry)["message"] for entry in entries] == ["0", "2"]  # type: ignore[index]
-
-
-@sql
-def test_a_refused_change_leaves_the_transaction_of_the_caller_alone(
-    connect: Connect, database: Engine
-) -> None:
-    """What comes after a task's end is not published, and the caller can go on and commit."""
-    channel: Any = connect()
-    task = bridge.task_topic("t1")
-    transport_of(channel).publish(events.make("state", "t1", state="SUCCESS"))
-    with database.connect() as connection:
-        assert (
-            transport_of(channel).publish(events.make("progress", "t1", current=1), connection=connection)
-            is None
-        )
-        assert channel.topic("orders").publish(b"after", connection=connection)
-        connection.commit()
-    assert channel.topic("orders").history() == [b"after"]
-    assert len(channel.topic(task).history()) == 1
+from tests.servers import Postgres, eventually
 
 
 def test_what_is_no_connection_to_the_database_is_refused(tmp_path: Path) -> None:
@@ -142,22 +42,6 @@ def test_what_is_no_connection_to_the_database_is_refused(tmp_path: Path) -> Non
             pytest.raises(bridge.ConfigurationError, match="needs a database"),
         ):
             channel.topic("orders").publish(b"one", connection=object())
-
-
-@sql
-def test_trimming_is_exact_and_deletes_in_small_batches(
-    connect: Connect, namespace: str, database: Engine
-) -> None:
-    """A lower bound holds at once for who reads, while rows are deleted a few with each message."""
-    publish(connect(namespace=namespace).topic("orders"), *range(1500))
-    strict = connect(namespace=namespace, retention_messages=10).topic("orders")
-    publish(strict, 1500)
-    assert [int(message) for message in strict.history(limit=100)] == list(range(1491, 1501))
-    with strict.subscribe(after=bridge.BEGINNING) as subscription:
-        assert received(subscription, 10) == list(range(1491, 1501))
-    assert rows(database, tables.MESSAGES, "orders", namespace) == 1501 - retention.BATCH
-    publish(strict, *range(1501, 1510))
-    assert 10 <= rows(database, tables.MESSAGES, "orders", namespace) <= 10 + 64
 
 
 @sql
@@ -226,24 +110,6 @@ def test_any_name_and_any_bytes_round_trip(connect: Connect) -> None:
 
 
 @sql
-def test_an_older_copy_is_a_lost_position(connect: Connect, namespace: str, database: Engine) -> None:
-    """A database put back to an earlier state draws a new epoch as soon as a publisher misses its message."""
-    channel = connect(namespace=namespace)
-    topic = channel.topic("orders")
-    ids = publish(topic, *range(10))
-    key = tables.key_of(namespace, "orders")
-    with database.begin() as connection:
-        row = connection.execute(select(tables.TOPICS).where(tables.TOPICS.c.key == key)).one()
-        connection.execute(tables.TOPICS.update().where(tables.TOPICS.c.id == row.id).values(number=5))
-        newer = (tables.MESSAGES.c.topic == row.id, tables.MESSAGES.c.number > 5)
-        connection.execute(tables.MESSAGES.delete().where(*newer))
-    publish(topic, *range(20))
-    for message_id in (ids[0], ids[4], ids[9]):
-        with pytest.raises(bridge.PositionLost):
-            topic.subscribe(after=message_id)
-
-
-@sql
 def test_dropped_tables_are_made_again_and_told(connect: Connect, url: str, request: Any) -> None:
     """Whoever read gets PositionLost, and publishing goes on; also if it was all the tables."""
     if "postgresql" in url:
@@ -287,71 +153,6 @@ def test_another_file_of_that_name_is_a_lost_position(tmp_path: Path) -> None:
                 subscription.receive(timeout=20)
         assert [int(message) for message in topic.history()][-2:] == [3, 4]
         channel.close()
-
-
-@sql
-@pytest.mark.parametrize("version", [0, 2])
-def test_tables_of_another_version_are_refused(url: str, request: Any, version: int) -> None:
-    """At each use older tables ask for `bridge migrate`, and newer ones for a newer package."""
-    if "postgresql" in url:
-        url = request.getfixturevalue("own_postgres").url(scheme=url.partition("://")[0])
-    engine = engine_of(url)
-    with bridge.connect(url) as channel:
-        channel.topic("orders").publish(b"one")
-    with engine.begin() as connection:
-        connection.execute(tables.SCHEMA.update().values(version=version))
-    says = f"schema version {version}.*(bridge migrate|upgrade celery-event-bridge)"
-    with bridge.connect(url) as channel:
-        topic = channel.topic("orders")
-        uses: list[Callable[[], object]] = [
-            lambda: topic.publish(b"one"),
-            topic.subscribe,
-            topic.history,
-            transport_of(channel).backend.ping,
-            lambda: topic.subscribe(durable="indexer"),
-        ]
-        for use in uses:
-            with pytest.raises(bridge.ConfigurationError, match=says):
-                use()
-    engine.dispose()
-
-
-@sql
-def test_migrate_makes_and_updates_tables(
-    url: str, request: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`bridge migrate URL` makes the tables, changes nothing a second time, and leads from older to newer."""
-    if "postgresql" in url:
-        url = request.getfixturevalue("own_postgres").url(scheme=url.partition("://")[0])
-    for _ in range(2):
-        assert cli.main(["migrate", url]) == 0
-        assert "schema version 1" in capsys.readouterr().out
-    with bridge.connect(url) as channel:
-        channel.topic("orders").publish(b"one")
-        monkeypatch.setattr(schema, "VERSION", 2)
-        assert cli.main(["migrate", url]) == 1
-        assert "no way leads from schema version 1" in capsys.readouterr().err
-        monkeypatch.setattr(schema, "STEPS", {1: ("ALTER TABLE bridge_topic ADD COLUMN note VARCHAR(10)",)})
-        assert cli.main(["migrate", url]) == 0
-        assert "schema version 2" in capsys.readouterr().out
-        assert channel.topic("orders").history() == [b"one"]
-
-
-def test_migrate_says_what_is_wrong(tmp_path: Path) -> None:
-    """The command, as installed, exits with 1 and one line for what is no database or out of reach."""
-    for url, says in (
-        ("memory://", "only a database has tables"),
-        ("kafka://x", "no backend"),
-        (f"postgresql://u:secret@127.0.0.1:{free_port()}/x", "could not be migrated"),
-        (f"sqlite:///{tmp_path}/no/such/folder.db", "unable to open"),
-    ):
-        command = [Path(sys.executable).with_name("bridge"), "migrate", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 1
-        assert done.stderr.startswith("bridge: ")
-        assert says in done.stderr
-        assert "secret" not in done.stderr
-        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -398,113 +199,6 @@ def test_a_missing_extra_is_named(module: str, url: str, extra: str) -> None:
     assert f"pip install 'celery-event-bridge[{extra}]'" in done.stderr
 
 
-@sql
-def test_a_message_published_again_with_its_token_appears_once(connect: Connect, database: Engine) -> None:
-    """What is repeated because its answer was lost is found, after the end of a task too."""
-    channel: Any = connect()
-    end = events.make("state", "t1", state="SUCCESS")
-    for publication in (Publication("orders", b"one"), end):
-        first = transport_of(channel).publish(publication)
-        assert transport_of(channel).publish(*repeated([publication])) == first
-        assert [message.id for message in transport_of(channel).backend.history(publication.topic, 10)] == [
-            first
-        ]
-    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 1
-
-
-def told(task: str, number: int, shared: bool = False) -> Publication:
-    """A log line of a task, on its way."""
-    line = events.make("log", task, level="info", message=str(number))
-    line.repeated = shared
-    return line
-
-
-@sql
-def test_many_messages_are_published_in_order_and_once(connect: Connect, database: Engine) -> None:
-    """What is published together comes in order, everywhere; repeated with `again`, nothing comes twice."""
-    channel: Any = connect()
-    publications = [told(f"t{number % 3}", number) for number in range(120)]
-    publications += [canvas_events.make("canvas:w", 2, part, "SUCCESS") for part in "ab"]
-    publications.append(Publication("orders", b"last"))
-    with channel.topic(bridge.FEED).subscribe() as feed, channel.topic("orders").subscribe() as orders:
-        transport_of(channel).backend.publish_many(publications)
-        for _ in range(2):
-            transport_of(channel).backend.publish_many(repeated(publications))
-        transport_of(channel).backend.publish_many([])
-        channel.topic(bridge.FEED).publish(b"end")
-        seen = [events.decode(message) or {} for message in drain(feed, b"end")]
-        channel.topic("orders").publish(b"end")
-        assert drain(orders, b"end") == [b"last"]
-    assert [int(event["message"]) for event in seen[:120]] == list(range(120))
-    assert [event["type"] for event in seen[120:]] == ["progress", "progress", "state"]
-
-
-@sql
-def test_a_shared_token_is_published_by_one_of_many(connect: Connect, database: Engine) -> None:
-    """Of several who say the same for the first time, at once, in a topic that is new, one is heard."""
-    channels: list[Any] = [connect() for _ in range(4)]
-    transport_of(channels[0]).backend.ping()
-    for number in range(10):
-        publication = told(f"t{number}", 1, shared=True)
-        with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(transport_of(one).publish_many, [replace(publication)]) for one in channels]
-            for call in calls:
-                call.result(20)
-        assert len(transport_of(channels[0]).backend.history(publication.topic, 10)) == 1
-
-
-@sql
-def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
-    connect: Connect, database: Engine
-) -> None:
-    """The same topics in opposite orders, by several at once: no deadlock, and every message is there."""
-    channels: list[Any] = [connect() for _ in range(4)]
-    transport_of(channels[0]).backend.ping()
-    barrier = threading.Barrier(4)
-
-    def publish(number: int) -> None:
-        for _ in range(5):
-            publications = [told(f"t{task}", number) for task in range(10)]
-            barrier.wait(20)
-            transport_of(channels[number]).backend.publish_many(publications[:: -1 if number % 2 else 1])
-            transport_of(channels[number]).backend.publish(replace(publications[number], token=new_token()))
-
-    with ThreadPoolExecutor() as pool:
-        for call in [pool.submit(publish, number) for number in range(4)]:
-            call.result(60)
-    assert len(transport_of(channels[0]).backend.history(bridge.FEED, 1000)) == 4 * 5 * 11
-
-
-@sql
-def test_one_field_is_read(connect: Connect, database: Engine) -> None:
-    """A field of a topic's state by its name, `None` if there is none of that name or no such topic."""
-    channel: Any = connect()
-    task = bridge.task_topic("t1")
-    event = events.make("state", "t1", state="STARTED")
-    transport_of(channel).publish(event)
-    assert transport_of(channel).backend.field(task, "state") == event.payload
-    assert transport_of(channel).backend.field(task, "other") is None
-    assert transport_of(channel).backend.field("other", "state") is None
-
-
-@sql
-def test_a_part_costs_the_same_in_a_large_canvas(connect: Connect, namespace: str, database: Engine) -> None:
-    """As many statements a part among 300 as among 100; few lines are kept, and no parts after the end."""
-    channel: Any = connect(namespace=namespace)
-    topic = bridge.task_topic("canvas:w")
-    found = statements(transport_of(channel).backend._database.engine)
-    costs = []
-    for part in range(300):
-        found.clear()
-        transport_of(channel).publish(canvas_events.make("canvas:w", 300, str(part), "SUCCESS"))
-        costs.append(len(found))
-        if part == 298:
-            assert rows(database, tables.PARTS, topic, namespace) == 299
-    assert max(costs[250:290]) <= max(costs[100:140]) < 30
-    assert rows(database, tables.ROWS, topic, namespace) == MAX_ROWS
-    assert rows(database, tables.PARTS, topic, namespace) == 0
-
-
 @sqlite
 def test_within_a_process_nobody_waits_for_the_next_look(connect: Connect) -> None:
     """With a poll_interval of a minute, a reader on another channel of the process has a message at once."""
@@ -535,15 +229,17 @@ def test_what_other_processes_write_is_seen(connect: Connect, url: str, database
             assert received(subscription, 1) == [number]
 
 
-@pytest.mark.parametrize("query", ["heads", "page", "states"])
+@pytest.mark.parametrize(
+    ("module", "query"), [(reading, "heads"), (reading, "page"), (reading_states, "states")]
+)
 def test_a_notification_during_a_query_is_not_overlooked(
-    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, query: str
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, module: ModuleType, query: str
 ) -> None:
     """What PostgreSQL says while the reader runs a query is looked at before the reader waits again."""
     channel: Any = bridge.connect(own_postgres.url())
     one, other = channel.topic("one"), channel.topic("other")
     with one.subscribe() as reading_one, other.subscribe() as reading_other:
-        run: Callable[..., Any] = getattr(reading, query)
+        run: Callable[..., Any] = getattr(module, query)
         notified: list[bool] = []
 
         def run_while_notified(connection: Connection, *given: Any) -> Any:
@@ -554,7 +250,7 @@ def test_a_notification_during_a_query_is_not_overlooked(
                 assert select_ready([driver], [], [], 10)[0]
             return run(connection, *given)
 
-        monkeypatch.setattr(reading, query, run_while_notified)
+        monkeypatch.setattr(module, query, run_while_notified)
         if query == "states":
             transport_of(channel).hub._listener.request_state("one", None)
         one.publish(b"x" * 1_000_000)
@@ -614,13 +310,6 @@ def test_renewing_waits_for_no_transaction(connect: Connect, database: Engine) -
         transport_of(channel).backend.renew([bridge.task_topic(name) for name in "ab"])
         upkeep = select(tables.TOPICS.c.upkeep).where(tables.TOPICS.c.key == keys["b"])
         assert connection.scalar(upkeep)
-
-
-def statements(engine: Engine) -> list[str]:
-    """Collect the statements of an engine from now on."""
-    found: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *given: found.append(given[2]))
-    return found
 
 
 @sql
@@ -726,42 +415,3 @@ for thread in threads: thread.join()
             found.setdefault(name, []).append(int(number))
         assert [process.wait(30) for process in processes] == [0] * 4
     assert list(found.values()) == [list(range(100))] * 16
-
-
-@sql
-def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
-    """If the feed cannot be written, neither is the task's topic, its state nor its number."""
-    channel: Any = connect(timeout=1)
-    task = bridge.task_topic("t1")
-    transport_of(channel).publish(events.make("log", "t1", level="info", message="1"))
-    failing = threading.Event()
-
-    def fail(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("INSERT INTO bridge_member"):
-            failing.set()
-            raise RuntimeError("the power went out")
-
-    engine = transport_of(channel).backend._database.engine
-    event.listen(engine, "before_cursor_execute", fail)
-    with pytest.raises(RuntimeError, match="power"):
-        transport_of(channel).publish(events.make("log", "t1", level="info", message="2"))
-    assert failing.is_set()
-    event.remove(engine, "before_cursor_execute", fail)
-    third = transport_of(channel).publish(events.make("log", "t1", level="info", message="3"))
-    assert third.split("-")[1] == "2"
-    entries = [events.decode(entry)["message"] for entry in transport_of(channel).states(task)[0].entries]
-    assert entries == ["1", "3"]
-    assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 2
-
-
-@sql
-def test_entries_beyond_the_limit_are_counted(connect: Connect, namespace: str, database: Engine) -> None:
-    """Of 1,100 log lines the last 1,000 are in the state, the others counted, and their rows deleted."""
-    channel: Any = connect(namespace=namespace, retention_messages=10)
-    task = bridge.task_topic("t1")
-    for number in range(1100):
-        transport_of(channel).publish(events.make("log", "t1", level="info", message=str(number)))
-    (found,) = transport_of(channel).states(task)
-    assert (len(found.entries), found.omitted) == (1000, 100)
-    assert events.decode(found.entries[0])["message"] == "100"  # type: ignore[index]
-    assert rows(database, tables.ENTRIES, task, namespace) < 1100

@@ -20,7 +20,8 @@ import httpx
 import httpx_sse
 import pytest
 
-from bridge.streams.takeover.wsgi import TakenConnection, Takeover, chunk
+from bridge.streams.takeover.connection import TakenConnection, chunk
+from bridge.streams.takeover.wsgi import Takeover
 from tests.processes import running
 from tests.servers import eventually, free_port
 from tests.serving import SERVERS
@@ -35,7 +36,7 @@ LEFT = "socket"
 
 def command(server: str, port: int, tls: tuple[Path, Path] | None = None) -> list[str]:
     """Return the command line that serves the app with `server` on `port`."""
-    python, factory = [sys.executable, "-m"], "tests.handover_app:create_app()"
+    python, factory = [sys.executable, "-m"], "tests.takeover_app:create_app()"
     files = [str(file) for file in tls or ()]
     match server.split():
         case ["gunicorn", worker]:
@@ -45,7 +46,7 @@ def command(server: str, port: int, tls: tuple[Path, Path] | None = None) -> lis
             encrypted = ["--certfile", files[0], "--keyfile", files[1]] if files else []
             return [*python, "gunicorn", *options, *logs, *encrypted, factory]
         case ["pywsgi"]:
-            return [*python, "tests.handover_app", str(port), *files]
+            return [*python, "tests.takeover_app", str(port), *files]
         case _:
             encrypted = ["--cert", files[0], "--key", files[1]] if files else []
             return [*python, "flask", "--app", factory, "run", "--port", str(port), *encrypted]

@@ -16,7 +16,8 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from bridge.streams.takeover.wsgi import LAST_CHUNK, TakenConnection, Takeover, chunk
+from bridge.streams.takeover.connection import LAST_CHUNK, TakenConnection, chunk
+from bridge.streams.takeover.wsgi import Takeover
 
 FIRST = b": first\n"
 

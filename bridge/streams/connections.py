@@ -1,0 +1,272 @@
+"""Connections: sends to the viewers of a process, each through the connection that was taken over for it.
+
+Text is made once for all viewers of a topic and sent with one call for each viewer, without waiting. What a
+connection does not take at once waits in the viewer's backlog, which is bounded.
+"""
+
+import _socket  # a taken connection is a native socket, also under gevent
+import logging
+import selectors
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+
+from bridge.backends.base import Item, size_of
+from bridge.channel.transport import Transport
+from bridge.streams import sse
+from bridge.streams.backlog import Entry
+from bridge.streams.limits import ViewerLimits
+from bridge.streams.rendering import LARGE_TEXTS, LargeText, Renderer, Text, make_text
+from bridge.streams.selector_thread import SelectorThread
+from bridge.streams.takeover.connection import TakenConnection
+from bridge.streams.viewer import Viewer
+from bridge.streams.wheel import TICK, Wheel
+
+logger = logging.getLogger("bridge.streams.loop")
+
+READ_SIZE = 65536
+"""Bytes that are read from a connection with one call."""
+
+# The end of the connection goes out in one packet with the last data. Otherwise a client that keeps
+# connections might use this one for another request in between.
+_WITH_END = getattr(socket, "MSG_MORE", 0)
+
+_HEARTBEAT = make_text(sse.HEARTBEAT)
+
+
+class Connections:
+    """The viewers of a process and their connections. Every method runs in the loop's thread."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        thread: SelectorThread,
+        *,
+        heartbeat: float,
+        backlog: int,
+        limits: ViewerLimits,
+    ) -> None:
+        """`heartbeat` is in seconds, `backlog` in bytes of live events that may wait for a viewer."""
+        self._transport = transport
+        self._thread = thread
+        self._heartbeat = heartbeat
+        self._backlog = backlog
+        self._limits = limits
+        self.cut_off = 0
+        """How many viewers were closed because they read too slowly."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every viewer."""
+        self.viewers: set[Viewer] = set()
+        """The open viewers. Other threads add to it, and remove from it."""
+        self._wheel = Wheel(self._heartbeat)
+        self._renderer = Renderer(with_ids=self._transport.backend.replays)
+
+    # Texts.
+
+    def deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
+        """Send `items` of one topic to `viewers`."""
+        text = None
+        size = 0
+        renderer, write = self._renderer, self.write
+        large = len(renderer.large)
+        for viewer in viewers:
+            granted = viewer.granted != viewer.arrived
+            if viewer.encoder is not None:
+                write(viewer, renderer.for_one(viewer.encoder, items), not granted)
+            else:
+                if text is None:
+                    text = renderer.for_all(items, viewer.opens_with_state)
+                write(viewer, text, not granted)
+            if granted:
+                size = size or sum(map(size_of, items))
+                viewer.note_arrival(size)
+                self.announce_room(viewer)
+        if len(renderer.large) > large:
+            self._bound_large_texts()
+
+    def write(self, viewer: Viewer, text: Text | LargeText, live: bool = True) -> None:
+        """Send a text, or let it wait. `live` says whether it counts against the backlog."""
+        if viewer.closed or viewer.finished:
+            return
+        connection = viewer.socket
+        if viewer.backlog is None and connection is not None and isinstance(text, Text):
+            if text.raw:
+                viewer.finished = text.final
+                data = text.chunked if viewer.chunked else text.raw
+                self._send(viewer, connection, data, text.progress, live)
+        else:
+            self._write_behind(viewer, text, live)
+
+    def _write_behind(self, viewer: Viewer, text: Text | LargeText, live: bool) -> None:
+        """Let a text wait, or send as many pieces of it as the connection takes."""
+        # The thread of a server may empty the backlog at any time, so each attribute is read once.
+        backlog = viewer.backlog
+        waited = backlog is not None and backlog.live
+        if isinstance(text, LargeText):
+            self._write_pieces(viewer, text, live)
+        elif text.raw:
+            framed = viewer.socket is not None and viewer.chunked
+            viewer.put(Entry(text.chunked if framed else text.raw, text.progress, live), text.final)
+        # One text may be larger than the backlog. The viewer is too slow only if others wait before it.
+        backlog = viewer.backlog
+        if waited and backlog is not None and backlog.live > self._backlog:
+            self._cut_off(viewer, f"it does not read, and {backlog.live:,} bytes wait for it")
+
+    def _write_pieces(self, viewer: Viewer, text: LargeText, live: bool) -> None:
+        connection = viewer.socket
+        pieces = text.pieces(chunked=connection is not None and viewer.chunked)
+        for place, data in enumerate(pieces):
+            final = text.final and place == len(pieces) - 1
+            if viewer.backlog is None and connection is not None and not viewer.closed:
+                viewer.finished = final
+                self._send(viewer, connection, data, None, live)
+            else:
+                viewer.put(Entry(data, None, live, text, place), final)
+
+    def _bound_large_texts(self) -> None:
+        """Close the viewers that have waited longest if the large texts that wait take too many bytes."""
+        for text in self._renderer.surplus():
+            for viewer in [viewer for viewer in list(self.viewers) if viewer.waits_for(text)]:
+                self._cut_off(viewer, f"it reads slowly, and others wait for {LARGE_TEXTS:,} bytes of state")
+
+    def announce_room(self, viewer: Viewer) -> None:
+        """Let the hub continue with a viewer that was full of history, if there is room again."""
+        if viewer.full and viewer.has_room_again():
+            self._transport.hub.has_room(viewer)
+
+    # Sockets.
+
+    def adopt(self, viewer: Viewer, connection: TakenConnection, resets: bytes) -> None:
+        """Serve a viewer through its own connection from now on. `resets` is sent before anything else."""
+        if viewer.closed:
+            connection.socket.close()
+            return
+        viewer.attach(connection, resets)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            with suppress(OSError):  # a Unix socket does not have it
+                connection.socket.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._heartbeat * 2000)
+                )
+        waits = selectors.EVENT_WRITE if viewer.backlog is not None else 0
+        self._selector.register(connection.socket, selectors.EVENT_READ | waits, viewer)
+        self._wheel.add(viewer, self._heartbeat)
+        if viewer.backlog is not None:
+            self.flush(viewer)
+        elif viewer.finished:
+            self._finish(viewer, connection.socket)
+
+    def serve(self, viewer: Viewer, mask: int) -> None:
+        """Do what a viewer's connection is ready for."""
+        if mask & selectors.EVENT_WRITE:
+            self.flush(viewer)
+        if mask & selectors.EVENT_READ and not viewer.closed:
+            self._read(viewer)
+
+    def _send(
+        self, viewer: Viewer, connection: _socket.socket, data: bytes, progress: str | None, live: bool
+    ) -> None:
+        """Send `data` to a viewer for which nothing waits. What does not go out waits."""
+        try:
+            count = connection.send(data, _WITH_END if viewer.finished else 0)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            self.drop(viewer)
+            return
+        viewer.sent_at = self._thread.now
+        if count < len(data):
+            viewer.put(Entry(data[count:], None if count else progress, live))
+            self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
+        elif viewer.finished:
+            self._finish(viewer, connection)
+
+    def flush(self, viewer: Viewer) -> None:
+        """Send what waits, up to a bounded number of bytes and in one call."""
+        connection, backlog = viewer.socket, viewer.backlog
+        if viewer.closed or backlog is None or connection is None:
+            return
+        data = backlog.next_bytes()
+        try:
+            count = connection.send(data, _WITH_END if viewer.finished and len(data) == backlog.size else 0)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.drop(viewer)
+            return
+        viewer.sent_at = self._thread.now
+        if viewer.sent(count):
+            self._selector.modify(connection, selectors.EVENT_READ, viewer)
+            if viewer.finished:
+                self._finish(viewer, connection)
+        self.announce_room(viewer)
+
+    def _read(self, viewer: Viewer) -> None:
+        """Discard what a viewer sends, and notice that it has left."""
+        assert viewer.socket is not None
+        try:
+            if viewer.socket.recv(READ_SIZE):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset, or timed out
+        self.drop(viewer)
+
+    def _finish(self, viewer: Viewer, connection: _socket.socket) -> None:
+        """Everything is sent: let the client close first, so that no reset cuts off the last data."""
+        self._transport.hub.leave(viewer)
+        with suppress(OSError):  # the client has left
+            connection.shutdown(socket.SHUT_WR)
+
+    def drop(self, viewer: Viewer) -> None:
+        """Close a viewer and forget it."""
+        if viewer.closed:
+            return
+        viewer.close()
+        self._wheel.remove(viewer)
+        self._limits.release(viewer.client)
+        self._transport.hub.leave(viewer)
+        self.viewers.discard(viewer)
+        if viewer.socket is not None:
+            with suppress(KeyError, ValueError):  # it is not registered
+                self._selector.unregister(viewer.socket)
+            viewer.socket.close()
+
+    def _cut_off(self, viewer: Viewer, reason: str) -> None:
+        self.cut_off += 1
+        if not viewer.closed:
+            topics = sorted(viewer.topics)
+            names = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
+            address = viewer.client.address or "unknown"
+            logger.warning("closed a stream of %s to %s: %s", names, address, reason)
+        self.drop(viewer)
+
+    @property
+    def _selector(self) -> selectors.BaseSelector:
+        assert self._thread.selector is not None
+        return self._thread.selector
+
+    # Time.
+
+    def tick(self) -> None:
+        """Check the viewers that are due: send a heartbeat to silent ones, drop those that take nothing."""
+        due = self._wheel.tick()
+        while due:
+            self._check(due.pop())
+
+    def _check(self, viewer: Viewer) -> None:
+        viewer.wheel_slot = None
+        silent = self._thread.now - viewer.sent_at
+        if viewer.finished or (viewer.backlog is not None and silent >= 2 * self._heartbeat):
+            if silent >= TICK:
+                if not viewer.finished:
+                    self._cut_off(viewer, f"it has taken nothing for {silent:.0f} s")
+                self.drop(viewer)
+                return
+        elif viewer.backlog is None and silent >= self._heartbeat - TICK / 2 and viewer.socket is not None:
+            data = _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw
+            self._send(viewer, viewer.socket, data, None, live=True)
+        if not viewer.closed:
+            self._wheel.add(viewer, self._heartbeat - (self._thread.now - viewer.sent_at))

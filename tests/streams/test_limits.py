@@ -1,0 +1,69 @@
+"""Limits of viewers, in all and by key."""
+
+import pytest
+
+from bridge.streams import limits
+from bridge.streams.limits import (
+    FEW_DESCRIPTORS,
+    TOO_MANY_OF_ADDRESS,
+    TOO_MANY_VIEWERS,
+    Client,
+    KeyLimit,
+    LimitReached,
+    ViewerLimits,
+    per_address,
+)
+
+ONE, OTHER = Client("192.0.2.1"), Client("192.0.2.2")
+
+
+def test_a_process_has_so_many_viewers() -> None:
+    """Over the limit viewers are refused and counted; a place is free again when a viewer leaves."""
+    counted = ViewerLimits(2)
+    assert [counted.acquire(ONE), counted.acquire(OTHER)] == [None, None]
+    assert counted.acquire(ONE) is TOO_MANY_VIEWERS
+    assert counted.refused == 1
+    counted.release(OTHER)
+    assert counted.acquire(ONE) is None
+
+
+def test_an_address_has_so_many_viewers() -> None:
+    """Viewers of one address do not count for another one; without an address there is no limit."""
+    counted = ViewerLimits(None, [per_address(1)])
+    assert counted.acquire(ONE) is None
+    assert counted.acquire(ONE) is TOO_MANY_OF_ADDRESS
+    assert counted.acquire(OTHER) is None
+    assert [counted.acquire(Client()) for _ in range(3)] == [None] * 3
+    counted.release(ONE)
+    assert counted.acquire(ONE) is None
+
+
+def test_a_limit_by_another_key_needs_only_a_key_function() -> None:
+    """Here viewers are counted by network; a viewer that one limit refuses counts for no other."""
+    network = LimitReached(429, "this network has as many streams open as it may", "raise the limit")
+
+    def first_octets(client: Client) -> str:
+        return client.address.rpartition(".")[0]
+
+    counted = ViewerLimits(None, [per_address(1), KeyLimit(2, first_octets, network)])
+    assert [counted.acquire(ONE), counted.acquire(OTHER)] == [None, None]
+    third = Client("192.0.2.3")
+    assert counted.acquire(third) is network
+    assert counted.acquire(Client("198.51.100.1")) is None
+    counted.release(OTHER)
+    assert counted.acquire(third) is None
+
+
+def test_a_viewer_is_refused_when_descriptors_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other limits are named first."""
+    monkeypatch.setattr(limits, "descriptors_run_out", lambda: True)
+    assert ViewerLimits().acquire(ONE) is FEW_DESCRIPTORS
+    assert ViewerLimits(0).acquire(ONE) is TOO_MANY_VIEWERS
+
+
+def test_a_child_process_has_no_viewers() -> None:
+    """The viewers stay in the parent."""
+    counted = ViewerLimits(1, [per_address(1)])
+    counted.acquire(ONE)
+    counted.reset_after_fork()
+    assert counted.acquire(ONE) is None
