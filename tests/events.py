@@ -28,7 +28,7 @@ def make(kind: str, task: str, *, attempt: int | None = 1, **fields: Any) -> Pub
     if kind == "state":
         return publication(State(task, attempt=attempt, **fields))
     if kind == "log":
-        fields.setdefault("level", "info")
+        fields = {"level": "info", "message": "", **fields}
     event = _TYPES[kind](task, **fields) if kind in _TYPES else Custom(task, kind=kind, **fields)
     return publication(event, attempt)
 
