@@ -99,7 +99,7 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
     kept = {"renewed", "renewed too", "whole:w"}
     eventually(lambda: renewed(*kept, "ended") == kept, 20)
     (whole,) = channel.states(bridge.task_topic("whole:w"))
-    assert len(whole.lines) == 1
+    assert len(whole.rows) == 1
     say(channel, "renewed", "SUCCESS")
     eventually(lambda: renewed(*kept) == kept - {"renewed"}, 20)
     eventually(lambda: known(channel, *tasks) == set(), 20)
