@@ -33,8 +33,14 @@ def demo(port: int) -> Iterator[Demo]:
 
 def start(*options: str, **env: str) -> Demo:
     command = (sys.executable, "-m", "api.demo", *options)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, text=True, **pipes)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def read_until(process: Demo, text: str) -> None:
