@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,23 @@ def say(text: str) -> None:
     print("".join(character if character.isprintable() else " " for character in text).rstrip(), flush=True)
 
 
+def lines_of(kind: str, data: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that show an event.
+
+    A stream that opens late begins with a snapshot of what has already happened. A snapshot is shown as its
+    steps and log entries, its progress and its state, so every step appears whenever the stream opens.
+    """
+    if kind == "snapshot":
+        for event in data["events"]:
+            yield from lines_of(event["type"], event)
+        if data["progress"]:
+            yield from lines_of("progress", data["progress"])
+    yield f"{kind:<9}  {describe(kind, data)}"
+
+
 def describe(kind: str, data: dict[str, Any]) -> str:
     """Return what an event says, in words. Every type can be described, also one that only the task knows."""
     match kind:
-        case "snapshot":
-            return joined(describe("state", data), describe("progress", data.get("progress") or {}))
         case "progress":
             percent = "" if data.get("percent") is None else f"{data['percent']:3.0f} %"
             total = f" of {data['total']}" if data.get("total") else ""
@@ -117,7 +129,7 @@ def describe(kind: str, data: dict[str, Any]) -> str:
             return f"{' / '.join(data.get('path') or [data.get('name', '')])} {data.get('status')}"
         case "log":
             return f"{data.get('level')}: {data.get('message')}"
-        case "state" | "end":
+        case "snapshot" | "state" | "end":
             attempt = data.get("attempt", 1)
             error = data.get("error") or {}
             cause = f"{error.get('type')}: {error.get('message')}" if error else data.get("reason")
@@ -152,7 +164,8 @@ def follow(client: httpx.Client) -> bool:
             if not event.data:  # a `retry:` on its own
                 continue
             data = event.json()
-            say(f"{event.event:<9}  {describe(event.event, data)}")
+            for line in lines_of(event.event, data):
+                say(line)
             outcome |= {key: data[key] for key in ("state", "result", "error") if data.get(key) is not None}
             if event.event == "end":
                 return report(task["name"], outcome)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, group
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from bridge.celery import install
 from tests.chromium import chromium
@@ -57,8 +57,8 @@ def expect_done(page: Page, name: str) -> Any:
 
 
 def send_file(page: Page, name: str, content: str) -> None:
-    file = {"name": name, "mimeType": "text/csv", "buffer": content.encode()}
-    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    file = FilePayload(name=name, mimeType="text/csv", buffer=content.encode())
+    page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Import", exact=True).click()
 
 

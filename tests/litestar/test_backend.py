@@ -356,8 +356,9 @@ def test_websockets_get_what_is_published_when_they_are_accepted(channel: bridge
             else:
                 received.set_result(message["text"])
 
-        scope: Any = {"type": "websocket", "path": f"/{name}", "raw_path": f"/{name}".encode()}
-        await app({**scope, "query_string": b"", "headers": [], "extensions": {}}, receive, send)
+        path = {"path": f"/{name}", "raw_path": f"/{name}".encode(), "query_string": b""}
+        scope: Any = {"type": "websocket", **path, "headers": [], "extensions": {}}
+        await app(scope, receive, send)
         return received.result() if received.done() else "nothing"
 
     async def work() -> None:
