@@ -73,7 +73,7 @@ def quick_start(wheel: Path, folder: Path) -> Iterator[str]:
         running(worker, cwd=quickstart, env=env),
         running(web, cwd=quickstart, env=env),
     ):
-        eventually(lambda: _answers(address), SECONDS, "the web application did not start")
+        eventually(lambda: answers(address), SECONDS, "the web application did not start")
         yield address
 
 
@@ -95,12 +95,13 @@ def events_of_a_job(python: Path, folder: Path, redis_port: int) -> list[str]:
     server = [str(python), "-m", "flask", "--app", "web", "run", "--port", str(port)]
     alone = {"PYTHONPATH": ""}
     with running(worker, cwd=folder, env=alone), running(server, cwd=folder, env=alone):
-        eventually(lambda: _answers(address), SECONDS, "the web application did not start")
+        eventually(lambda: answers(address), SECONDS, "the web application did not start")
         response = httpx.post(f"{address}/jobs", timeout=SECONDS, trust_env=False)
         return events_of(address, response.raise_for_status().json()["id"])
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Return whether the page is served."""
     with suppress(httpx.TransportError):
         return httpx.get(address, trust_env=False).is_success
     return False
