@@ -87,7 +87,7 @@ def events_of(address: str, task: str) -> list[str]:
 
 
 def events_of_a_job(python: Path, folder: Path, redis_port: int) -> list[str]:
-    """Run the worker and the web application with `python`, start a job, and return the names of its events."""
+    """Run the worker and the web application with `python`; return the names of the events of a job."""
     write_files(folder, redis_port, pause=0.01)
     port = free_port()
     address = f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""Every block of code in README.md, CONTRIBUTING.md and docs/ is run by a test, and every file they name exists."""
+"""Tests run every block of code in the documentation, and every file that it names exists."""
 
 import ast
 import re

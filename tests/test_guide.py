@@ -56,7 +56,10 @@ def test_the_progress_example_reports_its_steps(app: Celery, url: str) -> None:
     """A worker runs the task; its steps succeed, and its bar ends at 100 percent."""
     example = block("docs/guide.md", "from bridge.celery import progress, step, track\n")
     ingest = run(example, app=app, read=lambda path: [path] * 3)["ingest"]
-    with bridge.connect(url) as channel, start_worker(app, perform_ping_check=False, shutdown_timeout=SECONDS):
+    with (
+        bridge.connect(url) as channel,
+        start_worker(app, perform_ping_check=False, shutdown_timeout=SECONDS),
+    ):
         task = ingest.delay(["a", "b"])
         task.get(timeout=SECONDS)
         eventually(lambda: events(channel, task.id, "state")[-1]["state"] == "SUCCESS", SECONDS)
@@ -78,8 +81,13 @@ def test_the_canvas_example_has_one_end(app: Celery, url: str) -> None:
         return len(paths)
 
     example = block("docs/guide.md", "from bridge.celery import canvas_id\n")
-    with bridge.connect(url) as channel, start_worker(app, perform_ping_check=False, shutdown_timeout=SECONDS):
-        names = run(example, bridge=bridge, chord=chord, resize=resize, publish=publish, paths=["a", "b", "c"])
+    with (
+        bridge.connect(url) as channel,
+        start_worker(app, perform_ping_check=False, shutdown_timeout=SECONDS),
+    ):
+        names = run(
+            example, bridge=bridge, chord=chord, resize=resize, publish=publish, paths=["a", "b", "c"]
+        )
         assert names["result"].get(timeout=SECONDS) == 3
         canvas = names["topic"].removeprefix("task:")
         assert canvas == names["canvas_id"](names["result"])
@@ -93,7 +101,9 @@ def test_the_transaction_example_publishes_both_or_neither(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path}/bridge.db"
     example = block("docs/guide.md", "with engine.begin() as connection:\n")
     engine = sqlalchemy.create_engine(url)
-    orders = sqlalchemy.Table("orders", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.Integer))
+    orders = sqlalchemy.Table(
+        "orders", sqlalchemy.MetaData(), sqlalchemy.Column("number", sqlalchemy.Integer)
+    )
     orders.create(engine)
     failing = example + "    raise ZeroDivisionError\n"
     with bridge.connect(url) as channel:

@@ -1,4 +1,4 @@
-"""The README keeps its promises: the quick start works, the channel example runs, and links lead somewhere."""
+"""The README keeps its promises: the quick start works, the example runs, and links lead somewhere."""
 
 import re
 import shlex
@@ -51,7 +51,7 @@ def test_the_channel_example_works() -> None:
 
 
 def test_the_docker_command_starts_the_server_of_the_compose_file() -> None:
-    """The image is the one that docker-compose.yml names, at the port that the files of the quick start use."""
+    """The image is that of docker-compose.yml, and the port is that of the files of the quick start."""
     command = shlex.split(block("README.md", "docker run"))
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     assert command == ["docker", "run", "--rm", "-p", "6379:6379", compose["services"]["valkey"]["image"]]
