@@ -75,7 +75,7 @@ def test_file_is_imported_on_the_page(page: Page) -> None:
 
 def test_bundled_sample(page: Page) -> None:
     """One press imports the sample that comes with the page."""
-    page.get_by_role("button", name="Import 3,376 airports").click()
+    page.get_by_role("button", name="Try the sample file").click()
     expect(expect_done(page, "import_csv").locator(".figures")).to_contain_text("3,376")
 
 
@@ -217,7 +217,7 @@ def test_page_comes_back_after_the_api(stack: Stack, page: Page) -> None:
     expect(page.locator("#connection")).to_have_text("Reconnecting", timeout=WITHIN)
     stack.start("api")
     expect(page.locator("#connection")).to_have_text("Live", timeout=60_000)
-    page.get_by_role("button", name="Import 3,376 airports").click()
+    page.get_by_role("button", name="Try the sample file").click()
     expect_done(page, "import_csv")
 
 
