@@ -1,4 +1,4 @@
-"""The command `bridge`: `bridge migrate URL` creates or updates the tables of a database."""
+"""`bridge migrate URL`: what is done to a bridge from a shell."""
 
 import argparse
 import sys
@@ -10,9 +10,9 @@ from bridge.errors import BridgeError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, or 1 with a line on standard error that says why."""
-    parser = argparse.ArgumentParser(prog="bridge", description="Stream the progress of Celery tasks.")
+    parser = argparse.ArgumentParser(prog="bridge", description="What a Celery task has to say, live.")
     commands = parser.add_subparsers(dest="command", required=True)
-    migrate = commands.add_parser("migrate", help="create the tables of a database, or update them")
+    migrate = commands.add_parser("migrate", help="make the tables of a database, or bring them up to date")
     migrate.add_argument("url", metavar="URL", help="as for bridge.connect: postgresql://..., sqlite:///...")
     given = parser.parse_args(arguments)
     try:

@@ -95,7 +95,7 @@ export class Row {
 
   show(task) {
     const finished = isFinished(task);
-    // A canvas has no button: only the process that started it knows all of its tasks.
+    // What was started together has no button: which tasks to revoke is known to none but who started it.
     const isWhole = Boolean(task.parts);
     setText(this.name, isWhole ? `${task.canvas ?? "canvas"} of ${task.name ?? "tasks"}` : (task.name ?? "task"));
     setText(this.chip, task.attempt > 1 && !waitsForRetry(task) ? `${stateWord(task)} · attempt ${task.attempt}` : stateWord(task));
