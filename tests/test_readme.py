@@ -64,6 +64,21 @@ def test_the_commands_of_the_example_application_are_targets_of_make() -> None:
         assert command.split()[1] in targets
 
 
+def test_the_memory_of_a_viewer_is_what_was_measured() -> None:
+    """The figures in the README are those of docs/benchmarks.md."""
+    _, _, after = (ROOT / "docs" / "benchmarks.md").read_text().partition("### Memory")
+    table, _, _ = after.partition("###")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \|", table, re.MULTILINE)
+    assert (
+        "about 1 KB of memory; with a coroutine or a greenlet for each viewer it costs about 20 KB" in README
+    )
+    for name, kilobytes in rows:
+        if name.startswith("bridge"):
+            assert float(kilobytes) < 1.5
+        elif re.search("gevent|uvicorn", name):
+            assert float(kilobytes) > 18
+
+
 @pytest.mark.timeout(420)
 def test_the_quick_start_shows_a_bar_that_reaches_its_end(tmp_path: Path) -> None:
     """With what the README installs, a press of the button moves the bar to its end, across a reload.
