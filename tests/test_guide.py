@@ -1,7 +1,4 @@
-"""The examples of docs/guide.md work as they stand.
-
-Two of them are run elsewhere: the nginx block in test_conformance.py, SQLSpec in sqlspec/test_backend.py.
-"""
+"""The examples of docs/guide.md work as they stand. tests/test_conformance.py runs the nginx block."""
 
 import json
 import os
@@ -16,13 +13,16 @@ import pytest
 import sqlalchemy
 from celery import Celery, chord
 from celery.contrib.testing.worker import start_worker
+from sqlspec.adapters.psycopg import PsycopgSyncConfig
+from sqlspec.extensions.events import SyncEventChannel
 
 import bridge
+import bridge.sqlspec
 from bridge.celery import install
 from tests import readme
 from tests.markdown import block
 from tests.processes import running
-from tests.servers import Valkey, eventually, free_port
+from tests.servers import Postgres, Valkey, eventually, free_port
 
 SECONDS = 30
 
@@ -117,6 +117,22 @@ def test_the_transaction_example_publishes_both_or_neither(tmp_path: Path) -> No
     with engine.begin() as connection:
         assert connection.execute(sqlalchemy.select(orders)).all() == [(1,)]
     engine.dispose()
+
+
+def test_the_sqlspec_example_makes_a_channel(postgres: Postgres) -> None:
+    """The channel of the example carries messages through the event channel."""
+    config = PsycopgSyncConfig(
+        connection_config={"conninfo": postgres.url(), "min_size": 1, "max_size": 4},
+        extension_config={"events": {"backend": "notify"}},
+    )
+    event_channel = SyncEventChannel(config)
+    example = block("docs/guide.md", "channel = bridge.sqlspec.connect(event_channel)\n")
+    names = run(example, bridge=bridge, event_channel=event_channel)
+    with names["channel"] as channel, channel.topic("orders").subscribe() as subscription:
+        channel.topic("orders").publish(b"one")
+        assert subscription.receive(timeout=SECONDS) == b"one"
+    event_channel.shutdown()
+    config.close_pool()
 
 
 def test_the_gunicorn_command_serves_the_quick_start(own_valkey: Valkey, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ import bridge
 import bridge.sqlspec
 from bridge import aio
 from bridge.litestar import BridgeChannelsBackend
-from tests.markdown import block
 from tests.servers import Postgres, eventually
 
 SECONDS = 60
@@ -79,16 +78,6 @@ def test_every_instance_gets_every_message(postgres: Postgres, events: SyncEvent
             assert fourth.receive(timeout=10) == b"end"
     elsewhere.shutdown()
     elsewhere._config.close_pool()
-
-
-def test_the_example_of_the_guide_works(events: SyncEventChannel) -> None:
-    """The guide's line makes a channel that carries messages through the event channel."""
-    names: dict[str, Any] = {"bridge": bridge, "event_channel": events}
-    example = block("docs/guide.md", "channel = bridge.sqlspec.connect(event_channel)\n")
-    exec(compile(example, "guide.md", "exec"), names)
-    with names["channel"] as channel, channel.topic("orders").subscribe() as subscription:
-        channel.topic("orders").publish(b"one")
-        assert subscription.receive(timeout=10) == b"one"
 
 
 def test_nothing_published_after_subscribe_is_lost(events: SyncEventChannel) -> None:
