@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -25,6 +24,7 @@ from bridge.channel.transport import transport_of
 from bridge.streams import sse
 from bridge.tasks import events
 from tests.chromium import chromium
+from tests.markdown import block
 from tests.nginx import PROGRAM, Nginx
 from tests.servers import Valkey, eventually
 from tests.serving import SERVERS, serving
@@ -45,8 +45,7 @@ PAYLOADS: list[bytes | str] = [
     b"line\n" * 20_000,
 ]
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
-(_SNIPPET,) = re.findall(r"^```nginx\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+_SNIPPET = block("docs/guide.md", "location / {\n")
 
 # What a user may have written in `server {}` of nginx, before whom the server is at port 8000.
 CONFIGS = {

@@ -160,7 +160,7 @@ def test_a_child_that_dies_is_named_and_ends_the_rest(demo: Demo, port: int) -> 
     os.kill(worker, signal.SIGKILL)
     _, errors = demo.communicate(timeout=30)
     assert demo.returncode == 1
-    assert "demo: the worker ended unexpectedly. Its last lines:" in errors
+    assert "demo: the worker stopped unexpectedly. The last lines of its log:" in errors
     assert not started_by(demo, port)
 
 
