@@ -1,4 +1,4 @@
-"""The API: `gunicorn "api.app:create_app()"`."""
+"""The web application. gunicorn serves it as `gunicorn "api.app:create_app()"`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery
 from flask import Flask, Response
 
-import worker.tasks  # noqa: F401 - so that Celery knows them
+import worker.tasks  # noqa: F401 - registers the tasks with Celery
 from api import config, health, monitor, problems, views
 from api.extensions import bridge
 from worker.app import app as worker_app
@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
-# A request must not wait for a broker that is away: one more try, then 503.
+# A request must not wait for a broker that is down: Celery tries once more, then the answer is 503.
 PUBLISH_TRANSPORT = {
     "socket_connect_timeout": 2,
     "socket_timeout": 2,
@@ -38,7 +38,7 @@ PUBLISH_TRANSPORT = {
 
 
 def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = worker_app) -> Flask:
-    """The WSGI application: `overrides` go over the environment's settings, tasks are sent by `celery`."""
+    """Return the WSGI application. `overrides` replace settings; `celery` sends the tasks."""
     app = Flask(__name__)
     app.config.update(config.defaults)
     app.config.update(overrides or {})

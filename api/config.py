@@ -1,4 +1,4 @@
-"""The API's settings: the worker's and its own. Only this file of `api` reads the environment, once."""
+"""The settings of the web application. No other module of `api` reads the environment."""
 
 import os
 from collections.abc import Mapping
@@ -9,14 +9,15 @@ from worker.config import settings
 MIB = 1024 * 1024
 TRUE = {"1", "true", "yes", "on"}
 LOCAL = ["localhost", "127.0.0.1"]
-"""What a browser on the same machine calls it. Another name may be one whose owner lets it lead here."""
+"""Host names of browsers on the same machine. Other names are refused unless they are configured, because
+anyone can let a name of their own point to this machine (DNS rebinding)."""
 
 
 def read(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Flask configuration from environment variables; an empty one counts as not set.
+    """Return the Flask configuration from environment variables. An empty variable counts as not set.
 
-    `TRUSTED_HOSTS` are the names, with commas between, under which browsers reach this application from
-    other machines; `.example.com` stands for all under it.
+    `TRUSTED_HOSTS` is a comma-separated list of the host names that browsers on other machines use;
+    `.example.com` includes all subdomains.
     """
     hosts = environ.get("TRUSTED_HOSTS") or ""
     return {

@@ -1,4 +1,4 @@
-"""`make demo`: a broker, a worker and the API on this machine, and one task followed to its end."""
+"""`make demo`: starts a broker, a worker and the API on this machine, and follows one task to its end."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ TASK_SECONDS = 60
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
-    """Ask again until it is so. The deadline is the alarm's."""
+    """Call `ready` until it returns True. `signal.alarm` sets the deadline."""
     while not ready():
         time.sleep(0.1)
 
 
 def free_port(wanted: int = 0) -> int:
-    """The port wanted, or any free one for 0; `OSError` if nobody can listen there now."""
+    """Return the port `wanted`, or any free one for 0. Raises `OSError` if the port cannot be used."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", wanted))
@@ -55,9 +55,9 @@ def choose_port(wanted: int | None) -> int:
 
 
 def start_broker(stack: Stack, env: dict[str, str]) -> None:
-    """Start a Valkey server for whichever of the two URLs is not set.
+    """Start a Valkey server if CELERY_BROKER_URL or BRIDGE_URL is not set.
 
-    With a bridge that needs no Redis, Celery needs none either: it sends its messages through a folder.
+    If BRIDGE_URL is not a Redis server, Celery uses none either and sends its messages through a folder.
     """
     if env.get("BRIDGE_URL") and "redis" not in env["BRIDGE_URL"].partition(":")[0]:
         env["CELERY_BROKER_URL"] = env.get("CELERY_BROKER_URL") or "filesystem://"
@@ -100,15 +100,27 @@ def start_api(stack: Stack, env: dict[str, str], port: int, client: httpx.Client
 
 
 def say(text: str) -> None:
-    """Print one line, without anything in it that a terminal would obey."""
+    """Print one line, without control characters."""
     print("".join(character if character.isprintable() else " " for character in text).rstrip(), flush=True)
+
+
+def lines_of(kind: str, data: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that show an event.
+
+    A stream that opens late begins with a snapshot of what has already happened. A snapshot is shown as its
+    steps and log entries, its progress and its state, so every step appears whenever the stream opens.
+    """
+    if kind == "snapshot":
+        for event in data["events"]:
+            yield from lines_of(event["type"], event)
+        if data["progress"]:
+            yield from lines_of("progress", data["progress"])
+    yield f"{kind:<9}  {describe(kind, data)}"
 
 
 def describe(kind: str, data: dict[str, Any]) -> str:
     """Return what an event says, in words. Every type can be described, also one that only the task knows."""
     match kind:
-        case "snapshot":
-            return joined(describe("state", data), describe("progress", data.get("progress") or {}))
         case "progress":
             percent = "" if data.get("percent") is None else f"{data['percent']:3.0f} %"
             total = f" of {data['total']}" if data.get("total") else ""
@@ -117,13 +129,13 @@ def describe(kind: str, data: dict[str, Any]) -> str:
             return f"{' / '.join(data.get('path') or [data.get('name', '')])} {data.get('status')}"
         case "log":
             return f"{data.get('level')}: {data.get('message')}"
-        case "state" | "end":
+        case "snapshot" | "state" | "end":
             attempt = data.get("attempt", 1)
             error = data.get("error") or {}
             cause = f"{error.get('type')}: {error.get('message')}" if error else data.get("reason")
             return joined(data.get("state"), attempt > 1 and f"attempt {attempt}", data.get("worker"), cause)
-    said = {name: value for name, value in data.items() if name not in ("v", "type", "task", "at")}
-    return in_words(said.get("data", said))
+    fields = {name: value for name, value in data.items() if name not in ("v", "type", "task", "at")}
+    return in_words(fields.get("data", fields))
 
 
 def joined(*words: object) -> str:
@@ -131,14 +143,14 @@ def joined(*words: object) -> str:
 
 
 def in_words(value: object) -> str:
-    """Return text as it is, the fields of an object by name, and anything else as JSON."""
+    """Return text unchanged, the fields of an object by name, and anything else as JSON."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {in_words(each)}" for name, each in value.items())
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def follow(client: httpx.Client) -> bool:
-    """Submit the sample file, print the task's events until its end; whether it succeeded."""
+    """Submit the sample file and print the events of the task. Return whether it succeeded."""
     with SAMPLE.open("rb") as file:
         response = client.post("/tasks/import_csv", files={"file": (SAMPLE.name, file, "text/csv")})
     if response.status_code != 202:
@@ -152,11 +164,12 @@ def follow(client: httpx.Client) -> bool:
             if not event.data:  # a `retry:` on its own
                 continue
             data = event.json()
-            say(f"{event.event:<9}  {describe(event.event, data)}")
+            for line in lines_of(event.event, data):
+                say(line)
             outcome |= {key: data[key] for key in ("state", "result", "error") if data.get(key) is not None}
             if event.event == "end":
                 return report(task["name"], outcome)
-    raise SystemExit("demo: the event stream broke off before the end of the task")
+    raise SystemExit("demo: the event stream ended before the task")
 
 
 def report(name: str, outcome: dict[str, Any]) -> bool:
@@ -170,7 +183,7 @@ def report(name: str, outcome: dict[str, Any]) -> bool:
 
 def serve(address: str) -> int:
     try:
-        say(f"The monitor: {address}/    (Ctrl-C ends everything)")
+        say(f"The monitor: {address}/    (Ctrl-C stops everything)")
         while True:
             time.sleep(3600)
     except SystemExit as stop:
@@ -195,9 +208,11 @@ def run(stack: Stack, env: dict[str, str], port: int, once: bool) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m api.demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the task; exit 0 only if it succeeded")
     parser.add_argument(
-        "--port", type=int, help=f"default: {DEFAULT_PORT}, or a free one where that is taken"
+        "--once", action="store_true", help="stop after the task; exit with 0 only if it succeeded"
+    )
+    parser.add_argument(
+        "--port", type=int, help=f"default: {DEFAULT_PORT}, or a free port if that one is used"
     )
     arguments = parser.parse_args()
     port = choose_port(arguments.port)

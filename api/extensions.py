@@ -1,4 +1,4 @@
-"""The Flask extensions, made here so that views can use them before there is an application."""
+"""The Flask extensions. They are created here, so that views can import them before an application exists."""
 
 from bridge.flask import Bridge
 

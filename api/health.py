@@ -1,4 +1,4 @@
-"""Is the process up, are the services behind it reachable, and what has it counted."""
+"""Health checks and metrics: /healthz, /readyz and /metrics."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from bridge import BridgeError
 
 blueprint = Blueprint("health", __name__)
 
-GAUGES = {"viewers", "subscriptions"}  # what can also fall; all other numbers only grow
+GAUGES = {"viewers", "subscriptions"}  # these can fall; all other numbers only grow
 
 
 class BridgeCollector(Collector):
-    """The bridge's own numbers."""
+    """Reads the counters of the bridge for Prometheus."""
 
     def collect(self) -> Iterator[Metric]:
         for name, value in bridge.stats().items():
@@ -41,7 +41,7 @@ def readyz() -> Response:
     if down:
         return problem(503, f"Not reachable: {', '.join(down)}.", unreachable=down)
     plain = bridge.why_plain()
-    streams = "taken over" if plain is None else f"a thread or greenlet each: {plain}"
+    streams = "taken over" if plain is None else f"one thread or greenlet each: {plain}"
     return jsonify(status="ok", reachable=list(checks), streams=streams)
 
 

@@ -1,4 +1,4 @@
-"""The monitor page, and the browser modules of the bridge that it uses."""
+"""The monitor page, and the route of the browser modules that it imports."""
 
 from pathlib import Path
 

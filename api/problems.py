@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457)."""
+"""Answers every error as `application/problem+json` (RFC 9457)."""
 
 import json
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from bridge import BridgeError
 
 
 class Problem(HTTPException):
-    """An error with members of its own, such as the list of what is wrong with a request."""
+    """An error with additional members, such as a list of invalid arguments."""
 
     def __init__(self, status: int, detail: str, **members: Any) -> None:
         super().__init__(detail)
@@ -38,9 +38,12 @@ def _http(error: HTTPException) -> Response | HTTPException:
     members = error.members if isinstance(error, Problem) else {}
     detail = error.description
     if isinstance(error, RequestEntityTooLarge):
-        detail = f"The request is too large; a file may have {current_app.config['MAX_UPLOAD_BYTES']} bytes."
+        limit = current_app.config["MAX_UPLOAD_BYTES"]
+        detail = f"The request is too large. A file may have at most {limit} bytes."
     if isinstance(error, SecurityError):
-        detail = "This application has no such host name. TRUSTED_HOSTS in its environment says which it has."
+        detail = (
+            "This host name is not trusted. Add it to TRUSTED_HOSTS in the environment of the application."
+        )
     response = problem(error.code, detail, **members)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
@@ -49,10 +52,10 @@ def _http(error: HTTPException) -> Response | HTTPException:
 
 
 def _bridge(error: BridgeError) -> Response:
-    current_app.logger.warning("the bridge's backend failed: %s", error)
-    return problem(503, "The bridge's backend cannot be reached. Try again later.")
+    current_app.logger.warning("the backend of the bridge failed: %s", error)
+    return problem(503, "The backend of the bridge cannot be reached. Try again later.")
 
 
 def _broker(error: OperationalError) -> Response:
-    current_app.logger.warning("the Celery broker failed: %s", error)
-    return problem(503, "The task broker cannot be reached; nothing was started. Try again later.")
+    current_app.logger.warning("the broker of Celery failed: %s", error)
+    return problem(503, "The broker of Celery cannot be reached. No task was started. Try again later.")

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Child processes that end together with the demo."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 5
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM}
 
-# Reads process groups from the demo; when the demo is gone, even by kill -9, ends those that are left.
+# Reads process groups from the demo. When the demo has ended, even by kill -9, it ends the remaining ones.
 GUARD = """
 trap '' INT TERM HUP
 while read -r group; do groups="$groups -$group"; done
@@ -22,10 +22,9 @@ kill -TERM $groups; sleep 5; kill -KILL $groups
 
 
 class Stack:
-    """The processes the demo starts. Leaving the block ends them, whatever the reason for leaving it.
+    """The processes that the demo starts. Leaving the `with` block ends them.
 
-    Signals, the end of a child and the deadline set by `signal.alarm` raise `SystemExit` wherever the
-    program is just then.
+    Signals, the end of a child and the deadline of `signal.alarm` raise `SystemExit` in the main thread.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -55,7 +54,7 @@ class Stack:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
-            # What is left of its group: pool processes, or all of it when it did not end in time.
+            # Pool processes may remain, or all of the group if it did not end in time.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -63,8 +62,8 @@ class Stack:
         self.guard.communicate()
 
     def start(self, name: str, *command: str | Path, env: dict[str, str]) -> None:
-        """Start a process in a group of its own, its output in a log file."""
-        # Held back until the process is in the books: a signal in between would leave it running.
+        """Start a process in a new process group, with its output in a log file."""
+        # Signals wait until the process is recorded; otherwise it could keep running after the demo.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             with (self.logs / f"{name}.log").open("wb") as log:
@@ -89,11 +88,10 @@ class Stack:
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGALRM:
             logs = "\n".join(f"{name}:\n{self.log_tail(name)}" for name in self.processes)
-            raise SystemExit(f"demo: gave up waiting. The last lines of the logs:\n{logs}")
+            raise SystemExit(f"demo: timed out. The last lines of the logs:\n{logs}")
         if signum != signal.SIGCHLD:
             raise SystemExit(128 + signum)
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise SystemExit(
-                    f"demo: the {name} ended unexpectedly. Its last lines:\n{self.log_tail(name)}"
-                )
+                tail = self.log_tail(name)
+                raise SystemExit(f"demo: the {name} stopped unexpectedly. The last lines of its log:\n{tail}")

@@ -1,4 +1,4 @@
-"""An uploaded file on its way to a task: saved under a name nobody can guess, checked, or gone again."""
+"""Uploaded files: each is saved under a random name and checked, or removed again."""
 
 import secrets
 import time
@@ -14,7 +14,7 @@ KEEP_SECONDS = 24 * 3600
 
 
 def save_csv(file: FileStorage, folder: Path, limit: int) -> Path:
-    """Save and check an upload; what is too large or no CSV leaves nothing behind."""
+    """Save and check an upload; return its path. A file that is too large or not CSV is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     path = folder / f"{secrets.token_hex(16)}.csv"
@@ -37,7 +37,7 @@ def refused(field: str, message: str) -> Problem:
 
 
 def sweep(folder: Path) -> None:
-    """Remove uploads that no task came for within a day (it was revoked, or its message lost)."""
+    """Remove uploads that no task has used within a day, because it was revoked or its message was lost."""
     oldest = time.time() - KEEP_SECONDS
     for path in folder.glob("*.csv"):
         try:

@@ -1,4 +1,4 @@
-"""Tasks over HTTP: start, read, watch, cancel."""
+"""The routes that start, read, watch and cancel tasks."""
 
 import re
 from pathlib import Path, PurePath
@@ -28,12 +28,12 @@ blueprint = Blueprint("tasks", __name__)
 
 @blueprint.before_request
 def refuse_other_sites() -> None:
-    """A page of another site must not start tasks with a form (CSRF); programs send no such headers."""
+    """Refuse requests that a page of another site makes (CSRF). Programs do not send these headers."""
     if request.method not in ("GET", "HEAD", "OPTIONS") and not _of_this_site():
         raise Problem(
             403,
-            "Requests from other sites are refused. If this is a page of this site, the proxy in between has "
-            "to pass on the Host header of the browser.",
+            "Requests from other sites are refused. If this request comes from this site, the proxy must "
+            "forward the Host header of the browser.",
         )
 
 
@@ -41,8 +41,8 @@ def _of_this_site() -> bool:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in ("same-origin", "none")
-    # Over plain HTTP browsers say no more than this, except to the machine they run on. The scheme is left
-    # out: it is another one behind a proxy that encrypts.
+    # Over plain HTTP, browsers send only Origin to other machines. The scheme is not compared, because it
+    # differs behind a proxy that terminates TLS.
     origin = request.headers.get("Origin")
     return origin is None or origin.partition("://")[2].lower() == request.headers.get("Host", "").lower()
 
@@ -51,7 +51,7 @@ def _of_this_site() -> bool:
 def start(name: str) -> Response:
     model = BY_TASK.get(name)
     if model is None:
-        raise Problem(404, f"There is no task of that name; there are {', '.join(BY_TASK)}.")
+        raise Problem(404, f"There is no task with this name. The tasks are {', '.join(BY_TASK)}.")
     values, upload = _sent(name)
     try:
         arguments = model.model_validate(values)
@@ -86,7 +86,7 @@ def events_of_one(task_id: str) -> Response:
 
 @blueprint.get("/events")
 def events() -> Response:
-    """Of the tasks named in the query; of all tasks when it names none."""
+    """Stream the tasks that the query names, or all tasks if it names none."""
     named = list(dict.fromkeys(request.args.getlist("task")))
     topics = [_topic(task_id) for task_id in named]
     return bridge.stream(*(topics or [FEED]))
@@ -94,12 +94,12 @@ def events() -> Response:
 
 @blueprint.delete("/tasks/<task_id>")
 def cancel_one(task_id: str) -> Response:
-    """Ask for the task to be cancelled, with `?terminate=1` by force; its end, REVOKED, will confirm it."""
+    """Ask for a task to be cancelled, with `?terminate=1` by force. Its end, REVOKED, confirms it later."""
     force = request.args.get("terminate", "0")
     if force not in ("0", "1"):
         raise Problem(422, "terminate must be 1 or 0.")
     if "parts" in _known(task_id):
-        raise Problem(409, "That is not one task but many that were started together; cancel each of them.")
+        raise Problem(409, "This is a group, chain or chord. Cancel each of its tasks instead.")
     asked = cancel(task_id, terminate=force == "1", app=_celery())
     if not asked:
         raise Problem(409, "The task has already ended.", state=_known(task_id)["state"])
@@ -117,23 +117,23 @@ def _known(task_id: str) -> dict[str, Any]:
     _topic(task_id)
     snapshot = bridge.task(task_id)
     if snapshot is None:
-        raise Problem(404, "There is no task of that id, or it is too long ago.")
+        raise Problem(404, "No task with this id is known. It may have expired.")
     return snapshot
 
 
 def _topic(task_id: str) -> str:
     if not TASK_ID.fullmatch(task_id):
-        raise Problem(404, "That is no task id.")
+        raise Problem(404, "This is not a task id.")
     return task_topic(task_id)
 
 
 def _sent(name: str) -> tuple[dict[str, Any], Path | None]:
-    """The arguments in the request, and the upload among them where there is one."""
+    """Return the arguments in the request, and the uploaded file if there is one."""
     if request.mimetype in FORMS:
         return _form(name)
     if request.is_json:
         return _json(), None
-    raise Problem(415, "Send a JSON object, or a form.")
+    raise Problem(415, "Send a JSON object or a form.")
 
 
 def _json() -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _json() -> dict[str, Any]:
     try:
         values = request.get_json()
     except (BadRequest, RecursionError):
-        raise Problem(400, "The body is not JSON.") from None
+        raise Problem(400, "The body is not valid JSON.") from None
     if not isinstance(values, dict):
         raise Problem(422, "The arguments must be a JSON object.", errors=[])
     return values
@@ -152,10 +152,10 @@ def _form(name: str) -> tuple[dict[str, Any], Path | None]:
     files = {field: file for field, file in request.files.items() if file.filename}
     if name != "import_csv":
         if files:
-            raise refused(next(iter(files)), "this task takes no file")
+            raise refused(next(iter(files)), "this task does not accept a file")
         return values, None
     file = files.pop("file", None)
     if file is None or files or values:
-        raise refused("file", "send one CSV file in the field “file”, and nothing else")
+        raise refused("file", "send one CSV file in the field “file” and no other fields")
     upload = save_csv(file, config.settings.uploads, current_app.config["MAX_UPLOAD_BYTES"])
     return {"path": upload.name, "name": PurePath(file.filename or "").name[-255:]}, upload

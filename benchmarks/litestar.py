@@ -101,7 +101,8 @@ async def sqlspec(mode: str, address: str) -> AsyncIterator[ChannelsBackend]:
     from sqlspec.extensions.events import AsyncEventChannel
     from sqlspec.extensions.litestar.channels import SQLSpecChannelsBackend
 
-    extension = {"events": {"backend": mode}}
+    # SQLSpec declares a union of the settings of each extension.
+    extension: dict[str, Any] = {"events": {"backend": mode}}
     config: Any
     store: Any
     if address.startswith("postgresql"):
@@ -259,10 +260,8 @@ def measure(subject: Subject) -> dict[str, float]:
                 address = f"sqlite:///{file}"
             case "path":
                 address = str(file)
-            case "postgresql":
-                address = server.url()  # type: ignore[call-arg]
             case scheme:
-                address = server.url(scheme)
+                address = server.url(scheme) if isinstance(server, Valkey) else server.url()
         return asyncio.run(between_processes(subject, address))
 
 

@@ -118,7 +118,8 @@ class Viewer:
         self.socket.setblocking(False)
         self.number, self.last = number, last
         self.state = "connecting"
-        self.head = self.carry = b""
+        self.head: bytes | None = b""
+        self.carry = b""
 
 
 class Generator:
@@ -250,7 +251,7 @@ class Generator:
                 return
             if not end:
                 return
-            viewer.head = None  # type: ignore[assignment]
+            viewer.head = None
             if viewer.state == "head":
                 self._opened(viewer)
         self._body(viewer, viewer.carry + data)

@@ -28,8 +28,8 @@ CALL = Question(
     "progress",
     "One call in a task",
     (Column("ns", "ns a call", ".0f", plot=True),),
-    "Tight loops; progress is sent ten times a second. `log()` hands each line to the outbox, whose thread, "
-    "here with a backend in the same process, competes for the interpreter.",
+    "Tight loops; progress is sent ten times a second. `log()` hands each line to the background "
+    "publisher, whose thread, here with a backend in the same process, competes for the interpreter.",
 )
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import redis
 
@@ -57,7 +58,7 @@ Call = Callable[[int], object]
 def calls(valkey: Valkey) -> Iterator[dict[str, Call]]:
     """Yield what is measured: each call publishes the message of a number."""
     client = redis.Redis(port=valkey.port)
-    found: dict[str, Call] = {
+    found: dict[str, Any] = {  # mypy infers no type for a lambda with a default
         XADD: lambda n: client.xadd("bare", {"p": payload(n)}),
         MAXLEN: lambda n: client.xadd("bare-maxlen", {"p": payload(n)}, maxlen=10_000, approximate=True),
         PUBLISH: lambda n: client.publish("bare", payload(n)),
@@ -178,7 +179,7 @@ def latencies() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     try:
         client = redis.Redis(port=valkey.port)
-        subjects: dict[str, tuple[str, str, Call]] = {
+        subjects: dict[str, tuple[str, str, Any]] = {  # see `calls`
             LISTEN: ("listen", str(valkey.port), lambda n: client.publish(TOPIC, payload(n))),
             "redis-py PUBLISH, get_message()": (
                 "get_message",

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Protocol
+from typing import Any, Protocol
 
 import hiredis
 
@@ -67,7 +67,7 @@ class RedisPublisher:
 
     def publish(self, pairs: Pairs) -> None:
         wrapped = [self._wrap(*pair) for pair in pairs] if self._wrap else pairs
-        pack = hiredis.pack_command
+        pack: Any = hiredis.pack_command  # declared for a tuple of one word; it takes any number
         self._socket.sendall(b"".join(pack(("PUBLISH", topic, data)) for topic, data in wrapped))
         left = len(pairs)
         while left:
@@ -266,10 +266,11 @@ class Stage:
         self._entered = False
         self.number = 0
 
-    def open(self, count: int, topic: str, timeout: float = 120.0, **options: object) -> float:
+    def open(self, count: int, topic: str, timeout: float = 120.0, **options: Any) -> float:
         """Open viewers of `topic`; return the seconds until the last had its answer.
 
-        One comes first and alone: broadcaster forgets viewers that arrive while it subscribes.
+        `options` are those of `Load.open`. One viewer comes first and alone: broadcaster forgets viewers that
+        arrive while it subscribes.
         """
         if not self._entered and "{i}" not in topic:
             self._entered, count = True, count - 1
@@ -278,7 +279,7 @@ class Stage:
         before = time.monotonic()
         heads = self.peer.answers_at_once
         path = self.peer.path.format(topic=topic)
-        answer = self.load.open(count, path, heads=heads, timeout=timeout, **options)  # type: ignore[arg-type]
+        answer = self.load.open(count, path, heads=heads, timeout=timeout, **options)
         if not answer["done"]:
             raise RuntimeError(f"only {answer['open']} of {count} viewers were let in: {answer}")
         if not heads:

@@ -1,15 +1,15 @@
-"""The errors of the bridge.
+"""The errors that the bridge raises.
 
     BridgeError
-    ├── ConfigurationError      a URL, an option or a missing extra; raised before anything is opened
-    ├── PublishError            a message could not be handed to the backend
-    │   └── MessageRefused      the backend takes others, but not of this topic
+    ├── ConfigurationError      a URL, an option or the installation is wrong; nothing was opened
+    ├── PublishError            the backend did not accept a message
+    │   └── MessageRefused      the backend accepts other messages, but none of this topic
     └── SubscriptionClosed      the subscription was closed by its owner
-        ├── SlowConsumer        its reader fell too far behind
-        ├── PositionLost        its position is no longer kept by the backend
+        ├── SlowConsumer        its reader was too far behind
+        ├── PositionLost        the backend no longer keeps the messages at its position
         └── ConnectionLost      the backend cannot be reached
 
-A bad argument (a topic name, a payload) is a plain `ValueError`.
+A bad argument, such as a topic name or a payload, is a plain `ValueError`.
 """
 
 from collections.abc import Iterator
@@ -19,24 +19,24 @@ PERCENT_ENCODE = (
     "percent-encode every character of the user name and the password but letters, digits and -._~, "
     "as urllib.parse.quote(password, safe='') does"
 )
-"""What to do if a URL cannot be read. The URL itself is not quoted: a part of it may be a password."""
+"""What to do if a URL cannot be parsed. No error quotes the URL, because a part of it may be a password."""
 
 
 class BridgeError(Exception):
-    """The root of every error the bridge raises by itself."""
+    """The base class of all errors of the bridge."""
 
 
 class ConfigurationError(BridgeError):
-    """A URL, an option or the installation is wrong; the message says which and what to do."""
+    """A URL, an option or the installation is wrong. The message says which one, and what to do."""
 
 
 class MissingExtra(ConfigurationError, ModuleNotFoundError):
-    """A package is not installed; the message says which extra brings it."""
+    """A package is not installed. The message names the extra that installs it."""
 
 
 @contextmanager
 def needs_extra(module: str, extra: str) -> Iterator[None]:
-    """Import what `extra` brings. Raises `MissingExtra` if a package is not installed."""
+    """Run imports that need the packages of `extra`. Raises `MissingExtra` if one is not installed."""
     try:
         yield
     except ImportError as error:
@@ -50,24 +50,24 @@ def needs_extra(module: str, extra: str) -> Iterator[None]:
 
 
 class PublishError(BridgeError):
-    """A message was not accepted by the backend, or the bridge cannot know that it was."""
+    """The backend did not accept a message, or the bridge cannot know whether it did."""
 
 
 class MessageRefused(PublishError):
-    """The backend does not take messages of this topic, and will not until somebody changes its settings."""
+    """The backend refuses messages of this topic. Trying again does not help until its settings change."""
 
 
 class SubscriptionClosed(BridgeError):
-    """The subscription is closed; nothing more can be received from it."""
+    """The subscription is closed, and no more messages can be received from it."""
 
 
 class SlowConsumer(SubscriptionClosed):
-    """The reader's bounded queue was full, so the subscription was closed rather than thinned out."""
+    """The reader's bounded queue was full. The subscription was closed, because it may skip no message."""
 
 
 class PositionLost(SubscriptionClosed):
-    """The backend no longer keeps the messages that follow the reader's position."""
+    """The backend no longer keeps the messages after the reader's position."""
 
 
 class ConnectionLost(SubscriptionClosed):
-    """The backend could not be reached, or the hub that read it has ended."""
+    """The backend cannot be reached, or the thread that reads it has ended."""

@@ -23,7 +23,8 @@ STALLS_AFTER = 4.0
 class Channel(filesystem.Channel):
     """Writes a message before it shows it: kombu's own lets a worker read it empty, and end of that."""
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    # kombu names this argument in two ways, in this class and in its base.
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}"
         hidden = Path(self.data_folder_out, name)
         hidden.write_text(dumps(payload))
@@ -69,7 +70,8 @@ def make_app(broker: str, bridge_url: str) -> Celery:
     plain = (succeed, fail, fall_ill, ignore, reject, sleep, give_up, replaced, die, leave, number_of)
     for task in (*plain, break_out):
         app.task(name=task.__name__)(task)
-    app.task(name="soft", soft_time_limit=0.5)(sleep)
+    # celery-types declares whole seconds; Celery takes parts of one.
+    app.task(name="soft", soft_time_limit=0.5)(sleep)  # type: ignore[call-overload]
     app.task(name="hard", time_limit=1)(sleep)
     app.task(name="hang", bind=True)(hang)
     app.task(name="break_out_late", acks_late=True)(break_out)
@@ -129,7 +131,8 @@ def replaced() -> str:
     return "replaced"
 
 
-def _first_time(folder: str, task_id: str) -> bool:
+def _first_time(folder: str, task_id: str | None) -> bool:
+    assert task_id is not None  # a task that runs has one
     try:
         Path(folder, task_id).touch(exist_ok=False)
     except FileExistsError:

@@ -35,6 +35,18 @@ http {
 """)
 
 
+def check(config: str) -> None:
+    """Fail unless nginx accepts `config`, what a user writes in `server {}`."""
+    assert PROGRAM is not None
+    with tempfile.TemporaryDirectory(prefix="nginx-") as folder:
+        server = f"server {{ listen 127.0.0.1:{free_port()}; {config} }}"
+        file = Path(folder, "nginx.conf")
+        file.write_text(CONFIG.substitute(FOLDER=folder, SERVERS=server))
+        words = [PROGRAM, "-t", "-p", folder, "-e", f"{folder}/error.log", "-c", str(file)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 0, done.stderr
+
+
 class Nginx(Running):
     """One nginx process with a port of its own for each text of `configs`, what a user writes in `server {}`.
 

@@ -31,6 +31,7 @@ def follow(process: int, log: Path) -> None:
 
 def explain() -> None:
     """Print the stacks and logs of all processes that run: what a test that waits in vain has to tell."""
+    assert sys.__stderr__ is not None
     faulthandler.dump_traceback(sys.__stderr__)
     for group in _running:
         for pid in _members(group):

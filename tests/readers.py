@@ -6,7 +6,9 @@ import socket
 import time
 from collections.abc import Iterable
 
-_NUMBER = re.compile(rb"#(\d+)#")
+# A large text comes in several chunks: where the next one begins, its size stands in the middle of a number.
+_CHUNK_SIZE = rb"\r\n[0-9a-f]+\r\n"
+_NUMBER = re.compile(rb"#((?:\d|%b)+)#" % _CHUNK_SIZE)
 
 
 class Reader:
@@ -35,10 +37,11 @@ class Reader:
         at = 0
         for found in _NUMBER.finditer(whole):
             at = found.end()
-            if int(found[1]) != self.next and self.wrong is None:
-                self.wrong = int(found[1])
+            number = int(re.sub(_CHUNK_SIZE, b"", found[1]))
+            if number != self.next and self.wrong is None:
+                self.wrong = number
             self.next += 1
-        self._end = whole[at:][-20:]
+        self._end = whole[at:][-40:]
 
 
 def read_until(readers: Iterable[Reader], count: int, within: float) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 
@@ -16,7 +17,7 @@ def make_app(broker: str, bridge_url: str, namespace: str) -> Celery:
     """The app of a worker and of who queues its tasks."""
     app = Celery("retention", broker=broker, set_as_current=False)
     app.conf.broker_transport_options = {"global_keyprefix": namespace}
-    options = {"retention_seconds": RETENTION, "namespace": namespace}
+    options: dict[str, Any] = {"retention_seconds": RETENTION, "namespace": namespace}
     install(app, bridge_url, heartbeat=0.2, stalls_after=2.0, **options)
     app.task(name="wait")(wait)
     return app

@@ -40,7 +40,7 @@ def free_port() -> int:
             return port
 
 
-def eventually(look: Callable[[], T], within: float = 10.0, why: str = "") -> T:
+def eventually(look: Callable[[], T | None], within: float = 10.0, why: str = "") -> T:
     """Return the first truthy value of `look()`; fail if there is none within `within` seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -148,7 +148,7 @@ class Valkey(Running):
 
     def connections(self) -> int:
         """How many connections the server has, this one left out."""
-        listed: bytes = self.command("CLIENT", "LIST")
+        listed: bytes | list[Any] = self.command("CLIENT", "LIST")
         return len(listed) - 1 if isinstance(listed, list) else str(listed).count("id=") - 1
 
 

@@ -80,7 +80,8 @@ def create_asgi_app() -> Any:
     """The same app for an ASGI server."""
     from a2wsgi import WSGIMiddleware
 
-    return WSGIMiddleware(create_app())
+    app: Any = create_app()  # a2wsgi declares WSGI in types of its own
+    return WSGIMiddleware(app)
 
 
 def create_coroutines() -> Any:

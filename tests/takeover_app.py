@@ -152,6 +152,7 @@ def create_app() -> Flask:
             "strays": strays(),
         }
 
+    # Flask documents this as the way to add a middleware.
     app.wsgi_app = Through(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
@@ -246,5 +247,5 @@ if __name__ == "__main__":
     from gevent.pywsgi import WSGIServer
 
     port, *tls = sys.argv[1:]
-    files = dict(zip(("certfile", "keyfile"), tls, strict=False))
+    files: dict[str, Any] = dict(zip(("certfile", "keyfile"), tls, strict=False))
     WSGIServer(("127.0.0.1", int(port)), create_app(), **files).serve_forever()

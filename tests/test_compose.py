@@ -48,8 +48,9 @@ def check_python_command(command: list[str]) -> None:
     if command[2] == "celery":
         assert importlib.import_module(option(command, "-A")).app.main
     else:
-        module, factory = re.fullmatch(r"([\w.]+):(\w+)\(\)", command[-1]).groups()
-        assert callable(getattr(importlib.import_module(module), factory))
+        application = re.fullmatch(r"([\w.]+):(\w+)\(\)", command[-1])
+        assert application
+        assert callable(getattr(importlib.import_module(application[1]), application[2]))
 
 
 def test_services() -> None:
@@ -86,7 +87,9 @@ def test_api_is_asked_for_a_route_that_exists() -> None:
     kind, program, flag, code = SERVICES["api"]["healthcheck"]["test"]
     assert (kind, program, flag) == ("CMD", "python", "-c")
     compile(code, "healthcheck", "exec")
-    port, path = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", code).groups()
+    asked = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", code)
+    assert asked
+    port, path = asked.groups()
     assert port == option(SERVICES["api"]["command"], "--bind").rpartition(":")[2]
     app = importlib.import_module("api.app").create_app()
     assert app.test_client().get(path).status_code == 200

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -25,6 +24,7 @@ from bridge.channel.transport import transport_of
 from bridge.streams import sse
 from tests import events
 from tests.chromium import chromium
+from tests.markdown import block
 from tests.nginx import PROGRAM, Nginx
 from tests.servers import Valkey, eventually
 from tests.serving import SERVERS, serving
@@ -35,7 +35,7 @@ LAST_FRAME = b"data: the last one\n\n"
 # requests hands on a body that is not chunked 128 bytes at a time.
 PADDING = b"x" * 300
 
-PAYLOADS = [
+PAYLOADS: list[bytes | str] = [
     *(b"one", b"", b"\n", b"\r", b"\r\n", b"\n\n\n", b"\n\r"),
     *(b"a\nb", b"a\rb", b"a\r\nb", b"a\r\r\nb\n\rc", b"ends\n", b"ends\r\n\r\n"),
     *(b" one space", b"  two", b"\ta tab", b"trailing ", b" "),
@@ -45,8 +45,7 @@ PAYLOADS = [
     b"line\n" * 20_000,
 ]
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
-(_SNIPPET,) = re.findall(r"^```nginx\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+_SNIPPET = block("docs/guide.md", "location / {\n")
 
 # What a user may have written in `server {}` of nginx, before whom the server is at port 8000.
 CONFIGS = {
@@ -90,8 +89,9 @@ def with_requests(url: str, headers: dict[str, str]) -> list[Seen]:
     with suppress(requests.exceptions.ChunkedEncodingError), requests.Session() as session:  # cut
         session.trust_env = False
         with session.get(url, headers=headers, stream=True, timeout=SECONDS) as response:
-            for event in sseclient.SSEClient(response).events():
-                seen.append(Seen(event.event, event.id, event.data))
+            # As its documentation does: it asks for an iterator and takes a response.
+            for event in sseclient.SSEClient(response).events():  # type: ignore[arg-type]
+                seen.append(Seen(event.event, event.id or "", event.data))
                 if event.data == LAST:
                     break
     return seen

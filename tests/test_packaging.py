@@ -149,7 +149,7 @@ def test_all_extras_go_together(
 
 
 def run(python: Path, script: str, *arguments: str, urls: dict[str, str], folder: Path) -> None:
-    command = [python, "-c", script, *(argument.format(**urls) for argument in arguments)]
+    command: list[str | Path] = [python, "-c", script, *(argument.format(**urls) for argument in arguments)]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -182,7 +182,7 @@ def pinned() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pairs = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     assert all(pairs), "constraints.txt holds name==version lines only"
-    return {canonicalize_name(pair[1]): pair[2] for pair in pairs}
+    return {canonicalize_name(pair[1]): pair[2] for pair in pairs if pair}
 
 
 def wanted() -> list[Requirement]:

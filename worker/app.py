@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A worker.app worker`."""
+"""The Celery application. A worker starts with `celery -A worker.app worker`."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ for name, value in settings.broker_options.items():
 app.conf.update(
     broker_transport_options=settings.broker_options,
     broker_connection_retry_on_startup=True,
-    # What a task returns reaches viewers over the bridge; a result backend is for those who set one.
+    # The bridge delivers results to viewers, so a result backend is optional.
     task_ignore_result=settings.result_backend is None,
 )
 install(app, settings.bridge_url)

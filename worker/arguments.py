@@ -1,4 +1,4 @@
-"""What each task takes: checked by the API before it sends anything, and by the task once more."""
+"""The arguments of each task. The API checks them before it sends a task, and the task checks them again."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,7 +19,7 @@ TALE = (
 
 
 def inside(root: Path, value: str) -> Path:
-    """The existing path that `value` names below `root`, links resolved; anything else is a ValueError."""
+    """Return the existing path `value` below `root`, with links resolved. Raises `ValueError` otherwise."""
     if ".." in Path(value).parts:
         raise ValueError("must not contain '..'")
     try:
@@ -35,7 +35,7 @@ def _unicode(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds half a surrogate pair, which is no character") from None
+        raise ValueError("contains a lone surrogate, which is not a character") from None
     return value
 
 
@@ -59,7 +59,7 @@ class Arguments(BaseModel):
 
     @classmethod
     def checked(cls, **values: Any) -> Self:
-        """The arguments, or a ValueError of one line; pydantic's own cannot leave a worker process."""
+        """Return the arguments. Raises `ValueError`, because pydantic's own error cannot be pickled."""
         try:
             return cls(**values)
         except ValidationError as error:
@@ -67,7 +67,7 @@ class Arguments(BaseModel):
 
 
 def problems(error: ValidationError) -> list[dict[str, str]]:
-    """What is wrong with each field, in words for the person who filled it in."""
+    """Return what is wrong with each field, for the person who filled it in."""
     return [
         {
             "field": ".".join(str(part) for part in found["loc"]),

@@ -1,4 +1,4 @@
-"""The worker's settings. Only this file of `worker` reads the environment, once."""
+"""The settings of the worker. No other module of `worker` reads the environment."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Settings:
 
     @property
     def broker_options(self) -> dict[str, Any]:
-        """What the broker's transport needs beside its URL: `filesystem://` keeps messages in `data_dir`."""
+        """The transport options of the broker: `filesystem://` keeps its messages in `data_dir`."""
         if not self.broker_url.startswith("filesystem:"):
             return {}
         messages = str(self.data_dir / "broker" / "messages")
@@ -37,7 +37,7 @@ class Settings:
 
 
 def read(environ: Mapping[str, str]) -> Settings:
-    """Settings from environment variables; an empty one counts as not set."""
+    """Return the settings from environment variables. An empty variable counts as not set."""
     return Settings(
         broker_url=environ.get("CELERY_BROKER_URL") or "redis://localhost:6379/0",
         result_backend=environ.get("CELERY_RESULT_BACKEND") or None,

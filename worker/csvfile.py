@@ -1,4 +1,4 @@
-"""Reading a CSV file that somebody sent: what it must be before it is loaded, and its rows one by one."""
+"""Reads an uploaded CSV file: checks the file, and yields its rows."""
 
 import csv
 import math
@@ -12,17 +12,17 @@ SAMPLE_ROWS = 100
 MAX_COLUMNS = 2000  # SQLite's own limit
 MAX_NAME = 255
 
-# A leading zero marks a code (a postcode, a phone number), which a number would shorten.
+# Text with a leading zero is a code (a postcode, a phone number); as a number it would lose the zero.
 _NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class CsvError(ValueError):
-    """The file as a whole cannot be used; the message says why, to the person who sent it."""
+    """The file cannot be used. The message says why, for the person who sent it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One record: its number as a spreadsheet counts (the header is row 1), its fields or its error."""
+    """One record: its row number as in a spreadsheet (the header is row 1), and its fields or its error."""
 
     number: int
     fields: list[str]
@@ -41,7 +41,7 @@ def is_number(text: str) -> bool:
 
 
 def check(path: Path) -> list[str]:
-    """Refuse what is not a UTF-8 CSV file with a usable header; return the column names."""
+    """Return the column names. Raises `CsvError` unless the file is UTF-8 CSV with a usable header."""
     _check_bytes(path)
     with _reading(path) as reader:
         try:
@@ -52,7 +52,7 @@ def check(path: Path) -> list[str]:
 
 
 def survey(path: Path) -> Table:
-    """Check the file, count its rows and see from the first hundred which columns hold numbers."""
+    """Check the file and count its rows. The first hundred rows decide which columns hold numbers."""
     columns = check(path)
     numeric = set(range(len(columns)))
     seen: set[int] = set()
@@ -68,7 +68,7 @@ def survey(path: Path) -> Table:
 
 
 def rows(path: Path, width: int) -> Iterator[Row]:
-    """Every record after the header; blank lines count as rows of the sheet but are not records."""
+    """Yield every record after the header. Blank lines have a row number but are not records."""
     with _reading(path) as reader:
         next(reader)
         number = 1
@@ -88,7 +88,7 @@ def rows(path: Path, width: int) -> Iterator[Row]:
 
 
 def wrong_number(row: Row, table: Table) -> str | None:
-    """The first field that should be a number and is not; an empty field is a missing number."""
+    """Return what is wrong with the first field that should be a number. An empty field is accepted."""
     for i in sorted(table.numeric):
         text = row.fields[i].strip()
         if text and not is_number(text):
@@ -106,7 +106,7 @@ def _check_bytes(path: Path) -> None:
             except UnicodeDecodeError as error:
                 raise CsvError(f"is not UTF-8 text (byte {before + error.start + 1})") from None
             if b"\0" in line:
-                raise CsvError("holds a NUL byte, so it is not a text file")
+                raise CsvError("contains a NUL byte, so it is not a text file")
             before += len(line)
 
 

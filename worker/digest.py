@@ -1,6 +1,7 @@
-"""Hashing every file below a folder.
+"""Computes a digest of every file below a folder.
 
-Symbolic links are never followed, not even by a race: a name is opened relative to its already open folder.
+Symbolic links are never followed: each name is opened relative to its folder, which is already open, so
+replacing a folder by a link in the meantime has no effect.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ MAX_ERRORS = 50
 
 @dataclass
 class Digest:
-    """What was found so far, and one digest over all of it in path order."""
+    """The figures so far, and one digest over all files in the order of their paths."""
 
     files: int = 0
     size: int = 0
@@ -40,7 +41,7 @@ def count_files(folder: Path) -> int:
 
 
 def digest_files(folder: Path, digest: Digest) -> Iterator[str]:
-    """Hash the files one by one into `digest`; yields each one's path below the folder."""
+    """Add the files to `digest` one by one; yield the path of each, relative to the folder."""
 
     def unreadable(error: OSError) -> None:
         digest.fail(os.path.relpath(error.filename or "", folder), error)
@@ -60,7 +61,7 @@ def _one(name: str, relative: str, handle: int, digest: Digest) -> None:
     if not stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
         digest.skipped += 1
         return
-    # NONBLOCK: the name may have become a FIFO since, and opening one would wait for its writer.
+    # NONBLOCK: the name may be a FIFO by now, and opening a FIFO waits for its writer.
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
         size = os.fstat(descriptor).st_size

@@ -1,4 +1,4 @@
-"""Loading a checked CSV file into SQLite: one transaction, so a table is there whole or not at all."""
+"""Loads a checked CSV file into SQLite, in one transaction: the table is complete or does not exist."""
 
 import re
 import sqlite3
@@ -10,13 +10,13 @@ from worker.csvfile import Row, Table, rows, wrong_number
 
 
 def table_name(name: str) -> str:
-    """A plain SQL name from a file's name; the same name again means the same table, which is replaced."""
+    """Return the name of the table for a file. A second file of that name replaces the table."""
     slug = re.sub(r"[^0-9a-z]+", "_", Path(name).stem.lower()).strip("_")
     return f"csv_{slug[:48] or 'upload'}"
 
 
 def load(path: Path, table: Table, name: str, database: Path, seen: Callable[[Row, str | None], None]) -> int:
-    """Load the good rows as table `name` and return how many; `seen` hears of each row and its fault."""
+    """Load the valid rows into table `name`; return how many. `seen` gets each row and its error."""
     marks = ", ".join("?" * len(table.columns))
     insert = f"INSERT INTO {_quoted(name)} VALUES ({marks})"  # noqa: S608 - an identifier cannot be a parameter
     loaded = 0

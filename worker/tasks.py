@@ -1,4 +1,4 @@
-"""Three real tasks."""
+"""The three tasks of the example application."""
 
 import re
 import time
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"\s*\w{1,6}|\s*[^\w\s]|\s+")
 
 @shared_task(name="import_csv")
 def import_csv(path: str, name: str = "") -> dict[str, Any]:
-    """Load an uploaded CSV file into SQLite; bad rows are left out, counted and listed."""
+    """Load an uploaded CSV file into SQLite. Bad rows are skipped, counted and listed."""
     arguments = ImportCsv.checked(path=path, name=name)
     upload = inside(config.settings.uploads, arguments.path)
     try:
@@ -29,7 +29,7 @@ def import_csv(path: str, name: str = "") -> dict[str, Any]:
     except (CsvError, Cancelled):
         upload.unlink(missing_ok=True)
         raise
-    # Only now: after any other failure (a full disk, a locked database) the file is still there to try again.
+    # After any other failure (a full disk, a locked database) the file is kept for another attempt.
     upload.unlink(missing_ok=True)
     return result
 
@@ -55,7 +55,7 @@ def _import(upload: Path, name: str) -> dict[str, Any]:
 
 
 class _ImportReport:
-    """Tells viewers how an import goes on, and keeps its first bad rows."""
+    """Reports the progress of an import to viewers, and collects its first bad rows."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -76,12 +76,14 @@ class _ImportReport:
             self.bad_rows.append({"row": number, "reason": reason})
             log(f"row {number} {reason}", level="warning")
         elif self.bad == MAX_BAD_ROWS + 1:
-            log(f"more than {MAX_BAD_ROWS} bad rows; the others are only counted", level="warning")
+            log(
+                f"more than {MAX_BAD_ROWS} bad rows; further ones are counted but not listed", level="warning"
+            )
 
 
 @shared_task(name="digest_tree")
 def digest_tree(folder: str = ".") -> dict[str, Any]:
-    """SHA-256 of every file below a folder of the allowed root, and one digest over all."""
+    """Compute the SHA-256 of every file below a folder of the allowed root, and one digest over all files."""
     arguments = DigestTree.checked(folder=folder)
     top = inside(config.settings.digest_root, arguments.folder)
     counting, reading = step("count", weight=1), step("read", weight=9)
@@ -108,7 +110,7 @@ def digest_tree(folder: str = ".") -> dict[str, Any]:
 
 @shared_task(name="narrate")
 def narrate(text: str = TALE, delay: float = 0.04) -> dict[str, Any]:
-    """Stream a text token by token, as a language model would; `delay` is the seconds between two tokens."""
+    """Publish a text token by token, as a language model does. `delay` is in seconds between two tokens."""
     arguments = Narrate.checked(text=text, delay=delay)
     tokens = _TOKEN.findall(arguments.text)
     for index, token in enumerate(track(tokens)):

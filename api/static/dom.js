@@ -1,4 +1,4 @@
-// Elements without markup: whatever is given as a child is text, never HTML.
+// Creates elements. Every child that is not an element becomes text, never HTML.
 
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);

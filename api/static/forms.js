@@ -33,7 +33,7 @@ async function submit(form, sent, started) {
     if (response.ok) started(answer);
     else complain(form, reason(answer));
   } catch {
-    complain(form, "The server cannot be reached. Nothing was started.");
+    complain(form, "The server cannot be reached. No task was started.");
   } finally {
     button.disabled = false;
     form.ariaBusy = "false";

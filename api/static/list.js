@@ -1,7 +1,7 @@
-// The newest tasks, each with a row. Tasks that fall off the list before a frame is drawn never get a row.
+// The newest tasks, each with a row. A task that leaves the list before a frame is drawn never gets a row.
 
 const MOST_TASKS = 200;
-// What one frame may spend on rows. The rest of a burst waits for the next frames, so that the page stays responsive.
+// The time that one frame may use for rows. The rest of a burst waits for the next frames, so the page stays responsive.
 const FRAME_MS = 10;
 
 export class TaskList {
@@ -13,7 +13,7 @@ export class TaskList {
   #newestFirst = [];
   #dirty = new Set();
   #frame = 0;
-  // The tasks that fell off the list and are of the same moment as its end: they must not come back as newer ones.
+  // Tasks that left the list and have the same time as its last task: they must not return as newer ones.
   #fallen = new Set();
   #fallenSince = null;
 
@@ -40,7 +40,7 @@ export class TaskList {
     this.#mark(entry);
   }
 
-  // The task is not known any more. A snapshot that comes before the next frame keeps the row.
+  // The task is no longer known. A snapshot before the next frame keeps the row.
   forget(id) {
     const entry = this.#entries.get(id);
     if (!entry) return;
@@ -71,7 +71,7 @@ export class TaskList {
     for (const { row, task } of this.#newestFirst) if (row && task) visit(row, task);
   }
 
-  // The place of a task is settled when it is first seen.
+  // The place of a task is fixed when the task is first seen.
   #add(id, since) {
     const place = this.#placeOf(since);
     if (place >= MOST_TASKS || (since === this.#fallenSince && this.#fallen.has(id))) return null;
@@ -91,7 +91,7 @@ export class TaskList {
     if (task) this.#onDrop(id, task);
   }
 
-  // Of tasks of the same moment, the one that comes last stands first.
+  // Among tasks of the same time, the one that is added last comes first.
   #placeOf(since) {
     let low = 0;
     let high = this.#newestFirst.length;

@@ -1,4 +1,4 @@
-// The page: one stream of all tasks.
+// The monitor page. It reads one stream of all tasks.
 
 import { fold, follow, isFinished } from "/bridge/bridge.js";
 import { setUpForms } from "./forms.js";
@@ -17,13 +17,13 @@ const STATUS_WORDS = {
 const announcer = document.querySelector("#announcer");
 const list = new TaskList(document.querySelector("#tasks"), {
   makeRow: (id) => new Row(id, cancel),
-  // Nothing more is heard of a task that has ended, so its state need not be kept.
+  // A task that has ended has no more events, so its state is not needed.
   onDrop: (id, task) => isFinished(task) && stream.tasks.delete(id),
   onDraw: drawn,
 });
 let announced = "";
-// Seconds this clock is ahead of the workers', so that running times do not jump. An event that was long on its way,
-// after an outage say, seems to show more; the smallest figure is the best.
+// Seconds that this clock is ahead of the workers' clocks, so that running times do not jump. A delayed event, for
+// example after an outage, gives a larger value; the smallest value is the best.
 let skew = Infinity;
 
 function changed(task, event, id) {
@@ -62,7 +62,7 @@ function tick() {
   list.forEachRow((row, task) => isFinished(task) || row.tick(task, now()));
 }
 
-// Screen readers hear how tasks begin and end, not every step on the way.
+// Screen readers announce the start and the end of tasks, not each step.
 function announce(task) {
   if (task.state === "STARTED" || isFinished(task)) announced = `${task.name ?? "Task"} ${stateWord(task)}`;
 }
@@ -72,7 +72,7 @@ function started({ id, name }) {
   list.put(id, { ...fold(null, { type: "state", task: id, state: "PENDING", at: now() }), name }, now());
 }
 
-// What was asked for shows when the bridge tells it to everyone, so that all pages agree.
+// The request shows on the page when its event arrives, so that all pages show the same.
 async function cancel(row) {
   row.cancel.disabled = true;
   row.complaint = false;

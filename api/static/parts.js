@@ -1,4 +1,4 @@
-// The parts of what was started together: how many are where, and some of them; drawn only while they are shown.
+// The parts of a canvas: how many are in each state, and some of them. They are drawn only while they are shown.
 
 import { el, setText } from "./dom.js";
 import { number } from "./format.js";
@@ -53,5 +53,5 @@ export class Parts {
   }
 }
 
-// What failed stands first, then what runs.
+// Parts that failed come first, then those that run.
 const rank = ({ state, ended }) => (state === "SUCCESS" ? 2 : ended ? 0 : 1);

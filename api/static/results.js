@@ -1,4 +1,4 @@
-// What a task returned, laid out for reading. A task that is not known here shows its JSON.
+// The result of a task, formatted by the name of the task. Other tasks show their JSON.
 
 import { el } from "./dom.js";
 import { number, plural, size } from "./format.js";
@@ -24,7 +24,7 @@ function imported({ table, columns, rows, loaded, bad, bad_rows: badRows }) {
 function digested({ folder, files, bytes, sha256, skipped, failed, errors }) {
   return [
     figures([number(files), "files"], [size(bytes), "read"], [number(failed), "unreadable", failed > 0]),
-    el("p", { className: "note" }, "SHA-256 over all of ", el("code", {}, folder), skipped ? ` · ${plural(skipped, "name")} left out: no regular file` : ""),
+    el("p", { className: "note" }, "SHA-256 of all files in ", el("code", {}, folder), skipped ? ` · ${plural(skipped, "name")} skipped: not a regular file` : ""),
     el("p", { className: "digest" }, el("code", {}, sha256)),
     errors.length ? listing("Not read", ["File", "Why"], errors.map((e) => [e.path, e.reason]), failed) : null,
   ];

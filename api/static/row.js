@@ -1,4 +1,4 @@
-// One task of the list. `show` brings the row up to date and touches only what changed.
+// One task of the list. `show` updates the row and changes only what differs.
 
 import { isFinished } from "/bridge/bridge.js";
 import { el, setText } from "./dom.js";
@@ -20,17 +20,17 @@ const WORDS = {
 };
 
 const REASONS = {
-  revoked: "It was cancelled before it began.",
-  cancelled: "It ended where it was asked to.",
-  terminated: "It was stopped by force.",
-  expired: "It expired before it began.",
+  revoked: "The task was cancelled before it started.",
+  cancelled: "The task stopped itself after a request to cancel.",
+  terminated: "The task was stopped by force.",
+  expired: "The task expired before it started.",
 };
 
 const SHOWN_STEPS = 12;
 
 const LONGEST_CAUSE = 300;
 
-// A worker may have the next attempt already, and keep it until it is time.
+// A worker may already have the next attempt and wait for its time.
 const waitsForRetry = ({ state, retry_at }) =>
   state === "RETRY" || (retry_at !== undefined && (state === "RECEIVED" || state === "PENDING"));
 
@@ -114,13 +114,13 @@ export class Row {
 
   tick(task, now) {
     const from = task.first_started_at ?? task.started_at ?? task.queued_at;
-    // A running time is shown in tenths of a second, a final one as it was.
+    // A running time is shown in tenths of a second, a final time exactly.
     const until = task.ended_at ?? Math.max(from, Math.round(now * 10) / 10);
     setText(this.time, from === undefined ? "" : duration(until - from));
     if (this.countsDown) this.say(retryWords(task, now));
   }
 
-  // A second press, once the first was heard, stops by force: the task may be one that does not listen.
+  // After the first request, a second press stops by force, because a task may never check for requests.
   #showNote(task, finished) {
     const asked = task.cancel_requested !== undefined && !finished;
     this.element.classList.toggle("asked", asked);
@@ -128,9 +128,9 @@ export class Row {
     setText(this.cancel, asked ? "Stop by force" : "Cancel");
     if (asked) this.cancel.disabled = task.terminate === true;
     this.countsDown = waitsForRetry(task) && !asked && !this.complaint;
-    if (task.state === "STALLED") this.say("Its worker is not heard of any more.");
-    else if (task.terminate && asked) this.say("Asked to stop by force.");
-    else if (asked) this.say("Asked to cancel. It ends where it next looks, or before it begins.");
+    if (task.state === "STALLED") this.say("The worker of this task no longer sends heartbeats.");
+    else if (task.terminate && asked) this.say("Stop by force requested.");
+    else if (asked) this.say("Cancellation requested. The task stops at its next check, or does not start.");
     else if (!this.countsDown && (!this.complaint || finished)) this.note.hidden = true;
   }
 
@@ -222,7 +222,7 @@ function figures({ current, total, rate, eta }, percent, finished) {
   return parts.join(" · ");
 }
 
-// The log and custom events of a task; drawn only while it is open.
+// The log and custom events of a task. They are drawn only while the log is open.
 class Log {
   constructor() {
     this.summary = el("summary", {});

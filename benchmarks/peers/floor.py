@@ -38,7 +38,8 @@ def answer(viewer: socket.socket) -> None:
         return
     topic = path.rpartition(b"/")[2]
     if not viewers[topic]:
-        redis.send(hiredis.pack_command((b"SUBSCRIBE", topic)))
+        # hiredis declares a tuple of one word; it takes any number.
+        redis.send(hiredis.pack_command((b"SUBSCRIBE", topic)))  # type: ignore[arg-type]
     viewer.send(HEAD)
     viewers[topic][viewer.fileno()] = viewer
 
@@ -57,8 +58,8 @@ while True:
         if key.fileobj is server:
             accepted, _ = server.accept()
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            selector.register(accepted, selectors.EVENT_READ)
+            selector.register(accepted, selectors.EVENT_READ, accepted)
         elif key.fileobj is redis:
             publish()
         else:
-            answer(key.fileobj)  # type: ignore[arg-type]
+            answer(key.data)

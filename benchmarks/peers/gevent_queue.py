@@ -16,7 +16,7 @@ from flask import Flask, Response
 from gevent.queue import SimpleQueue
 
 app = Flask(__name__)
-queues: dict[bytes, set[SimpleQueue]] = defaultdict(set)
+queues: "dict[bytes, set[SimpleQueue[bytes]]]" = defaultdict(set)
 
 
 def read() -> None:
@@ -30,7 +30,7 @@ def read() -> None:
 
 
 def frames(topic: bytes) -> Iterator[bytes]:
-    queue = SimpleQueue()
+    queue: SimpleQueue[bytes] = SimpleQueue()
     queues[topic].add(queue)
     try:
         yield b": open\n\n"

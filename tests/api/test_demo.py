@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from api.demo import describe, free_port
+from api.demo import describe, free_port, lines_of
 from api.processes import ROOT
 
 Demo = subprocess.Popen[str]
@@ -33,8 +33,14 @@ def demo(port: int) -> Iterator[Demo]:
 
 def start(*options: str, **env: str) -> Demo:
     command = (sys.executable, "-m", "api.demo", *options)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, text=True, **pipes)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def read_until(process: Demo, text: str) -> None:
@@ -93,6 +99,19 @@ def test_every_event_is_described_in_words(kind: str, fields: dict[str, Any], wo
     assert describe(kind, {"v": 1, "type": kind, "task": "t", "at": 1.5, **fields}) == words
 
 
+def test_a_snapshot_is_shown_as_the_events_before_it() -> None:
+    """A stream that opens late shows every step that has started, the latest progress, and the state."""
+    started, succeeded = ({"type": "step", "name": "load", "status": s} for s in ("started", "succeeded"))
+    progress = {"type": "progress", "current": 4, "total": 4, "percent": 100.0}
+    snapshot = {"type": "snapshot", "state": "SUCCESS", "events": [started, succeeded], "progress": progress}
+    assert list(lines_of("snapshot", snapshot)) == [
+        "step       load started",
+        "step       load succeeded",
+        "progress   100 %  4 of 4",
+        "snapshot   SUCCESS",
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql"])
 def test_once_needs_no_redis_with_a_database(
     port: int, tmp_path: Path, scheme: str, request: pytest.FixtureRequest
@@ -141,7 +160,7 @@ def test_a_child_that_dies_is_named_and_ends_the_rest(demo: Demo, port: int) -> 
     os.kill(worker, signal.SIGKILL)
     _, errors = demo.communicate(timeout=30)
     assert demo.returncode == 1
-    assert "demo: the worker ended unexpectedly. Its last lines:" in errors
+    assert "demo: the worker stopped unexpectedly. The last lines of its log:" in errors
     assert not started_by(demo, port)
 
 

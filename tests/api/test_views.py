@@ -73,11 +73,16 @@ def send_csv(client: FlaskClient, content: bytes, name: str = "file.csv", **more
 
 def started(response: TestResponse) -> str:
     assert response.status_code == 202, response.text
-    answer = response.json
+    answer = response.get_json()
     assert answer["events"] == f"/tasks/{answer['id']}/events"
     assert response.headers["Location"] == f"/tasks/{answer['id']}"
     task_id: str = answer["id"]
     return task_id
+
+
+def shown(client: FlaskClient, path: str) -> Any:
+    """Return the JSON that the API shows at `path`."""
+    return client.get(path).get_json()
 
 
 def problem(response: TestResponse, status: int) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def uploads() -> list[Path]:
 def test_uploaded_csv_is_imported(client: FlaskClient) -> None:
     """A form with a file starts the task; its snapshot has the counts, and the upload is gone."""
     task_id = started(send_csv(client, b"a,b\n1,2\n3\n", "../../My Data.csv"))
-    snapshot = client.get(f"/tasks/{task_id}").json
+    snapshot = shown(client, f"/tasks/{task_id}")
     assert (snapshot["state"], snapshot["name"]) == ("SUCCESS", "import_csv")
     assert (snapshot["result"]["table"], snapshot["result"]["loaded"]) == ("csv_my_data", 1)
     assert snapshot["result"]["bad_rows"] == [{"row": 3, "reason": "has 1 fields, the header has 2"}]
@@ -109,21 +114,21 @@ def test_json_arguments(client: FlaskClient) -> None:
     """A JSON object of arguments starts a task; what is left out has its default."""
     text = started(client.post("/tasks/narrate", json={"text": "one two", "delay": 0}))
     folder = started(client.post("/tasks/digest_tree", json={}))
-    assert client.get(f"/tasks/{text}").json["result"]["tokens"] == 2
-    assert client.get(f"/tasks/{folder}").json["result"]["folder"] == "."
+    assert shown(client, f"/tasks/{text}")["result"]["tokens"] == 2
+    assert shown(client, f"/tasks/{folder}")["result"]["folder"] == "."
 
 
 def test_form_arguments(client: FlaskClient) -> None:
     """A form without a file gives the arguments as words; numbers are read from them."""
     task_id = started(client.post("/tasks/narrate", data={"text": "hi", "delay": "0.0"}))
-    assert client.get(f"/tasks/{task_id}").json["state"] == "SUCCESS"
+    assert shown(client, f"/tasks/{task_id}")["state"] == "SUCCESS"
 
 
 def test_recent_tasks(client: FlaskClient) -> None:
     """The list has the snapshots of what ran, the newest first."""
     assert client.get("/tasks").json == {"tasks": []}
     ids = [started(client.post("/tasks/narrate", json={"text": "x", "delay": 0})) for _ in range(3)]
-    assert [task["task"] for task in client.get("/tasks").json["tasks"]] == ids[::-1]
+    assert [task["task"] for task in shown(client, "/tasks")["tasks"]] == ids[::-1]
 
 
 def test_failed_task_has_its_error(client: FlaskClient, settings: config.Settings) -> None:
@@ -131,7 +136,7 @@ def test_failed_task_has_its_error(client: FlaskClient, settings: config.Setting
     settings.uploads.mkdir(parents=True)
     (settings.uploads / "bad.csv").write_text("a,a\n")
     task_id = started(client.post("/tasks/import_csv", json={"path": "bad.csv"}))
-    error = client.get(f"/tasks/{task_id}").json["error"]
+    error = shown(client, f"/tasks/{task_id}")["error"]
     assert error == {"type": "CsvError", "message": "the header names the column “a” twice"}
 
 
@@ -156,10 +161,10 @@ def test_stream_of_all_tasks(client: FlaskClient) -> None:
     """With no task in the query the stream is the feed: it opens with the snapshots of recent tasks."""
     task_id = started(client.post("/tasks/narrate", json={"text": "x", "delay": 0}))
     response = client.get("/events", buffered=False)
-    chunks = iter(response.response)
+    chunks = response.iter_encoded()
     text = ""
     while task_id not in text:
-        text += bytes(next(chunks)).decode()
+        text += next(chunks).decode()
     response.close()
     assert "event: snapshot\n" in text
 
@@ -180,7 +185,7 @@ def test_revoked_task_does_not_run(make_client: MakeClient) -> None:
     """A queued task is pending, and revoking it is accepted."""
     client = make_client(broker="memory://")
     task_id = started(client.post("/tasks/narrate", json={}))
-    assert client.get(f"/tasks/{task_id}").json["state"] == "PENDING"
+    assert shown(client, f"/tasks/{task_id}")["state"] == "PENDING"
     response = client.delete(f"/tasks/{task_id}")
     assert (response.status_code, response.json) == (202, {"id": task_id})
 
@@ -190,11 +195,11 @@ def test_cancelling_is_told_and_needs_a_task_that_goes_on(make_client: MakeClien
     client = make_client(broker="memory://")
     task_id = started(client.post("/tasks/narrate", json={}))
     problem(client.delete(f"/tasks/{task_id}?terminate=please"), 422)
-    assert "cancel_requested" not in client.get(f"/tasks/{task_id}").json
+    assert "cancel_requested" not in shown(client, f"/tasks/{task_id}")
     assert client.delete(f"/tasks/{task_id}").status_code == 202
-    assert client.get(f"/tasks/{task_id}").json["cancel_requested"] > 0
+    assert shown(client, f"/tasks/{task_id}")["cancel_requested"] > 0
     assert client.delete(f"/tasks/{task_id}?terminate=1").status_code == 202
-    assert client.get(f"/tasks/{task_id}").json["terminate"] is True
+    assert shown(client, f"/tasks/{task_id}")["terminate"] is True
     done = make_client()
     task_id = started(done.post("/tasks/narrate", json={"text": "x", "delay": 0}))
     assert problem(done.delete(f"/tasks/{task_id}"), 409)["state"] == "SUCCESS"
@@ -473,7 +478,7 @@ def test_readiness(make_client: MakeClient) -> None:
     assert client.get("/readyz").json == ready
     started_id = started(client.post("/tasks/narrate", json={"text": "x", "delay": 0}))
     assert client.get(f"/tasks/{started_id}/events").text
-    assert "does not show its socket" in client.get("/readyz").json["streams"]
+    assert "does not show its socket" in shown(client, "/readyz")["streams"]
     assert problem(make_client(broker=UNREACHABLE).get("/readyz"), 503)["unreachable"] == ["broker"]
 
 

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from itertools import accumulate, count
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,6 +13,7 @@ from playwright.sync_api import Page
 
 import bridge
 from bridge.channel.transport import transport_of
+from bridge.model.publication import Publication
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks.encoding import encode
 from tests import events
@@ -37,11 +37,11 @@ def page() -> Iterator[Page]:
         yield page
 
 
-def resumed(name: str, attempt: int) -> tuple[bytes, Any]:
+def resumed(name: str, attempt: int) -> Publication:
     return events.make("state", "t1", attempt=attempt, state=name, resumed=True)
 
 
-def stories() -> dict[str, list[tuple[bytes, Any]]]:
+def stories() -> dict[str, list[Publication]]:
     """What may happen to a task, and in which order it is told."""
     retry = state("RETRY", 1, **RETRIED)
     begun = [state("PENDING", 1, name="work"), state("RECEIVED", 1), state("STARTED", 1, name="work")]
@@ -103,6 +103,7 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
         rank, accepted = -1, []
         for event in told:
             change = event.change
+            assert change is not None
             if not change.refused_by(rank):
                 rank = change.rank
                 accepted.append(json.loads(event.payload))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, group
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from bridge.celery import install
 from tests.chromium import chromium
@@ -57,8 +57,8 @@ def expect_done(page: Page, name: str) -> Any:
 
 
 def send_file(page: Page, name: str, content: str) -> None:
-    file = {"name": name, "mimeType": "text/csv", "buffer": content.encode()}
-    page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    file = FilePayload(name=name, mimeType="text/csv", buffer=content.encode())
+    page.locator("input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Import", exact=True).click()
 
 
@@ -75,7 +75,7 @@ def test_file_is_imported_on_the_page(page: Page) -> None:
 
 def test_bundled_sample(page: Page) -> None:
     """One press imports the sample that comes with the page."""
-    page.get_by_role("button", name="Try 3,376 airports").click()
+    page.get_by_role("button", name="Try the sample file").click()
     expect(expect_done(page, "import_csv").locator(".figures")).to_contain_text("3,376")
 
 
@@ -90,7 +90,7 @@ def test_hostile_content_stays_text(page: Page) -> None:
     expect(newest(page).locator("td").last).to_contain_text("<img src=x")
     expect(newest(page).locator(".log li[data-level=warning]")).to_contain_text("<img src=x")
     expect(page.locator("main img")).to_have_count(0)
-    assert page.title() == "Tasks, live"
+    assert page.title() == "Task monitor"
 
 
 def test_refused_file_is_explained(stack: Stack, page: Page) -> None:
@@ -104,7 +104,7 @@ def test_refused_file_is_explained(stack: Stack, page: Page) -> None:
 
 def test_refused_folder_is_explained(page: Page) -> None:
     """A folder outside the root is refused beside its field, by keyboard alone."""
-    page.get_by_text("Digest a folder").focus()
+    page.get_by_text("Hash a folder").focus()
     page.keyboard.press("Enter")
     page.get_by_label("Folder", exact=True).fill("../..")
     page.keyboard.press("Enter")
@@ -114,10 +114,10 @@ def test_refused_folder_is_explained(page: Page) -> None:
 def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, page: Page) -> None:
     """The text grows token by token; a page opened in the middle has its beginning too."""
     words = " ".join(f"word{i}" for i in range(60))
-    page.get_by_text("Narrate a text").click()
+    page.get_by_text("Stream a text").click()
     page.get_by_label("Text", exact=True).fill(words)
     page.get_by_label("Pause between tokens").fill("0.1")
-    page.get_by_role("button", name="Narrate").click()
+    page.get_by_role("button", name="Stream").click()
     expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
     late = browser.new_page()
     late.goto(stack.url)
@@ -131,10 +131,10 @@ def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, pa
 def test_reloading_in_the_middle_misses_nothing(page: Page) -> None:
     """Reloaded while a task runs, the page has all there was before, goes on, and shows the result."""
     words = " ".join(f"word{i}" for i in range(40))
-    page.get_by_text("Narrate a text").click()
+    page.get_by_text("Stream a text").click()
     page.get_by_label("Text", exact=True).fill(words)
     page.get_by_label("Pause between tokens").fill("0.1")
-    page.get_by_role("button", name="Narrate").click()
+    page.get_by_role("button", name="Stream").click()
     expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
     page.reload()
     expect(newest(page).locator("> .story")).to_contain_text("word0 word1 word2", timeout=WITHIN)
@@ -189,7 +189,7 @@ def test_a_running_task_is_stopped_by_force(stack: Stack, browser: Browser, page
     expect(rows[0].locator(".chip")).to_have_text("running", timeout=WITHIN)
     rows[0].get_by_role("button", name="Cancel").click()
     for row in rows:
-        expect(row.locator(".note")).to_contain_text("Asked to cancel", timeout=WITHIN)
+        expect(row.locator(".note")).to_contain_text("Cancellation requested", timeout=WITHIN)
         expect(row.locator(".chip")).to_have_text("running")
     rows[1].locator(".head button").click()
     for row in rows:
@@ -206,7 +206,7 @@ def test_a_vanished_worker_is_shown(stack: Stack, page: Page) -> None:
     expect(row.locator(".chip")).to_have_text("running", timeout=WITHIN)
     stack.kill("worker")
     expect(row.locator(".chip")).to_have_text("stalled", timeout=2 * WITHIN)
-    expect(row.locator(".note")).to_contain_text("not heard of")
+    expect(row.locator(".note")).to_contain_text("no longer sends heartbeats")
     expect(row.get_by_role("button")).to_be_enabled()
     stack.start("worker")
 
@@ -217,7 +217,7 @@ def test_page_comes_back_after_the_api(stack: Stack, page: Page) -> None:
     expect(page.locator("#connection")).to_have_text("Reconnecting", timeout=WITHIN)
     stack.start("api")
     expect(page.locator("#connection")).to_have_text("Live", timeout=60_000)
-    page.get_by_role("button", name="Try 3,376 airports").click()
+    page.get_by_role("button", name="Try the sample file").click()
     expect_done(page, "import_csv")
 
 
@@ -293,4 +293,4 @@ def test_follow_tells_how_a_stream_went(stack: Stack, page: Page) -> None:
     assert seen == ["connecting", "open", "closed"]
     assert (task["state"], task["result"]["tokens"]) == ("SUCCESS", 2)
     seen, detail, tasks = page.evaluate(followed, "/tasks/no%20id/events")
-    assert (seen, detail, tasks) == (["connecting", "reconnecting", "refused"], "That is no task id.", [])
+    assert (seen, detail, tasks) == (["connecting", "reconnecting", "refused"], "This is not a task id.", [])

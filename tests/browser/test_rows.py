@@ -83,7 +83,7 @@ def state(task: str, at: float, name: str = "PENDING", **fields: Any) -> Event:
 
 def snapshot(**fields: Any) -> Event:
     now = time.time()
-    blank = {"progress": None, "steps": [], "events": [], "omitted": 0}
+    blank: Event = {"progress": None, "steps": [], "events": [], "omitted": 0}
     return {
         "type": "snapshot",
         "task": "t1",

@@ -25,7 +25,8 @@ if BRIDGE_URL:
         _init(self, *args, **kwargs)
         install(self, str(BRIDGE_URL))
 
-    Celery.__init__ = _init_and_install  # type: ignore[method-assign]
+    # Every app passes through it; Celery has no hook for that.
+    Celery.__init__ = _init_and_install  # type: ignore[method-assign, assignment]
 
     _enumerate = threading.enumerate
 

@@ -5,7 +5,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -114,7 +114,7 @@ def shown(app: Flask, topic: str, cursor: str, way: str) -> tuple[int, bytes]:
     else:
         query.append(("last_event_id", cursor))
     response = app.test_client().get("/stream", query_string=query, headers=headers)
-    chunks = (cast(bytes, chunk) for chunk in response.response)
+    chunks = response.iter_encoded()
     last = uuid.uuid4().hex
     text = next(chunks, b"")
     if text:

@@ -104,7 +104,7 @@ def server(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[Server]:
         assert len(server.faults()) > 1
 
 
-Opened = Callable[[Listener | socket.socket], None]
+Opened = Callable[[Listener | socket.socket], object]
 """Takes what stays open until the others have received what they must."""
 
 

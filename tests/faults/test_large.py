@@ -16,7 +16,7 @@ import pytest
 import bridge
 from bridge.channel.transport import transport_of
 from tests import events
-from tests.listener import SECONDS, Listener
+from tests.listener import SECONDS, Listener, body_of
 from tests.readers import Reader, read_until
 from tests.servers import Postgres, Valkey, eventually
 from tests.serving import logged
@@ -64,22 +64,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.url(request.param) if isinstance(server, Valkey) else server.url()
 
 
-def frames(text: bytes) -> list[tuple[str, dict[str, Any]]]:
+def frames(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The events of a stream, by their types."""
-    text = b"".join(_chunks(text.partition(b"\r\n\r\n")[2]))
     found = []
-    for frame in text.split(b"\n\n"):
+    for frame in body.split(b"\n\n"):
         lines = dict(line.split(b": ", 1) for line in frame.split(b"\n") if b": " in line)
         if b"data" in lines:
             found.append((lines.get(b"event", b"").decode(), json.loads(lines[b"data"])))
     return found
-
-
-def _chunks(body: bytes) -> Iterator[bytes]:
-    at = 0
-    while (end := body.find(b"\r\n", at)) > 0 and (size := int(body[at:end], 16)):
-        yield body[end + 2 : end + 2 + size]
-        at = end + 4 + size
 
 
 @pytest.mark.parametrize("url", BACKENDS, indirect=True)
@@ -92,7 +84,7 @@ def test_a_large_state_is_shown_whole(url: str, lines: int, size: int) -> None:
         listener = Listener(server.address, "task:t1")
         listener.until(b"event: snapshot")
         server.say("state", "t1", state="SUCCESS")
-        (kind, snapshot), *rest = frames(listener.rest())
+        (kind, snapshot), *rest = frames(body_of(listener.rest()))
         assert kind == "snapshot"
         assert [int(line["message"].split()[0]) for line in snapshot["events"]] == list(range(lines))
         assert [kind for kind, _ in rest] == ["state", "end"]
@@ -106,27 +98,24 @@ def test_a_large_feed_is_shown_whole_while_tasks_go_on(url: str) -> None:
         for number in range(tasks):
             server.say("state", f"t{number}", state="STARTED")
             server.say("log", f"t{number}", level="info", message="x" * 36_000)
-        lines: dict[str, int] = {}
+        lines: list[str] = []
 
         def go_on() -> None:
             while not stop.is_set():
-                task = f"t{len(lines) * 37 % tasks}"
-                lines[f"line {len(lines)}."] = 0
-                server.say("log", task, level="info", message=list(lines)[-1])
+                lines.append(f"line {len(lines)}.")
+                server.say("log", f"t{len(lines) * 37 % tasks}", level="info", message=lines[-1])
 
         speaker = threading.Thread(target=go_on)
         speaker.start()
         listener = Listener(server.address, bridge.FEED)
         eventually(lambda: lines, SECONDS)
-        listener.until(b'"t0"')
+        listener.until_body(lambda body: b'"t0"' in body)
         stop.set()
         speaker.join()
         server.say("state", "last", state="SUCCESS")
-        listener.until(b'"last"')
-        while listener.received.count(b"event: snapshot") < tasks:
-            listener.received += listener.socket.recv(1 << 20)
+        body = listener.until_body(lambda body: b'"last"' in body and body.count(b"event: snapshot") >= tasks)
         states: dict[str, list[str]] = {}
-        for kind, event in frames(listener.received):
+        for kind, event in frames(body):
             if kind == "snapshot":
                 states[event["task"]] = [line["message"] for line in event["events"]]
             elif kind == "log":

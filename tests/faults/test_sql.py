@@ -307,7 +307,8 @@ for number in itertools.count():
             eventually(lambda: len(task.history(limit=10_000)) > before + 20, 30)  # noqa: B023
             process.kill()
             process.wait()
-        published = eventually(lambda: publishes(task, b"end"), 20) and task.history(limit=10_000)
+        eventually(lambda: publishes(task, b"end"), 20)
+        published = task.history(limit=10_000)
         assert [int((message.id or "").split("-")[1]) for message in published] == list(
             range(1, len(published) + 1)
         )

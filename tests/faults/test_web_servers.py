@@ -176,7 +176,13 @@ def test_viewers_alone_never_restart_a_worker(valkey: Valkey, kind: str) -> None
     ):
 
         def everyone_is_told(number: int) -> None:
-            eventually(lambda: crowd.have(number) or served.publish(b"%d" % number), SECONDS)
+            def told() -> bool:
+                if not crowd.have(number):
+                    served.publish(b"%d" % number)
+                    return False
+                return True
+
+            eventually(told, SECONDS)
 
         everyone_is_told(1)
         assert len(served.processes()) == 1

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 import queue
-import re
 import signal
 import statistics
 import sys
@@ -28,6 +27,7 @@ from bridge.channel.transport import transport_of
 from bridge.litestar import BridgeChannelsBackend
 from bridge.litestar.names import topic_name
 from tests.conftest import LIVE_ONLY, REPLAYING, Connect
+from tests.markdown import block
 from tests.processes import running
 from tests.servers import Valkey, eventually, free_port
 
@@ -356,8 +356,9 @@ def test_websockets_get_what_is_published_when_they_are_accepted(channel: bridge
             else:
                 received.set_result(message["text"])
 
-        scope: Any = {"type": "websocket", "path": f"/{name}", "raw_path": f"/{name}".encode()}
-        await app({**scope, "query_string": b"", "headers": [], "extensions": {}}, receive, send)
+        path = {"path": f"/{name}", "raw_path": f"/{name}".encode(), "query_string": b""}
+        scope: Any = {"type": "websocket", **path, "headers": [], "extensions": {}}
+        await app(scope, receive, send)
         return received.result() if received.done() else "nothing"
 
     async def work() -> None:
@@ -659,9 +660,10 @@ def test_prefixes_keep_applications_apart(channel: bridge.BroadcastChannel) -> N
     run(work())
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "litestar.md").read_text()
-NEWS, COROUTINES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-(ORDERS,) = re.findall(r"^```py\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+NEWS = block("docs/litestar.md", "# news.py\n")
+SERVE_NEWS = block("docs/litestar.md", "uvicorn news:app --port 8000\n").split()
+COROUTINES = block("docs/litestar.md", "import asyncio\n")
+ORDERS = block("docs/litestar.md", "# orders.py\n")
 
 
 def test_the_coroutine_example_works() -> None:
@@ -675,7 +677,7 @@ def test_the_litestar_example_works(own_valkey: Valkey, tmp_path: Path) -> None:
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         for port in ports:
-            command = [sys.executable, "-m", "uvicorn", "news:app", "--port", str(port)]
+            command = [sys.executable, "-m", *SERVE_NEWS[:-1], str(port)]
             stack.enter_context(running(command, cwd=tmp_path))
         early = [stack.enter_context(websocket(port)) for port in ports]
         for number, port in enumerate(ports):

@@ -23,15 +23,19 @@ TOPIC = "orders"
 
 
 @pytest.fixture
-def channel(valkey: Valkey) -> Iterator[Any]:
-    channel = bridge.connect(valkey.url("redis"), namespace=f"viewers {time.monotonic_ns()}")
+def namespace() -> str:
+    return f"viewers {time.monotonic_ns()}"
+
+
+@pytest.fixture
+def channel(valkey: Valkey, namespace: str) -> Iterator[Any]:
+    channel = bridge.connect(valkey.url("redis"), namespace=namespace)
     yield channel
     channel.close()
 
 
 @contextmanager
-def server(valkey: Valkey, channel: Any, kind: str = "gunicorn sync", **settings: str) -> Iterator[str]:
-    namespace = transport_of(channel).backend._keys.prefix.decode()[:-1]
+def server(valkey: Valkey, namespace: str, kind: str = "gunicorn sync", **settings: str) -> Iterator[str]:
     needed = {"BRIDGE_URL": valkey.url("redis"), "BRIDGE_PUBLIC": "true", "BRIDGE_NAMESPACE": namespace}
     with serving(kind, **{**needed, **settings}) as address:
         yield address
@@ -47,9 +51,11 @@ def say(channel: Any, kind: str, **fields: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
-def test_one_worker_serves_many_viewers_and_other_requests(valkey: Valkey, channel: Any, kind: str) -> None:
+def test_one_worker_serves_many_viewers_and_other_requests(
+    valkey: Valkey, channel: Any, namespace: str, kind: str
+) -> None:
     """200 streams, all taken over, get every message in order, while the same worker answers other routes."""
-    with server(valkey, channel, kind) as address:
+    with server(valkey, namespace, kind) as address:
         listeners = [Listener(address, TOPIC) for _ in range(200)]
         for listener in listeners:
             listener.until(b"retry: ")
@@ -74,10 +80,10 @@ LIMITS = [
 @pytest.mark.parametrize(("limit", "status"), LIMITS)
 @pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "flask"])
 def test_a_viewer_over_a_limit_is_refused_until_another_leaves(
-    valkey: Valkey, channel: Any, kind: str, limit: dict[str, str], status: int
+    valkey: Valkey, channel: Any, namespace: str, kind: str, limit: dict[str, str], status: int
 ) -> None:
     """The sixth stream is refused before it opens, with a Retry-After; its place is free when one leaves."""
-    with server(valkey, channel, kind, **limit) as address, httpx.Client(trust_env=False) as client:
+    with server(valkey, namespace, kind, **limit) as address, httpx.Client(trust_env=False) as client:
         listeners = [Listener(address, TOPIC) for _ in range(5)]
         for listener in listeners:
             listener.until(b"retry: ")
@@ -96,9 +102,9 @@ def test_a_viewer_over_a_limit_is_refused_until_another_leaves(
         assert client.get(f"{address}/stream?topic={TOPIC}").status_code == status
 
 
-def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: Any) -> None:
+def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: Any, namespace: str) -> None:
     """Over its bounded backlog a viewer is closed and counted; another gets everything in the meantime."""
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="200000") as address:
+    with server(valkey, namespace, BRIDGE_VIEWER_BACKLOG="200000") as address:
         stuck, quick = Listener(address, TOPIC, receive_buffer=4096), Listener(address, TOPIC)
         for listener in (stuck, quick):
             listener.until(b"retry: ")
@@ -116,10 +122,12 @@ def test_a_viewer_that_stops_reading_is_cut_off_alone(valkey: Valkey, channel: A
             stuck.until(b"<%d>" % (number + 1))
 
 
-def test_viewers_that_stop_reading_cost_no_more_than_their_backlogs(valkey: Valkey, channel: Any) -> None:
+def test_viewers_that_stop_reading_cost_no_more_than_their_backlogs(
+    valkey: Valkey, channel: Any, namespace: str
+) -> None:
     """While 10 are stuck, each cut off over its bound, three others get all, and memory is bounded."""
     bound, size = 1_000_000, 100_000
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG=str(bound)) as address:
+    with server(valkey, namespace, BRIDGE_VIEWER_BACKLOG=str(bound)) as address:
         quick = [Listener(address, TOPIC) for _ in range(3)]
         stuck = [Listener(address, TOPIC, receive_buffer=4096) for _ in range(10)]
         for listener in (*quick, *stuck):
@@ -139,9 +147,9 @@ def test_viewers_that_stop_reading_cost_no_more_than_their_backlogs(valkey: Valk
         assert stats(address)["viewers"] == 3
 
 
-def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any) -> None:
+def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any, namespace: str) -> None:
     """A lagging viewer gets the newest progress instead of all, but every log line, state and the end."""
-    with server(valkey, channel, BRIDGE_VIEWER_BACKLOG="100000000") as address:
+    with server(valkey, namespace, BRIDGE_VIEWER_BACKLOG="100000000") as address:
         lagging = Listener(address, bridge.task_topic("t1"), receive_buffer=4096)
         lagging.until(b"event: snapshot")
         eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
@@ -160,9 +168,9 @@ def test_progress_gives_way_for_a_viewer_that_lags(valkey: Valkey, channel: Any)
 
 
 @pytest.mark.parametrize("kind", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
-def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: str) -> None:
+def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, namespace: str, kind: str) -> None:
     """Within moments of SIGTERM each stream gets what was published, a retry of its own, and its end."""
-    with server(valkey, channel, kind) as address:
+    with server(valkey, namespace, kind) as address:
         listeners = [Listener(address, TOPIC) for _ in range(50)]
         for listener in listeners:
             listener.until(b"retry: ")
@@ -180,9 +188,9 @@ def test_sigterm_ends_every_stream_properly(valkey: Valkey, channel: Any, kind: 
         assert len(retries) > 25
 
 
-def test_comings_and_goings_leave_nothing_behind(valkey: Valkey, channel: Any) -> None:
+def test_comings_and_goings_leave_nothing_behind(valkey: Valkey, channel: Any, namespace: str) -> None:
     """After 10,000 connects and disconnects descriptors, threads, memory and topics are where they were."""
-    with server(valkey, channel) as address:
+    with server(valkey, namespace) as address:
         come_and_go(address, 1000)
         before = process(address)
         come_and_go(address, 9000)
@@ -210,9 +218,9 @@ def process(address: str) -> dict[str, int]:
     return told
 
 
-def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: Any) -> None:
+def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: Any, namespace: str) -> None:
     """A stream without messages gets a comment at every heartbeat."""
-    with server(valkey, channel, BRIDGE_HEARTBEAT="1") as address:
+    with server(valkey, namespace, BRIDGE_HEARTBEAT="1") as address:
         listener = Listener(address, TOPIC)
         listener.until(b"retry: ")
         eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
@@ -220,9 +228,9 @@ def test_silent_streams_get_heartbeats_from_the_loop(valkey: Valkey, channel: An
             listener.received += listener.socket.recv(4096)
 
 
-def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any) -> None:
+def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any, namespace: str) -> None:
     """What was published while the server was away comes first when the viewer is back with its last id."""
-    with server(valkey, channel) as address:
+    with server(valkey, namespace) as address:
         listener = Listener(address, TOPIC)
         listener.until(b"retry: ")
         eventually(lambda: stats(address)["viewers_handed_over"] == 1, SECONDS)
@@ -230,7 +238,7 @@ def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any) -> Non
         last_id = re.findall(rb"id: (\S+)", listener.until(b"data: one"))[-1].decode()
     channel.topic(TOPIC).publish(b"two")
     with (
-        server(valkey, channel) as address,
+        server(valkey, namespace) as address,
         httpx.stream(
             "GET", f"{address}/stream?topic={TOPIC}", headers={"Last-Event-ID": last_id}, timeout=SECONDS
         ) as response,

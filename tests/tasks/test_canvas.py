@@ -1,4 +1,4 @@
-"""The tally of a canvas: kept by every backend, in the same step as the publish."""
+"""The counts of a canvas: kept by every backend, in the same step as the publish."""
 
 import random
 import threading

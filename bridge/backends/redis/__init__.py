@@ -63,8 +63,7 @@ def _sentinel(base: str, rest: str, timeout: float) -> OneServer:
         raise Unusable("name the service, as in redis+sentinel://host:26379/mymaster/0")
     parameters = parameters_of(f"{base}://{credentials}unnamed/{database}?{query}", timeout)
     del parameters["host"]
-    # redis-py declares no types for Sentinel.
-    sentinel = Sentinel(sentinels, socket_timeout=timeout, socket_connect_timeout=timeout)  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(sentinels, socket_timeout=timeout, socket_connect_timeout=timeout)
     make_pool = partial(SentinelConnectionPool, service, sentinel, **parameters)
     return OneServer(make_pool, f"the primary of {service!r}", timeout, database=parameters.get("db", 0))
 

@@ -122,7 +122,7 @@ class Cluster:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
-                nodes = [ClusterNode(host, port) for host, port in self._hosts]  # type: ignore[no-untyped-call]
+                nodes = [ClusterNode(host, port) for host, port in self._hosts]
                 self._client = RedisCluster(startup_nodes=nodes, **self._parameters)
             return self._client
 

@@ -39,7 +39,7 @@ def parameters_of(url: str, timeout: float) -> dict[str, Any]:
         parameters: dict[str, Any] = {
             "socket_connect_timeout": timeout,
             "socket_timeout": timeout,
-            **parse_url(url),  # type: ignore[no-untyped-call]
+            **parse_url(url),
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }

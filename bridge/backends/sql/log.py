@@ -73,11 +73,16 @@ def append(
         # It is an older copy, in which messages are missing. With a new epoch their readers notice.
         connection.execute(SET.values(epoch=epoch), {"b_id": row.id})
         row = connection.execute(BY_KEY, {"b_key": row.key}).one()
+    _keep(connection, row, publication, counts)
+    trim(connection, row, transaction.retention, now)
+    return row
+
+
+def _keep(connection: Connection, row: Row[Any], publication: Publication, counts: Counts | None) -> None:
+    """Write the message whose number the row of the topic has."""
     message = {"topic": row.id, "number": row.number, "mark": row.mark, "token": publication.token.decode()}
     message |= {"payload": publication.payload, "kind": publication.kind}
     connection.execute(_KEEP, {**message, "counts": None if counts is None else str(counts)})
-    trim(connection, row, transaction.retention, now)
-    return row
 
 
 def _draw(connection: Connection, values: dict[str, Any]) -> Row[Any] | None:
