@@ -1,6 +1,7 @@
 """Flask serves the streams: `Bridge` is an extension, `Bridge.stream` the response of a route."""
 
-from typing import Any, TypeVar  # a snapshot is JSON, and a view's arguments are its own
+# `Any` in this module: a snapshot is JSON, and a view's arguments are its own.
+from typing import Any, TypeVar
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra

@@ -5,7 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar  # Any: the queue of a topic holds calls of all result types
+
+# `Any` in this module: the queue of a topic holds calls of all result types.
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from bridge.channel.transport import Transport

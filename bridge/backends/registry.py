@@ -3,6 +3,8 @@
 import importlib
 import re
 from collections.abc import Mapping
+
+# `Any` in this module: each backend checks the types of its own options.
 from typing import Any
 
 from bridge.backends.base import Backend

@@ -1,7 +1,9 @@
 """`connect`: open a channel by its URL."""
 
 import re
-from typing import Any  # each backend checks the types of its own options
+
+# `Any` in this module: each backend checks the types of its own options.
+from typing import Any
 
 from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel

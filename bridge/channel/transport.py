@@ -5,7 +5,9 @@ them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any  # the connection of `publish` is a type of the database's driver
+
+# `Any` in this module: the `connection` of `publish` is an object of the database's driver.
+from typing import Any
 
 from bridge.backends.base import Backend, Transactional
 from bridge.channel.hub import Hub

@@ -6,6 +6,8 @@ import hashlib
 import threading
 from functools import partial
 from queue import SimpleQueue
+
+# `Any` in this module: SQLSpec does not declare the attributes of event channels that are used here.
 from typing import Any
 
 from sqlspec.extensions.events import AsyncEventChannel, EventMessage, SyncEventChannel

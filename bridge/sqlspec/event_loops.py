@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+
+# `Any` in this module: a coroutine has two more types, which only its own `await` uses.
 from typing import Any, TypeVar
 
 T = TypeVar("T")

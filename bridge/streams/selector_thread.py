@@ -6,7 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any  # the arguments of work, and the data of a socket, are the owner's
+
+# `Any` in this module: the arguments of work and the data of a socket belong to the owner.
+from typing import Any
 
 from bridge.support.waker import Waker
 

@@ -7,7 +7,9 @@ makes it the body of a response.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple  # the values of a snapshot are JSON
+
+# `Any` in this module: the values of a snapshot are JSON.
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect

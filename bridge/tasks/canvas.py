@@ -18,6 +18,7 @@ The backend counts the parts. So these publications lack `current`, `total`, `pe
 one that ends a canvas lacks `state`: readers get them from the counts, see `bridge.model.counts`.
 """
 
+# `Any` in this module: the fields of an event have values of several types.
 from typing import Any
 
 from bridge.model.counts import DONE, ENDINGS, RUNNING, SUCCEEDED, WAITING

@@ -8,6 +8,8 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+
+# `Any` in this module: a task may give any value, and JSON has no narrower type in Python.
 from typing import Any
 
 LONGEST_TEXT = 10_000

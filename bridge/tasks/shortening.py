@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+
+# `Any` in this module: the values of an event are any JSON that a task gives.
 from typing import Any, TypeVar
 
 from bridge.tasks.encoding import LONGEST_TEXT, cut, in_words

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+
+# `Any` in this module: redis-py declares no type for the answers of scripts.
 from typing import Any
 
 import redis
@@ -92,7 +94,6 @@ class RedisBackend:
                 # The server refuses all keys of a call if one is forbidden: use those of the first message.
                 return len(self._publish_batch(publications[:1]))
 
-    # Any: the answers of scripts.
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
         batch = Batch(self._keys, with_groups=not self._servers.one_slot)

@@ -3,6 +3,7 @@
 The caller holds the row of the topic. So what is read here stays as it is until it is written.
 """
 
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update

@@ -1,6 +1,8 @@
 """The log of a topic: appending a message, within a transaction of the caller."""
 
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, insert, select, update

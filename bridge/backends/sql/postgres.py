@@ -4,6 +4,8 @@ import math
 import selectors
 import time
 from collections.abc import Generator, Sequence
+
+# `Any` in this module: the parameters of a URL, and the generics of psycopg, which do not matter here.
 from typing import Any
 
 import psycopg

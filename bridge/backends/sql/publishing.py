@@ -1,6 +1,8 @@
 """Publishing one message, within a transaction: to its topic and its group, with what it changes."""
 
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select

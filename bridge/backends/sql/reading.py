@@ -5,6 +5,8 @@ Each function is right whatever is committed between its statements; its docstri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select

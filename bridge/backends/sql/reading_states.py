@@ -1,6 +1,8 @@
 """Reading the state of topics. Right whatever is committed between two statements: see `states` for why."""
 
 from collections.abc import Mapping, Sequence
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, literal, select, union_all

@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Sequence
+
+# `Any` in this module: the new values of columns, each of its own type. SQLAlchemy types rows only for
+# mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, update

@@ -1,5 +1,6 @@
 """What a message changes beside the log: fields and entries of its topic, and the group's list."""
 
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select

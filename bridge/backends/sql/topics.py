@@ -1,5 +1,6 @@
 """The rows of topics: making one, and locking it until the transaction ends."""
 
+# `Any` in this module: SQLAlchemy types rows only for mapped classes, and the two `insert` differ in type.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update

@@ -13,6 +13,9 @@ import errno
 import os
 from collections.abc import Generator
 from contextlib import suppress
+
+# `Any` in this module: the server's socket and the values of a WSGI environ, whose types depend on the
+# server.
 from typing import Any
 
 from bridge.streams.takeover import gevent_server
