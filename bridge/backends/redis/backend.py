@@ -1,7 +1,7 @@
 """Publishes, and reads for callers that wait. One step for the caller is one script on the server."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 # `Any` in this module: redis-py declares no type for the answers of scripts.
 from typing import Any
@@ -22,6 +22,7 @@ from bridge.model.message import Message
 from bridge.model.position import Position, position_of_id
 from bridge.model.publication import Publication
 from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, MAX_ROWS, Retention
+from bridge.support.recent import Recent
 
 MAX_RENEWED = 100
 """Topics renewed in one step."""
@@ -48,8 +49,8 @@ class RedisBackend:
         self.replays = logged
         self._command = "SPUBLISH" if sharded else "PUBLISH"
         self._scripts = Scripts(servers, _settings(retention, self._command))
-        # The last confirmed id by topic. Several threads change it without a lock: see `_confirm`.
-        self._known: dict[str, str] = {}
+        # The last confirmed id by topic. Threads change it without a lock: see `Recent`.
+        self._known: Recent[str, str] = Recent(MAX_KNOWN)
 
     def publish(self, publication: Publication) -> Position | None:
         with self._errors(PublishError, "did not take the message", publication):
@@ -143,12 +144,7 @@ class RedisBackend:
 
     def _confirm(self, topic: str, message_id: bytes) -> str:
         """Remember the id of a confirmed message: a server that does not have it has lost some. Return it."""
-        known = message_id.decode()
-        self._known.pop(topic, None)
-        self._known[topic] = known
-        if len(self._known) > MAX_KNOWN:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
-                del self._known[next(iter(self._known))]
+        known = self._known[topic] = message_id.decode()
         return known
 
     def _run(self, call: Call) -> Any:

@@ -23,6 +23,7 @@ from bridge.model.position import Position
 from bridge.model.publication import Publication
 from bridge.model.state import END, Retention
 from bridge.support.fork import reset_in_child
+from bridge.support.recent import Recent
 
 KNOWN_PLACES = 1000
 """Topics of which the last confirmed place is remembered, those published to most recently."""
@@ -48,7 +49,7 @@ class SqlBackend:
 
     def reset_after_fork(self) -> None:
         self._lock = threading.Lock()  # Guards _known.
-        self._known: dict[str, Position] = {}
+        self._known: Recent[str, Position] = Recent(KNOWN_PLACES)
         self._sweeping = threading.Lock()  # Held by the one who forgets what has expired.
         self._sweep_at = time.monotonic()
 
@@ -133,10 +134,8 @@ class SqlBackend:
     def _confirm(self, topic: str, position: Position) -> None:
         """Remember the place of a confirmed message: a database that knows it no more has lost some."""
         with self._lock:
-            known = self._known.pop(topic, position)
+            known = self._known.get(topic, position)
             self._known[topic] = max(known, position) if known.epoch == position.epoch else position
-            if len(self._known) > KNOWN_PLACES:
-                del self._known[next(iter(self._known))]
 
     def _sweep(self) -> None:
         """Now and then forget some of the topics that have expired. The message has been published."""
