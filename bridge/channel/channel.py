@@ -40,7 +40,7 @@ class Channel:
 
 
 class View:
-    """A topic of a channel. `bridge.channel.contract` says what its methods promise."""
+    """A topic of a channel. `bridge.channel.contract` describes its methods."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._transport = transport

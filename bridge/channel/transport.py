@@ -97,7 +97,7 @@ class Transport:
         return found[:limit]
 
     def require_replay(self, what: str) -> None:
-        """Raise `ConfigurationError`, which says that `what` needs it, if the backend keeps no messages."""
+        """Raise `ConfigurationError` that `what` needs it, if the backend keeps no messages."""
         if not self.backend.replays:
             raise ConfigurationError(
                 f"{what} needs a backend that keeps messages, such as redis:// or memory://"

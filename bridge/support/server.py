@@ -38,7 +38,7 @@ def is_ending() -> bool:
 def uncount_request() -> None:
     """Do not count the running request among those after which gunicorn restarts a worker (`--max-requests`).
 
-    Each restart makes every viewer come back with a request. If these counted, they alone would cause the
+    After a restart, every viewer reconnects with a request. If these counted, they alone would cause the
     next restart.
     """
     server = _server()

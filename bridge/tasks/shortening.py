@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 from bridge.tasks.encoding import LONGEST_TEXT, cut, in_words
 from bridge.tasks.event_types import Event
 
-# Any: the values of an event are whatever a task gives.
-
 E = TypeVar("E", bound=Event)
 
 _SHORTER = (LONGEST_TEXT, 1_000, 100)

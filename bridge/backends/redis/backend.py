@@ -28,7 +28,7 @@ MAX_RENEWED = 100
 """Topics renewed in one step."""
 
 MAX_KNOWN = 1000
-"""Topics of which the last confirmed id is remembered, those published to most recently."""
+"""The topics whose last confirmed id is remembered: those published to most recently."""
 
 MAX_BATCH = 50
 """Messages published in one step; the server does nothing else meanwhile."""
@@ -100,7 +100,7 @@ class RedisBackend:
         batch = Batch(self._keys, with_groups=not self._servers.one_slot)
         known = {publication.topic: self._known.get(publication.topic, "") for publication in publications}
         for publication in publications:
-            # The script compares what is known of a topic once.
+            # The script compares the known id of a topic once.
             batch.add(publication, known.pop(publication.topic, ""))
         answers: list[Any] = self._run(batch.call)
         for publication, answer in zip(publications, answers, strict=False):
@@ -208,7 +208,7 @@ class RedisBackend:
     def _errors(
         self, kind: type[BridgeError], what: str, publication: Publication | None = None
     ) -> Iterator[None]:
-        """Translate the driver's errors; if a permission is missing, tell which ones `publication` needs."""
+        """Translate the driver's errors; if a permission is missing, name those that `publication` needs."""
         try:
             yield
         except ERRORS as error:

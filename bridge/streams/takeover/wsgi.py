@@ -31,7 +31,7 @@ _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 class Takeover:
     """Takes over the connection of one response. All methods run in the server's own thread.
 
-    `refusal` says why the connection cannot be taken over, and is `None` while it can. `exhausted` says that
+    `refusal` is the reason why the connection cannot be taken over, or `None`. `exhausted` says that
     only a file descriptor is missing, so that another attempt may succeed.
     """
 
