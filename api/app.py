@@ -1,6 +1,8 @@
 """The web application. gunicorn serves it as `gunicorn "api.app:create_app()"`."""
 
 from collections.abc import Mapping
+
+# `Any` in this module: the settings of Flask have values of several types.
 from typing import Any
 
 from celery import Celery

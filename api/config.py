@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping
+
+# `Any` in this module: the settings of Flask have values of several types.
 from typing import Any
 
 from worker.config import settings

@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# `Any` in this module: the values of the JSON object of an event.
 from typing import Any
 
 import httpx

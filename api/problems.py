@@ -2,6 +2,8 @@
 
 import json
 from http import HTTPStatus
+
+# `Any` in this module: the additional members of a problem document are any JSON.
 from typing import Any
 
 from flask import Flask, Response, current_app

@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path, PurePath
+
+# `Any` in this module: the values of JSON objects, and of form fields before they are checked.
 from typing import Any
 
 from celery import Celery

@@ -11,10 +11,10 @@ from bridge.errors import BridgeError, ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status: 0, or 1 with a line on standard error that says why."""
-    parser = argparse.ArgumentParser(prog="bridge", description="What a Celery task has to say, live.")
+    """Run a command. Return the exit status: 0, or 1 with the reason in one line on standard error."""
+    parser = argparse.ArgumentParser(prog="bridge", description="Stream the progress of Celery tasks.")
     commands = parser.add_subparsers(dest="command", required=True)
-    migrate = commands.add_parser("migrate", help="make the tables of a database, or bring them up to date")
+    migrate = commands.add_parser("migrate", help="create or upgrade the tables of a database")
     migrate.add_argument("url", metavar="URL", help="as for bridge.connect: postgresql://..., sqlite:///...")
     given = parser.parse_args(arguments)
     try:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _migrate(url: str) -> str:
-    """Make the tables of a database or bring them up to date; return what there is now, in words.
+    """Create or upgrade the tables of a database. Return a sentence about the result.
 
     Raises `ConfigurationError` if the backend is no database or its tables are newer than this package, and
     `ConnectionLost`.

@@ -1,6 +1,7 @@
-"""Flask serves the streams: `Bridge` is an extension, `Bridge.stream` the response of a route."""
+"""The Flask extension `Bridge`. `Bridge.stream` is the response of a route."""
 
-from typing import Any, TypeVar  # a snapshot is JSON, and a view's arguments are its own
+# `Any` in this module: a snapshot is JSON, and a view's arguments are its own.
+from typing import Any, TypeVar
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra
@@ -63,8 +64,8 @@ class Bridge:
         `after` says: an id, or `BEGINNING`. Without any, a task opens with a `snapshot`, another topic with
         what is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
 
-        The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon
-        which browsers stop. Raises `BadTopic` (404) for a bad topic name, `Forbidden` (403) unless reading is
+        The stream of a task closes after its `end`. A later request with that id is answered 204, and
+        browsers stop. Raises `BadTopic` (404) for a bad topic name, `Forbidden` (403) unless reading is
         allowed, `ValueError` for no topic, and with a `Retry-After`: `TooManyRequests` (429) for more topics
         than `BRIDGE_MAX_TOPICS` or more streams of one client address than `BRIDGE_MAX_VIEWERS_PER_ADDRESS`,
         `ServiceUnavailable` (503) if the process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.

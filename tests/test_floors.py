@@ -2,6 +2,9 @@
 
 import ast
 import graphlib
+import importlib
+import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +51,8 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+LIBRARY = [module for module in MODULES if module.startswith("bridge")]
+LIBRARY_PACKAGES = [module for module in LIBRARY if MODULES[module].name == "__init__.py"]
 
 
 def imported(module: str) -> Iterator[str]:
@@ -101,7 +106,7 @@ def test_no_import_comes_back_to_itself() -> None:
     graphlib.TopologicalSorter({module: own_imports(module) for module in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("bridge")])
+@pytest.mark.parametrize("module", LIBRARY)
 def test_only_the_named_packages_import_a_framework_or_driver(module: str) -> None:
     """Only the packages named in FOREIGN import a framework or a driver."""
     outside = {name.partition(".")[0] for name in imported(module)} - sys.stdlib_module_names - set(PACKAGES)
@@ -109,13 +114,43 @@ def test_only_the_named_packages_import_a_framework_or_driver(module: str) -> No
     assert outside <= allowed
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("bridge")])
+@pytest.mark.parametrize("module", LIBRARY)
 def test_library_never_reads_the_environment(module: str) -> None:
     """The library takes its settings from its caller, never from the environment."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         match node:
             case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv"):
                 pytest.fail(f"{MODULES[module].name}:{node.lineno} reads the environment")
+
+
+def test_modules_are_short() -> None:
+    """No module of the library has 300 lines or more, and the median is below 130."""
+    lengths = {module: len(MODULES[module].read_text().splitlines()) for module in LIBRARY}
+    assert {module: length for module, length in lengths.items() if length >= 300} == {}
+    assert statistics.median(lengths.values()) < 130
+
+
+@pytest.mark.parametrize("package", LIBRARY_PACKAGES)
+def test_packages_introduce_themselves(package: str) -> None:
+    """The docstring of a package says what it does and which file to open first."""
+    docstring = ast.get_docstring(ast.parse(MODULES[package].read_text())) or ""
+    assert len(docstring.splitlines()) >= 3
+    assert re.search(r"\w+\.(py|lua)\b", docstring), "name the file to open first"
+
+
+@pytest.mark.parametrize("package", LIBRARY_PACKAGES)
+def test_no_module_has_the_name_of_an_exported_function(package: str) -> None:
+    """`from package import name` gives either a function or a module, and never hides the other."""
+    exported = getattr(importlib.import_module(package), "__all__", ())
+    assert {name for name in exported if f"{package}.{name}" in MODULES} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_any_has_a_reason(module: str) -> None:
+    """A module that imports `Any` says in a comment why no narrower type is used."""
+    text = MODULES[module].read_text()
+    if re.search(r"^from typing import .*\bAny\b", text, re.MULTILINE):
+        assert re.search(r"#.*\bAny\b", text), "write a comment that says what Any stands for"
 
 
 IMPORT_QUIETLY = """

@@ -1,6 +1,8 @@
 """The arguments of each task. The API checks them before it sends a task, and the task checks them again."""
 
 from pathlib import Path
+
+# `Any` in this module: the arguments are unchecked JSON until pydantic has checked them.
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+# `Any` in this module: the options of a broker have values of several types.
 from typing import Any
 
 SOURCE = Path(__file__).resolve().parent.parent

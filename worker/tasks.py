@@ -3,6 +3,8 @@
 import re
 import time
 from pathlib import Path
+
+# `Any` in this module: a result is a JSON object with values of several types.
 from typing import Any
 
 from celery import shared_task

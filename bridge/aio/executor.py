@@ -1,11 +1,13 @@
-"""A few threads a channel, for calls of coroutines that have to wait for the backend."""
+"""A few threads for each channel, for calls of coroutines that wait for the backend."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar  # Any: the queue of a topic holds calls of all result types
+
+# `Any` in this module: the queue of a topic holds calls of all result types.
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from bridge.channel.transport import Transport
@@ -15,7 +17,7 @@ from bridge.support.fork import reset_in_child
 T = TypeVar("T")
 
 THREADS = 4
-"""For each channel, so that a backend that does not answer holds up no other channel."""
+"""Threads of each channel. A backend that does not answer delays only its own channel."""
 
 CALLS_AT_ONCE = 100
 """Calls of one topic after which a thread takes another topic."""
@@ -36,7 +38,7 @@ class TopicExecutor:
     def in_order(
         self, topic: str, work: Callable[[], T], within: float, hold: "Future[None] | None" = None
     ) -> "Future[T]":
-        """Call `work` after all that was submitted before it for the same topic, and after `hold` is done.
+        """Call `work` after all earlier calls for the same topic, and after `hold` is done.
 
         If this takes longer than `within` seconds, `work` is not called, and the future gets a
         `PublishError`. A call that is held takes no thread.
@@ -69,7 +71,7 @@ class TopicExecutor:
 
 
 class _Call:
-    """A call that waits for those before it."""
+    """A call that waits for the calls before it."""
 
     def __init__(self, work: Callable[[], Any], deadline: float, hold: "Future[None] | None") -> None:
         self.future: Future[Any] = Future()
@@ -82,7 +84,7 @@ class _Call:
             return
         try:
             if time.monotonic() > self._deadline:
-                raise PublishError("the backend did not take what came before it in time")
+                raise PublishError("the backend did not accept the earlier messages in time")
             self.future.set_result(self._work())
         except BaseException as error:
             self.future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Wake coroutines of an event loop from other threads, with one call into the loop for many of them."""
+"""Wakes coroutines of an event loop from other threads, many of them with one call into the loop."""
 
 import asyncio
 from collections import deque
@@ -7,15 +7,15 @@ from weakref import WeakValueDictionary
 
 
 class LoopWaker:
-    """Has one event loop call functions soon. The functions of one batch share one call into the loop."""
+    """Calls functions in one event loop. The functions of one batch share one call into the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._calls: deque[Callable[[], None]] = deque()
-        self._is_awake = False  # whether the loop is about to make the calls
+        self._is_awake = False  # Whether a call of `_run` is scheduled.
 
     def wake(self, call: Callable[[], None]) -> bool:
-        """Have the loop call `call` soon; return whether there still is a loop. Any thread may call it."""
+        """Call `call` in the loop, soon. Return whether the loop is open. Any thread may call it."""
         self._calls.append(call)
         if not self._is_awake:
             self._is_awake = True
@@ -35,7 +35,7 @@ _wakers: "WeakValueDictionary[asyncio.AbstractEventLoop, LoopWaker]" = WeakValue
 
 
 def waker_of(loop: asyncio.AbstractEventLoop) -> LoopWaker:
-    """Return the waker of `loop`, which lives as long as somebody holds it. Call it in the loop's thread."""
+    """Return the waker of `loop`. Keep a reference to it. Call this function in the thread of the loop."""
     waker = _wakers.get(loop)
     if waker is None:
         waker = _wakers[loop] = LoopWaker(loop)

@@ -1,8 +1,8 @@
 """The channel for coroutines: the same views, and no call that blocks the event loop.
 
-Subscriptions are fed by the process's one hub like all others. What is new reaches an event loop with one
-call into the loop a batch, however many subscriptions it is for, and without a thread each. What has to wait
-for the backend, a publish above all, does so in a few threads a channel.
+The hub of the channel delivers to these subscriptions as to all others. It wakes an event loop once for each
+batch of messages, for any number of subscriptions, and no subscription has a thread. Calls that wait for the
+backend, such as a publish, run in a few threads of the channel.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class AsyncSubscription:
-    """One reader's place in a topic; `bridge.Subscription` for a coroutine of one event loop.
+    """A `bridge.Subscription` for a coroutine of one event loop.
 
     Only one task at a time may receive from it. `close` may be called from any thread, at any moment.
     """
 
     def __init__(self, transport: Transport, topic: str, start: Start) -> None:
-        """Open it within the running event loop; it is not established yet."""
+        """Open it in the running event loop. It is not established yet."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._waker = waker_of(self._loop)
@@ -44,8 +44,8 @@ class AsyncSubscription:
     async def receive(self, timeout: float | None = 0.1) -> Message | None:
         """Return the next message, or `None` if none comes within `timeout` seconds (`None`: wait for ever).
 
-        Raises what `bridge.Subscription.receive` raises, in the same order. Cancelled, it has taken nothing:
-        the message that would have been returned is the next one.
+        Raises what `bridge.Subscription.receive` raises, in the same order. A call that is cancelled loses no
+        message: the next call returns it.
         """
         message = self._reader.receive(timeout=0)
         if message is None and timeout != 0:
@@ -57,7 +57,7 @@ class AsyncSubscription:
         return message
 
     async def _wait_established(self) -> None:
-        """Wait until it misses nothing. Raises the reason if it is closed for one meanwhile."""
+        """Wait until it is established. Raises the reason if it is closed before."""
         await self._wait(self._is_established)
 
     def _is_established(self) -> bool | None:
@@ -66,12 +66,12 @@ class AsyncSubscription:
         return self._reader.wait_established(0) or None
 
     async def _wait(self, look: Callable[[], T | None]) -> T:
-        """Return the first value of `look()` that is not `None`. Calls it whenever there is something new."""
+        """Return the first result of `look()` that is not `None`. Call it whenever there is something new."""
         if self._waiter is not None:
             raise RuntimeError("another task is receiving from this subscription; subscribe once for each")
         try:
             while True:
-                # Before the look: what comes right after it must find somebody to wake.
+                # Set before the call of `look`: a message that comes right after it must wake this task.
                 waiter = self._waiter = self._loop.create_future()
                 found = look()
                 if found is not None:
@@ -81,7 +81,7 @@ class AsyncSubscription:
             self._waiter = None
 
     def _notify(self) -> bool:
-        """Wake the waiting task, if there is one. Any thread calls this."""
+        """Wake the waiting task, if there is one. Any thread may call this."""
         if self._waiter is None:
             return not self._loop.is_closed()
         return self._waker.wake(self._wake)
@@ -91,7 +91,7 @@ class AsyncSubscription:
             self._waiter.set_result(None)
 
     def __aiter__(self) -> Self:
-        """Yield messages as they come; ends as `bridge.Subscription.__iter__` does."""
+        """Yield messages as they come. Ends as `bridge.Subscription.__iter__` does."""
         return self
 
     async def __anext__(self) -> Message:
@@ -105,7 +105,7 @@ class AsyncSubscription:
         return message
 
     async def ack(self, message: Message) -> None:
-        """Acknowledge a message of a durable reader; raises what `message.ack` raises."""
+        """Acknowledge a message of a durable reader. Raises what `message.ack` raises."""
         await _in_thread(self._transport, message.ack)
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ def subscribe(
 ) -> AbstractAsyncContextManager[AsyncSubscription]:
     """Return a context with a subscription that gets every message published after the context was entered.
 
-    `after`, `durable` and what is raised are those of `bridge.Subscriber.subscribe`. This call itself raises
-    `ValueError` for what is no id and `ConfigurationError` where nothing is kept. All other errors, such as
+    The arguments and errors are those of `bridge.Subscriber.subscribe`. This call itself raises `ValueError`
+    for a malformed id, and `ConfigurationError` if no messages are kept. All other errors, such as
     `PositionLost` and `ConnectionLost`, are raised when the context is entered or later. Leaving the context
     closes the subscription. A task that is cancelled while the subscription opens leaves nothing open.
 
@@ -155,11 +155,11 @@ async def _subscribed(
 
 
 async def publish(producer: Producer, payload: bytes) -> str | None:
-    """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
+    """Publish `payload`. Return the id of the message, or `None` if the backend keeps no ids.
 
-    What one event loop publishes to a topic arrives in the order in which the calls began, also if several
-    calls run at once. Raises what `bridge.Producer.publish` raises. A call that is cancelled before it has
-    begun to publish publishes nothing; else the message may arrive all the same.
+    The messages that one event loop publishes to a topic arrive in the order of the calls, even if several
+    calls run at once. Raises what `bridge.Producer.publish` raises. If a call is cancelled before the backend
+    gets the message, nothing is published. Otherwise the message may still arrive.
     """
     return await publish_to(_transport_of(producer), Publication(producer.topic, payload))
 
@@ -176,7 +176,7 @@ def publish_to(
 ) -> "asyncio.Future[str | None]":
     """Begin to publish a message.
 
-    The message, and what is published to its topic after it, leaves when `hold` is done.
+    The message, and later messages to its topic, wait until `hold` is done.
     """
     transport.enter_loop()
     publication.payload = check_payload(publication.payload, transport.max_payload)
@@ -186,7 +186,7 @@ def publish_to(
 
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
-    """Return the last `limit` messages that are kept; raises what `bridge.Subscriber.history` raises."""
+    """Return the last `limit` messages that are kept. Raises what `bridge.Subscriber.history` raises."""
     return await _in_thread(_transport_of(subscriber), partial(subscriber.history, limit=limit))
 
 

@@ -1,7 +1,7 @@
-"""What the hub asks of a backend, and all it knows of one.
+"""What a backend must do: the hub and the channel know nothing else of it.
 
-A backend is the publishing side, shared by every thread of a process. A reader is one reading connection;
-only the hub's own thread calls it, `wake` excepted.
+A backend is the publishing side, which all threads of a process share. A listener is one reading connection.
+Only the hub's thread calls it, except for `wake`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from bridge.model.state import TopicState
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The backend has confirmed: every message of `topic` published from now on will be delivered."""
+    """Confirms that every message of `topic` published from now on will be delivered."""
 
     topic: str
     position: Position | None = None
@@ -26,7 +26,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Where a topic is at this point, compared now and then: so a lost wake-up is found without a message."""
+    """The current position of a topic. Compared from time to time, it shows that a wake-up was lost."""
 
     topic: str
     position: Position
@@ -34,21 +34,21 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The messages of `topic` kept from the place asked for on, that one included, without a hole."""
+    """The messages of `topic` from the requested position on, including that one, without a hole."""
 
     topic: str
     messages: Sequence[Message]
     end: Position
     """Where the topic is at this point."""
     complete: bool
-    """Whether `messages` goes on up to `end`."""
+    """Whether `messages` contains everything up to `end`."""
     oldest: int
     """The number of the oldest message that is kept, `end.number + 1` if none is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The backend will not let this connection read `topic`, which it no longer does; `error` says why."""
+    """This connection may not read `topic`, and no longer reads it. `error` has the reason."""
 
     topic: str
     error: str
@@ -56,10 +56,10 @@ class Refused:
 
 @dataclass(frozen=True)
 class States:
-    """A page of the state of `topic`: its own, and where it is a group those of its members.
+    """A page of the state of `topic`: its own, and for a group those of its members.
 
-    It is the state at `position`: it holds what was published up to there, and nothing later. Where the
-    backend keeps no messages, it stands in the order of the messages instead.
+    It is the state at `position`: it contains what was published up to there, and nothing later. If the
+    backend keeps no messages, its place among the messages shows this instead.
     """
 
     topic: str
@@ -67,9 +67,9 @@ class States:
     position: Position | None = None
     """Where the topic is at this point; `None` if the backend keeps no messages."""
     after: str | None = None
-    """The page that was asked for: the one after this name, or the first."""
+    """The requested page: the one after this name, or the first one."""
     more: str | None = None
-    """What to ask the next page with; `None` if this is the last one."""
+    """The argument `after` for the next page, or `None` if this is the last one."""
 
     @cached_property
     def size(self) -> int:
@@ -79,10 +79,10 @@ class States:
 
 Event = Message | Attached | Refused | Seen | History | States
 Item = Message | States
-"""What a subscription holds."""
+"""What a reader gets."""
 
 PAGE_BYTES = 1024 * 1024
-"""About how many bytes a page of history or state holds."""
+"""The approximate size of a page of history or state in bytes."""
 
 
 def size_of(item: Item) -> int:
@@ -91,10 +91,10 @@ def size_of(item: Item) -> int:
 
 
 class Listener(Protocol):
-    """One reading connection. `ConnectionLost` from any method means: close it and open another."""
+    """One reading connection. If a method raises `ConnectionLost`, close it and open another."""
 
     def attach(self, topic: str) -> None:
-        """Begin to read `topic`; `Attached` or `Refused` follows."""
+        """Begin to read `topic`. `Attached` or `Refused` follows."""
         ...
 
     def detach(self, topic: str) -> None:
@@ -102,38 +102,38 @@ class Listener(Protocol):
         ...
 
     def request_state(self, topic: str, after: str | None) -> None:
-        """Ask for a page of the state of `topic`, which is attached; `States` or `Refused` follows.
+        """Request a page of the state of `topic`, which is attached. `States` or `Refused` follows.
 
-        `after` is `None` for the first page, else what the page before it says in `more`.
+        `after` is `None` for the first page, otherwise the value of `more` in the page before.
         """
         ...
 
     def request_history(self, topic: str, start: Position) -> None:
-        """Ask for messages of `topic` from `start` on, by number and by mark.
+        """Request the messages of `topic` from `start` on, by number and by mark.
 
-        `History` or `Refused` follows. It has about `PAGE_BYTES` at most, but two messages at least: the
-        reader may have the first.
+        `History` or `Refused` follows. It has about `PAGE_BYTES` at most, but at least two messages, because
+        the reader may already have the first one.
         """
         ...
 
     def poll(self) -> Sequence[Event]:
-        """Wait until something comes or `wake` is called; return what came, in order."""
+        """Wait for events or a call of `wake`. Return the events in order."""
         ...
 
     def wake(self) -> None:
-        """Make a waiting `poll`, or else the next one, return at once. Any thread may call it."""
+        """Make the current or the next `poll` return at once. Any thread may call it."""
         ...
 
     def close(self) -> None:
-        """Let go of the connection. Must not disturb a parent process that has the same connection."""
+        """Close the connection. Must not disturb a parent process that has the same connection."""
         ...
 
 
 class Backend(Protocol):
-    """What carries messages between processes."""
+    """Carries messages between processes. Threads may share it."""
 
     replays: bool
-    """Whether it keeps messages; without, the methods that read them are not called."""
+    """Whether it keeps messages. If not, the methods that read them are not called."""
 
     def publish(self, publication: Publication) -> Position | None:
         """Publish a message and apply its change in one atomic step.
@@ -145,10 +145,10 @@ class Backend(Protocol):
         ...
 
     def publish_many(self, publications: Sequence[Publication]) -> int:
-        """Publish messages in order, in as few round trips as possible; return how many are published.
+        """Publish messages in order, in as few round trips as possible. Return how many are published.
 
-        If not all are, or if it raises `PublishError`, any of the others may have been published: mark those
-        as `repeated` and publish them again.
+        If these are not all, or if it raises `PublishError`, any of the others may have been published. Mark
+        those as `repeated` and publish them again.
         """
         ...
 
@@ -157,22 +157,22 @@ class Backend(Protocol):
         ...
 
     def acknowledged(self, topic: str, name: str) -> Position:
-        """Return the place of the durable reader `name`, which is made here and now if it is new."""
+        """Return the position of the durable reader `name`. A new reader gets the current position."""
         ...
 
     def acknowledge(self, topic: str, name: str, position: Position, back: bool) -> None:
-        """Move the place of a durable reader; only with `back` to an earlier one. Raises `PublishError`."""
+        """Move the position of a durable reader, back only with `back`. Raises `PublishError`."""
         ...
 
     def renew(self, topics: Sequence[str]) -> None:
-        """Keep what there is of `topics` as long as if it had changed now, unless the state is an end.
+        """Start the retention of `topics` again, unless their state is an end.
 
         Raises `PublishError`.
         """
         ...
 
     def states(self, topic: str, after: str | None = None) -> States:
-        """Read a page of the state of `topic`, as `Reader.request_state` does. Raises `ConnectionLost`."""
+        """Read a page of the state of `topic`, as `Listener.request_state` does. Raises `ConnectionLost`."""
         ...
 
     def field(self, topic: str, name: str) -> bytes | None:
@@ -184,11 +184,11 @@ class Backend(Protocol):
         ...
 
     def open_listener(self) -> Listener:
-        """Open a reading connection; raises `ConnectionLost` if it cannot."""
+        """Open a reading connection. Raises `ConnectionLost`."""
         ...
 
     def close(self) -> None:
-        """Close every connection except those of readers."""
+        """Close every connection except those of listeners."""
         ...
 
 
@@ -197,14 +197,14 @@ class Transactional(Protocol):
     """A backend that is a database."""
 
     def publish_within(self, connection: object, publication: Publication) -> Position | None:
-        """Publish as a part of the transaction of `connection`: the message exists if it is committed.
+        """Publish in the transaction of `connection`. The message exists if it is committed.
 
-        Raises `ConfigurationError` if `connection` is none to such a database, and `PublishError`.
+        Raises `ConfigurationError` if `connection` is not one to such a database, and `PublishError`.
         """
         ...
 
     def migrate(self) -> str:
-        """Make the tables or bring them up to date; return what there is now, in words.
+        """Create or upgrade the tables. Return a sentence about the result.
 
         Raises `ConfigurationError` and `ConnectionLost`.
         """

@@ -1,8 +1,10 @@
-"""From a URL to the backend that carries it, imported only when asked for."""
+"""Opens the backend of a URL. The module of a backend is imported when it is first used."""
 
 import importlib
 import re
 from collections.abc import Mapping
+
+# `Any` in this module: each backend checks the types of its own options.
 from typing import Any
 
 from bridge.backends.base import Backend
@@ -56,7 +58,7 @@ _EXTRAS = {
 
 
 def open_backend(url: str, options: Mapping[str, Any]) -> Backend:
-    """Return the backend for `url`, which opens nothing yet. Raises `ConfigurationError`."""
+    """Return the backend for `url`. It opens no connection yet. Raises `ConfigurationError`."""
     scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
     scheme = scheme.lower()
     name = "bridge.backends.sql" if scheme.startswith(_ANY_DATABASE) else _MODULES.get(scheme)

@@ -1,4 +1,4 @@
-"""Cancels tasks: anyone asks for it, the task itself sees the request, and its end confirms it."""
+"""Cancels tasks: anyone requests it, the task itself sees the request, and its end confirms it."""
 
 import time
 from contextlib import suppress
@@ -45,7 +45,7 @@ class Cancelled(Ignore):
 
 
 def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) -> bool:
-    """Ask for a task to be cancelled. Return `False` if it has already ended, otherwise `True`.
+    """Request the cancellation of a task. Return `False` if it has already ended, otherwise `True`.
 
     Viewers see the request at once as `cancel_requested`, and later the end of the task, REVOKED. A task that
     is queued does not start. A running task ends at its next call of `check_cancelled()`. With `terminate`
@@ -125,7 +125,7 @@ _checks: Recent[str, _Check] = Recent(1000)
 
 
 def requested(task_id: str) -> bool:
-    """Whether somebody asked for the running task `task_id` to be cancelled.
+    """Return whether the cancellation of the running task `task_id` was requested.
 
     However often it is called, it asks the bridge twice a second at most. While the bridge cannot be reached,
     it returns `False`.

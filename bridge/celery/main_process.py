@@ -25,7 +25,7 @@ _requests: "weakref.WeakValueDictionary[str, Request]" = weakref.WeakValueDictio
 
 
 def request_of(task_id: str) -> "Request | None":
-    """Return the request of a task that this main process has, if it has it."""
+    """Return the request of a task, or `None` if this main process does not have the task."""
     return _requests.get(task_id)
 
 

@@ -14,20 +14,20 @@ _too_large = threading.Event()
 """Whether this process has logged that an event is too large."""
 
 
-def tell(publisher: BackgroundPublisher, event: Event, attempt: int | None = 1) -> None:
+def publish_event(publisher: BackgroundPublisher, event: Event, attempt: int | None = 1) -> None:
     """Publish an event of a task in the background. Cut its longer texts if it exceeds `max_payload`.
 
     `attempt` is the one that the task is in, from 1; a `State` carries its own.
     """
     for version in versions(event):
-        made = publication(version, attempt)
-        if publisher.takes(made.payload):
-            publisher.put(made)
+        message = publication(version, attempt)
+        if publisher.takes(message.payload):
+            publisher.put(message)
             return
     if not _too_large.is_set():
         _too_large.set()
         logger.warning(
             "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
             "Choose a larger max_payload; further events that are too large are not logged",
-            event.kind, event.task, len(made.payload),
+            event.kind, event.task, len(message.payload),
         )  # fmt: skip

@@ -76,7 +76,7 @@ def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
 def after_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
     """Publish PENDING, and wait until it is sent unless many tasks are queued in a row."""
     found = _sending.sender
-    # A retry is queued before the attempt that asked for it has ended. Its event is RETRY.
+    # A retry is queued before the attempt that raised it has ended. Its event is RETRY.
     if found is None or _sending.headers is not headers or headers.get("retries"):
         return
     publish_state(found, "PENDING", headers.get("id"), 0, headers, name=sender)

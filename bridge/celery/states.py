@@ -25,7 +25,7 @@ from celery.utils.time import maybe_make_aware
 from bridge.celery.apps import Installed, installed
 from bridge.celery.canvas import header, reports
 from bridge.celery.canvas.header import Source
-from bridge.celery.publishing import tell
+from bridge.celery.publishing import publish_event
 from bridge.tasks import events
 from bridge.tasks.event_types import State
 
@@ -47,7 +47,7 @@ def publish_state(
     attempt = None if retries is None else retries + 1
     known = state in ("PENDING", "STARTED")
     fields |= header.relations(source) if known else {"canvas_id": header.canvas_of(source)}
-    tell(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
+    publish_event(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
     reports.report(found.publisher, source, state, fields.get("name"))
 
 

@@ -58,7 +58,7 @@ def track(iterable: Iterable[T], total: float | None = None, message: str | None
     """Yield the items of `iterable`. Publish how many are done, how many per second, and the seconds left.
 
     `total` is the number of items. By default it is the length of the iterable, or unknown if that has none.
-    `message` says what the loop is doing. An item is done when the next one is requested. A loop that is left
+    `message` describes the loop. An item is done when the next one is requested. A loop that is left
     early stays where it was. Loops may be nested: an inner loop is the progress of one item of the outer
     loop. An item costs less than 0.1 microseconds.
 
@@ -160,7 +160,7 @@ def publish(type: str, data: Any = None) -> None:  # noqa: A002
     """Publish an event of the running task with a `type` of your own and JSON `data`.
 
     The event is sent in the background. If a task publishes more events than can be sent, the older ones are
-    left out, and a line in the log of the task says how many. Data that JSON cannot express, or that exceeds
+    left out, and a log event of the task contains how many. Data that JSON cannot express, or that exceeds
     the channel's `max_payload`, is sent as its `repr`, cut after 10,000 characters.
 
     Raises `ValueError` if `type` is empty, longer than 100 characters, not printable, or a type that the

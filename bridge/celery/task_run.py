@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, cast
 
 from bridge.celery.apps import publisher_of
 from bridge.celery.canvas import header, reports
-from bridge.celery.publishing import tell
+from bridge.celery.publishing import publish_event
 from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks.changes import publication
@@ -71,7 +71,7 @@ class TaskRun(Meter):
         """Publish an event of this task."""
         if self._publisher is not None and not self.finished:
             event = event_type(self.id, canvas_id=self._canvas_id, **fields)
-            tell(self._publisher, event, (self._retries or 0) + 1)
+            publish_event(self._publisher, event, (self._retries or 0) + 1)
 
     @_never_raises
     def publish_step(self, step: TrackedStep, status: str) -> None:

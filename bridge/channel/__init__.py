@@ -1,6 +1,6 @@
-"""Topics over any backend: the public channel, and the transport behind it.
+"""Topics on any backend: the public channel, and the transport behind it.
 
-`contract.py` says what is promised: read it first. `channel.py` has the public classes, `transport.py` what
+`contract.py` has the promises: read it first. `channel.py` has the public classes, `transport.py` what
 they and the other packages share. `hub.py` is the thread that reads the backend, and `sequencer.py` decides
-which reader gets which message next. This package knows no backend by name, and not what a message means.
+which reader gets which message next. This package knows no backend by name, and not the meaning of a message.
 """

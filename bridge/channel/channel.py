@@ -4,7 +4,9 @@ Their public names are those of the contract, and no others. All else is in `tra
 """
 
 from types import TracebackType
-from typing import Any, Self  # Any: the connection of `publish` is a type of the database's driver
+
+# `Any` in this module: the `connection` of `publish` is an object of the database's driver.
+from typing import Any, Self
 
 from bridge.channel.contract import Producer, Subscriber, Subscription, Topic
 from bridge.channel.subscription import subscribe
@@ -38,7 +40,7 @@ class Channel:
 
 
 class View:
-    """A topic of a channel. `bridge.channel.contract` says what its methods promise."""
+    """A topic of a channel. `bridge.channel.contract` describes its methods."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._transport = transport

@@ -6,6 +6,8 @@ reads it, and a topic is both. Every backend keeps these promises; one test suit
 
 from collections.abc import Iterator
 from types import TracebackType
+
+# `Any` in this module: the `connection` of `publish` is an object of the database's driver.
 from typing import Any, Protocol, Self, runtime_checkable
 
 from bridge.model.message import Message

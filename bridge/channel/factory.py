@@ -1,13 +1,14 @@
 """`connect`: open a channel by its URL."""
 
-import re
-from typing import Any  # each backend checks the types of its own options
+# `Any` in this module: each backend checks the types of its own options.
+from typing import Any
 
 from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel
 from bridge.channel.transport import Transport
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
+from bridge.support.urls import without_secrets
 from bridge.support.validate import check_name, check_positive
 
 
@@ -62,15 +63,6 @@ def connect(
             queue_size=queue_size,
             timeout=timeout,
             retention=retention,
-            location=f"{_redacted(url)}, namespace {namespace!r}",
+            location=f"{without_secrets(url)}, namespace {namespace!r}",
         )
     )
-
-
-def _redacted(url: str) -> str:
-    """Return where `url` points, for people who read a log: without user, password and parameters."""
-    scheme, _, rest = url.partition("://")
-    place = re.split("[?#]", rest, maxsplit=1)[0]
-    if "@" in rest[len(place) :]:
-        place = "…"  # This may be a part of a password that is not escaped.
-    return f"{scheme}://{place.rpartition('@')[2]}"

@@ -34,7 +34,7 @@ def is_lost(position: Position, history: History) -> bool:
     first, last = known_position(history.messages[0]), known_position(history.messages[-1])
     if position.number < first.number:
         # The message just before the first one cannot be compared: it is not here. If the backend still kept
-        # it under the mark that was asked for, it would be here.
+        # it under the requested mark, it would be here.
         is_kept = position.number >= history.oldest
         return position.number + 1 < first.number or is_kept or position.mark > first.mark
     if position.number > last.number:

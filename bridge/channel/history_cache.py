@@ -12,7 +12,7 @@ CACHE_MESSAGES = 10_000
 CACHE_SECONDS = 30.0
 
 UNKNOWN_MARK = -1
-"""Stands for the mark of a message that is not known. No message has it."""
+"""The mark of a message that is not known. No message has it."""
 
 
 class HistoryCache:
@@ -91,7 +91,7 @@ class HistoryCache:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether no reader has asked for history for a while."""
+        """Whether no reader has requested history for a while."""
         if self.base is None:
             return False
         return self.is_brief or time.monotonic() - self._read_at > self._seconds

@@ -45,7 +45,7 @@ class Hub:
         self._closed = threading.Event()
 
     def reset_after_fork(self) -> None:
-        """Leave connection and thread to the parent; the readers of the parent end here."""
+        """Leave the connection and the thread to the parent. The parent's readers end in the child."""
         listener, readers, was_closed = self._listener, self._topics.readers(), self._closed.is_set()
         self._reset()
         if was_closed:
@@ -114,7 +114,7 @@ class Hub:
             thread.join(timeout=1.0)
 
     def _wake(self) -> None:
-        """Make the thread look at the pending topics. Requires holding `_lock`."""
+        """Make the thread check the pending topics. Requires holding `_lock`."""
         if self._listener is not None:
             self._listener.wake()
 
@@ -163,7 +163,7 @@ class Hub:
         self._do_pending(listener)
 
     def _do_pending(self, listener: Listener) -> None:
-        """Attach, detach and ask for what the topics need."""
+        """Attach and detach topics, and request what they need."""
         while self._topics.pending:
             with self._lock:
                 request, deliveries = self._topics.next_step(listener)

@@ -54,7 +54,7 @@ class QueuedReader:
     # The owner.
 
     def receive(self, timeout: float | None) -> Message | None:
-        """Return the next message; `bridge.Subscription.receive` says the rest."""
+        """Return the next message, as `bridge.Subscription.receive` does."""
         with self._changed:
             if not self._wait(timeout):
                 return None

@@ -1,4 +1,4 @@
-"""What the hub asks of its readers: subscriptions, viewers and the liveness monitor."""
+"""The interface of the hub's readers: subscriptions, viewers and the liveness monitor."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
@@ -33,12 +33,12 @@ class Reader(Protocol):
         """Return how many of `items`, from the first on, the reader takes now.
 
         If not all, the reader calls `Hub.has_room` later. A reader for which nothing waits takes at least
-        one item, however large it is. Only history and states are asked for; live messages always come.
+        one item, however large it is. Live messages always come: this is for history and states.
         """
         ...
 
     def fail(self, reason: SubscriptionClosed) -> None:
-        """Note that nothing more comes. A plain `SubscriptionClosed` says that the channel was closed."""
+        """Note that nothing more comes. A plain `SubscriptionClosed` means that the channel was closed."""
         ...
 
     def reset_after_fork(self) -> None:

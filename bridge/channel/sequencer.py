@@ -23,17 +23,17 @@ Request = Position | StatePage
 
 
 class Sequencer:
-    """One topic in one process. The backend keeps the messages for as long as `retention` says."""
+    """One topic in one process. The backend keeps the messages for as long as `retention` requires."""
 
     def __init__(self, topic: str, retention: Retention) -> None:
         self.topic = topic
         self.readers = TopicReaders(topic)
         self._attached = False
         self._kept_messages = retention.messages
-        # The request that is not answered yet, and the last one that was made.
+        # The request that is not answered yet, and the last request.
         self._request: Request | None = None
         self._last_request: Request | None = None
-        # When the request was made: the position of the topic, and who needed history from where on.
+        # At the time of the request: the position of the topic, and the readers that needed history.
         self._requested_at: Position | None = None
         self._requested_for: dict[Reader, Position] = {}
         self._cache = HistoryCache(retention.seconds)
@@ -60,8 +60,8 @@ class Sequencer:
     def next_request(self) -> Request | None:
         """Return what to ask the backend for now, `None` for nothing.
 
-        There is one request at a time. History and pages of the state take turns, so that a long history
-        does not hold up a reader that begins. If the positions of the readers contradict each other because
+        There is one request at a time. History and pages of the state alternate, so that a long history
+        does not delay a reader that begins. If the positions of the readers contradict each other because
         one of them is forged, the request covers the history of all of them.
         """
         if not self._attached or self._request is not None:
@@ -97,7 +97,7 @@ class Sequencer:
             and not (wait.is_confirmed and wait.after.number > current)
         }
 
-    # What the backend says.
+    # Answers of the backend.
 
     def on_disconnect(self) -> None:
         """The connection is lost: the live readers need what follows their position."""
@@ -174,7 +174,7 @@ class Sequencer:
         self.readers.position = position
 
     def on_history(self, history: History) -> Iterator[Delivery]:
-        """The history that was asked for, or the first messages of it."""
+        """The requested history, or the first messages of it."""
         self._request = None
         if not self._is_usable(history.end):
             return
@@ -199,7 +199,7 @@ class Sequencer:
         self.readers.make_caught_up_live()
 
     def on_states(self, page: States) -> Iterator[Delivery]:
-        """The page of the state that was asked for."""
+        """The requested page of the state."""
         self._request = None
         if page.position is not None:
             if not self._is_usable(page.position):

@@ -77,7 +77,7 @@ def not_established(transport: Transport, topic: str) -> ConnectionLost:
 def subscribe(
     transport: Transport, topic: str, after: str | None, durable: str | None
 ) -> "TopicSubscription":
-    """Return an established subscription; `bridge.Subscriber.subscribe` says the rest."""
+    """Return an established subscription, as `bridge.Subscriber.subscribe` does."""
     reader = open_reader(transport, topic, find_start(transport, topic, after, durable))
     established = False
     try:

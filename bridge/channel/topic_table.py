@@ -87,7 +87,7 @@ class TopicTable:
                 del self._sequencers[topic]
 
     def next_step(self, listener: Listener) -> Step:
-        """Return what to do for the next pending topic: attach it, detach it, or ask for what is needed."""
+        """Return what to do for the next pending topic: attach it, detach it, or request what is needed."""
         topic = self.pending.popleft()
         sequencer = self._sequencers.get(topic)
         if sequencer is None:

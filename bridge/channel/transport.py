@@ -5,7 +5,9 @@ them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any  # the connection of `publish` is a type of the database's driver
+
+# `Any` in this module: the `connection` of `publish` is an object of the database's driver.
+from typing import Any
 
 from bridge.backends.base import Backend, Transactional
 from bridge.channel.hub import Hub
@@ -95,7 +97,7 @@ class Transport:
         return found[:limit]
 
     def require_replay(self, what: str) -> None:
-        """Raise `ConfigurationError`, which says that `what` needs it, if the backend keeps no messages."""
+        """Raise `ConfigurationError` that `what` needs it, if the backend keeps no messages."""
         if not self.backend.replays:
             raise ConfigurationError(
                 f"{what} needs a backend that keeps messages, such as redis:// or memory://"

@@ -3,7 +3,9 @@
     backend = BridgeChannelsBackend(bridge.connect("redis://localhost:6379/0"))
     app = Litestar([...], plugins=[ChannelsPlugin(backend, channels=["news"])])
 
-A Litestar channel is a topic: `news` is `litestar.news`, to which whoever has the bridge may publish too.
+The Litestar channel `news` is the topic `litestar.news`. Any program with the bridge can publish to it too.
+The package does not poll and starts no thread. Open `backend.py` first: it has the class that Litestar calls.
+`reading.py` has the subscriptions, `publisher.py` sends messages, and `names.py` maps channels to topics.
 """
 
 from bridge.errors import needs_extra

@@ -1,4 +1,4 @@
-"""`BridgeChannelsBackend`: what Litestar's plugin asks of a backend, on a bridge channel."""
+"""`BridgeChannelsBackend`: the backend of Litestar's `ChannelsPlugin` on a bridge channel."""
 
 import asyncio
 import logging
@@ -30,19 +30,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 class BridgeChannelsBackend(ChannelsBackend):
     """A `ChannelsBackend` on any bridge channel.
 
-    `channel` is what `bridge.connect` returned; closing it is its owner's. `prefix`, an identifier of up to
-    100 characters, comes before the name of every Litestar channel, so that several applications can share
-    a bridge; `channel_prefix` is another name for the same. `history` is the most that `get_history`
-    returns, also where more is asked for; without it, all that the channel retains. `poll_interval` is how
-    many seconds to wait before a channel whose reading has failed, or a publish that was refused, is tried
-    again; messages are never polled for here, a database's interval is an option of `bridge.connect`.
+    `channel` is a channel of `bridge.connect`. The backend does not close it. `prefix` is an identifier of up
+    to 100 characters. It comes before the name of every Litestar channel, so that several applications can
+    share a bridge. `channel_prefix` is another name of this argument. `history` is the largest number of
+    messages that `get_history` returns. The default is all that the bridge channel keeps. `poll_interval` is
+    the number of seconds to wait before the next attempt to read a channel or to publish, after one that
+    failed. It does not poll for messages: the interval of a database is an option of `bridge.connect`.
 
-    Raises `ValueError` for a prefix, a history or an interval that will not do, and `ConfigurationError` for
-    a history on a backend that keeps none.
+    Raises `ValueError` if the prefix, the history or the interval is not valid, and `ConfigurationError` for
+    a history on a backend that keeps no messages.
 
-    Any text is a channel's name. Data is bytes of up to the bridge channel's `max_payload`. Messages of a
-    channel arrive in the order they were published in, on every instance, once, also across an outage if
-    the backend replays; if not, a warning says that messages may be missing.
+    A channel may have any text as its name. Data is bytes, at most `max_payload` of the bridge channel.
+    Every instance gets the messages of a channel once, in the order in which they were published. If the
+    backend keeps messages, this holds across an outage. If not, a warning says that messages may be missing.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class BridgeChannelsBackend(ChannelsBackend):
         self._readings: dict[str, Reading] = {}
         self._feed: Feed | None = None
         self._publisher = Publisher(self._transport, self._prefix, poll_interval, self._hold)
-        self._outage_told = 0
-        self._no_history_told = False
+        self._outage_logged = 0
+        self._no_history_logged = False
 
     async def on_startup(self) -> None:
-        """Begin to stream in the running event loop. What is subscribed to already stays so."""
-        self._drop_what_an_ended_loop_left()
+        """Begin to stream in the running event loop. Earlier subscriptions stay."""
+        self._drop_readings_of_ended_loop()
         self._transport.enter_loop()
         previous = self._feed
         if previous is not None and previous.loop is asyncio.get_running_loop():
@@ -94,7 +94,7 @@ class BridgeChannelsBackend(ChannelsBackend):
         if feed is not None:
             feed.end()
 
-    def _drop_what_an_ended_loop_left(self) -> None:
+    def _drop_readings_of_ended_loop(self) -> None:
         """Forget the subscriptions of a run of the application that ended without a shutdown."""
         if self._feed is not None and self._feed.loop.is_closed():
             self._feed = None
@@ -103,14 +103,13 @@ class BridgeChannelsBackend(ChannelsBackend):
     # Reading.
 
     async def subscribe(self, channels: Iterable[str]) -> None:
-        """Subscribe; when this returns, no message published to the channels from then on is missed.
+        """Subscribe to channels. Every message that is published after this returns is received.
 
-        May be called before the start, too, and from any event loop; `stream_events` then begins with what
-        was published since. Raises `ConnectionLost` if it takes longer than the bridge channel's `timeout`.
-        As Litestar counts the channels as subscribed all the same, they are: they are read once the backend
-        is back.
+        May be called before the start, and in any event loop. `stream_events` then begins with the messages
+        published since. Raises `ConnectionLost` if it takes longer than the `timeout` of the bridge channel.
+        Litestar counts the channels as subscribed even then, so they are read when the backend is back.
         """
-        self._drop_what_an_ended_loop_left()
+        self._drop_readings_of_ended_loop()
         self._transport.enter_loop()
         wanted = [self._read(name) for name in dict.fromkeys(channels)]
         await asyncio.gather(*(reading.wait_established() for reading in wanted))
@@ -118,9 +117,9 @@ class BridgeChannelsBackend(ChannelsBackend):
     def _read(self, name: str) -> Reading:
         reading = self._readings.get(name)
         if reading is None:
-            made = Reading(self._transport, name, topic_name(self._prefix, name), self._announce)
-            reading = self._readings.setdefault(name, made)  # another thread may have been faster
-            if reading is made:
+            new = Reading(self._transport, name, topic_name(self._prefix, name), self._announce)
+            reading = self._readings.setdefault(name, new)  # another thread may have been faster
+            if reading is new:
                 reading.resume()
         elif reading.refused:
             reading.expect()
@@ -128,12 +127,12 @@ class BridgeChannelsBackend(ChannelsBackend):
         return reading
 
     def _announce(self, reading: Reading) -> bool:
-        """There is something new of `reading`; return whether somebody may still read it."""
+        """Note that `reading` has something new. Return whether somebody may still read it."""
         feed = self._feed
         return feed is None or feed.announce(reading)
 
     async def unsubscribe(self, channels: Iterable[str]) -> None:
-        """Unsubscribe; when this is called, nothing of the channels is delivered any more."""
+        """Unsubscribe. No message of the channels is delivered after this is called."""
         self._unsubscribe(channels)
 
     def _unsubscribe(self, channels: Iterable[str]) -> None:
@@ -143,7 +142,7 @@ class BridgeChannelsBackend(ChannelsBackend):
                 reading.close()
 
     def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
-        """Yield the channel and the data of each message, until the shutdown; an outage only delays it."""
+        """Yield the channel and the data of each message until the shutdown. An outage only delays them."""
         if self._feed is None:
             raise RuntimeError("the backend is not started: call on_startup, as ChannelsPlugin does")
         return self._stream(self._feed)
@@ -155,7 +154,7 @@ class BridgeChannelsBackend(ChannelsBackend):
                 yield reading.name, data
 
     def _take(self, reading: Reading) -> bytes | None:
-        """Return the next message of `reading`, if there is one."""
+        """Return the data of the next message of `reading`, or `None` if there is none."""
         if self._readings.get(reading.name) is not reading:
             return None
         try:
@@ -173,7 +172,7 @@ class BridgeChannelsBackend(ChannelsBackend):
             reading.resume()
 
     def _note_failure(self, reading: Reading, error: Exception) -> None:
-        """Log once why a channel cannot be read, and decide where to go on."""
+        """Log once why a channel cannot be read, and decide where reading continues."""
         if isinstance(error, PositionLost):
             reading.after = None
         reading.refuse(error)
@@ -181,28 +180,28 @@ class BridgeChannelsBackend(ChannelsBackend):
             return
         reading.failing = type(error)
         unexpected = None if isinstance(error, BridgeError) else error
-        then = "messages may be missing" if reading.after is None else "it is read on where it was"
+        then = "messages may be missing" if reading.after is None else "reading continues where it was"
         logger.warning("channel %r: %s; %s", reading.name, error, then, exc_info=unexpected)
 
     def _note_gap(self) -> None:
-        """Log once an outage that messages may be missing."""
+        """Log that messages may be missing, once for each outage."""
         outage = self._transport.hub.connections_lost
-        if outage != self._outage_told:
-            self._outage_told = outage
+        if outage != self._outage_logged:
+            self._outage_logged = outage
             logger.warning("after an outage messages may be missing, as the backend keeps none")
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
-        """Return the last messages of a channel, the oldest first, whether anybody reads it or not.
+        """Return the last messages of a channel, the oldest first. Nobody needs to be subscribed to it.
 
-        At most `limit`, and at most the backend's `history`. Where the bridge channel keeps no messages
-        there are none, which is logged once. Raises `ConnectionLost`.
+        Returns at most `limit` messages, and at most the `history` of this backend. If the bridge channel
+        keeps no messages, returns an empty list and logs this once. Raises `ConnectionLost`.
         """
         most = self._history if limit is None else min(limit, self._history)
         if most < 1:
             return []
         if not self._transport.backend.replays:
-            if not self._no_history_told:
-                self._no_history_told = True
+            if not self._no_history_logged:
+                self._no_history_logged = True
                 logger.warning("there is no history: the bridge channel's backend keeps no messages")
             return []
         topic = self._channel.topic(topic_name(self._prefix, channel))
@@ -213,19 +212,19 @@ class BridgeChannelsBackend(ChannelsBackend):
     async def publish(self, data: bytes, channels: Iterable[str]) -> None:
         """Publish `data` to every channel.
 
-        A channel to which `subscribe` is under way gets it when that has come to an end, so that who has
-        asked for the channel does not miss it; for the bridge channel's `timeout` at most.
+        If a `subscribe` to a channel is in progress, the message waits until it has finished, so that the new
+        subscriber gets it. It waits at most for the `timeout` of the bridge channel.
 
-        While the backend is down it is tried again until the bridge channel's `timeout` is over, if the
-        backend replays: it knows a message that it has already. Raises `PublishError`, and `ValueError` for
-        data that will not do. Called by the plugin's own worker, which an error would end for good, it logs
-        instead: what could not be published once an outage, what never can each time.
+        If the backend keeps messages, an attempt that fails is repeated until that `timeout` has passed. The
+        message is still published once. Raises `PublishError`, and `ValueError` for data that is not bytes
+        or is too large. When the worker task of the plugin calls it, it logs these errors instead, because
+        an error would end that task: a `PublishError` once for each outage, a `ValueError` each time.
         """
         await self._publisher.publish(data, list(dict.fromkeys(channels)))
 
     @contextmanager
     def _hold(self, name: str) -> Iterator["Future[None] | None"]:
-        """Yield what a message to a Litestar channel waits for: that the channel is established."""
+        """Yield the future that a message to a Litestar channel waits for, or `None` if it need not wait."""
         reading = self._readings.get(name)
         if reading is None or reading.established.done():
             yield None

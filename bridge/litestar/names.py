@@ -6,10 +6,10 @@ from bridge.support.validate import LONGEST_TOPIC, is_control
 
 
 def topic_name(prefix: str, channel: str) -> str:
-    """Return the topic that stands for a Litestar channel: the same in every process, another for each.
+    """Return the topic of a Litestar channel. It is the same in every process, and each channel has its own.
 
-    A name that a topic can have is left as it is, after the prefix and a full stop; for any other stands
-    its SHA-256, after the prefix and a number sign. No prefix holds either sign.
+    The topic is the prefix, a full stop and the name of the channel. If a topic cannot have that name, it is
+    the prefix, a number sign and the SHA-256 of the name. No prefix contains either sign.
     """
     name = f"{prefix}.{channel}"
     if channel and len(name) <= LONGEST_TOPIC and not any(map(is_control, channel)):

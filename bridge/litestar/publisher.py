@@ -1,4 +1,4 @@
-"""Publishing for Litestar's plugin, whose worker an error would end for good."""
+"""Publishes for Litestar's plugin. Its worker task ends at the first error, so errors there are logged."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ logger = logging.getLogger("bridge.litestar")
 
 
 Hold = Callable[[str], AbstractContextManager["Future[None] | None"]]
-"""Gives what a message to the Litestar channel of that name has to wait for."""
+"""Returns a context with the future that a message to the Litestar channel of that name waits for."""
 
 
 class Publisher:
-    """Publishes to the Litestar channels of one prefix, across short outages."""
+    """Publishes to the Litestar channels of one prefix. Repeats attempts during short outages."""
 
     def __init__(self, transport: Transport, prefix: str, poll_interval: float, hold: Hold) -> None:
         self._transport = transport
@@ -32,12 +32,12 @@ class Publisher:
         self._poll_interval = poll_interval
         self._hold = hold
         self._refused_since: float | None = None
-        self._refusal_told = False
-        # A message that is tried again is not overtaken by the next one to its channel.
-        self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        self._refusal_logged = False
+        # Each guards the order of one channel: a message waits until the one before it is published.
+        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(self, data: bytes, names: Sequence[str]) -> None:
-        """Publish `data` to every channel; `BridgeChannelsBackend.publish` says what is raised and logged."""
+        """Publish `data` to every channel, as `BridgeChannelsBackend.publish` does."""
         done = await asyncio.gather(*(self._publish(name, data) for name in names), return_exceptions=True)
         for error in filter(None, done):
             if not called_by_the_plugins_worker():
@@ -47,13 +47,13 @@ class Publisher:
             else:
                 logger.error("a message to %s cannot be published: %s", ", ".join(map(repr, names)), error)
             return
-        self._refused_since, self._refusal_told = None, False
+        self._refused_since, self._refusal_logged = None, False
 
     async def _publish(self, name: str, data: bytes) -> None:
-        async with self._turns.setdefault((asyncio.get_running_loop(), name), asyncio.Lock()):
-            await self._publish_until_over(name, data)
+        async with self._locks.setdefault((asyncio.get_running_loop(), name), asyncio.Lock()):
+            await self._publish_with_retries(name, data)
 
-    async def _publish_until_over(self, name: str, data: bytes) -> None:
+    async def _publish_with_retries(self, name: str, data: bytes) -> None:
         publication = Publication(topic_name(self._prefix, name), data)
         while True:
             try:
@@ -63,21 +63,21 @@ class Publisher:
             except PublishError:
                 if self._refused_since is None:
                     self._refused_since = time.monotonic()
-                over = time.monotonic() - self._refused_since > self._transport.timeout
-                if over or not self._transport.backend.replays or self._transport.closed:
+                timed_out = time.monotonic() - self._refused_since > self._transport.timeout
+                if timed_out or not self._transport.backend.replays or self._transport.closed:
                     raise
             publication.repeated = True
             await asyncio.sleep(self._poll_interval)
 
     def _note_refusal(self, error: PublishError) -> None:
-        """Log once an outage that messages are lost."""
-        if not self._refusal_told:
-            self._refusal_told = True
-            logger.error("the backend takes no messages, those published until it does are lost: %s", error)
+        """Log that messages are lost, once for each outage."""
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            logger.error("the backend accepts no messages; those published until it does are lost: %s", error)
 
 
 def called_by_the_plugins_worker() -> bool:
-    """Whether the running task is the one in which `ChannelsPlugin.publish` publishes."""
+    """Return whether the running task is the worker task of a `ChannelsPlugin`."""
     task = asyncio.current_task()
     code = getattr(task.get_coro() if task else None, "cr_code", None)
     return code is not None and code is ChannelsPlugin._pub_worker.__code__

@@ -1,4 +1,4 @@
-"""What a backend for Litestar reads: a subscription for each Litestar channel, and what is new among them.
+"""Reads for Litestar: a subscription for each Litestar channel, and a feed of the messages of all.
 
 A subscription belongs to no event loop, so a channel may be subscribed to before the application starts, or
 from another loop. Its messages wait in its own queue until the loop of the application takes them.
@@ -20,49 +20,49 @@ from bridge.errors import SubscriptionClosed
 from bridge.model.message import Message
 
 WAITING = 100
-"""Messages that may wait for `stream_events`; more wait in the queues of their subscriptions."""
+"""Messages that may wait for `stream_events`. More messages wait in the queues of their subscriptions."""
 
 MESSAGES_AT_ONCE = 100
-"""After so many the event loop has a turn."""
+"""Messages after which other tasks of the event loop may run."""
 
 
 class Reading:
-    """A Litestar channel that is subscribed to. `announce` is told, by any thread, of what is new."""
+    """The subscription to one Litestar channel. Any thread calls `announce` when there is something new."""
 
     def __init__(
         self, transport: Transport, name: str, topic: str, announce: Callable[["Reading"], bool]
     ) -> None:
         self.name = name
         self.after: str | None = None
-        """The message that was read last."""
+        """The id of the message that was read last."""
         self.failing: type[Exception] | None = None
-        """What has been logged since then of why it is not read."""
+        """The type of the error that was logged since then."""
         self._transport = transport
         self._topic = topic
         self._announce = announce
         self._subscription: QueuedReader | None = None
         self._closed = False
-        self._opening = threading.Lock()  # so that only one subscription is opened at a time
+        self._opening = threading.Lock()  # Guards the opening of the subscription.
         self.expect()
 
     def expect(self) -> None:
-        """Begin to wait, for the channel's timeout at most, until it is established."""
+        """Begin to wait until it is established, at most for the timeout of the bridge channel."""
         self._deadline = time.monotonic() + self._transport.timeout
         established: Future[None] = Future()
-        established.set_running_or_notify_cancel()  # who waits for it may be cancelled, it may not
+        established.set_running_or_notify_cancel()  # So a task that waits cannot cancel it.
         self.established = established
 
     @property
     def refused(self) -> bool:
-        """Whether those who waited for it to be established were told that it is not."""
+        """Whether the subscription could not be established."""
         return self.established.done() and self.established.exception() is not None
 
     def resume(self) -> None:
-        """Subscribe, after the message that was read last, unless there is a subscription that goes on."""
+        """Subscribe after the message that was read last, unless there is an open subscription."""
         with self._opening:
             if self._subscription is None or _has_ended(self._subscription):
                 self._open()
-        self._woken()  # it may have been woken before it was here
+        self._woken()  # A call during the opening found no subscription.
 
     def _open(self) -> None:
         previous, self._subscription = self._subscription, None
@@ -78,7 +78,7 @@ class Reading:
             self._subscription.close()
 
     def receive(self) -> Message | None:
-        """Return the next message, if there is one. Raises once why the channel is read no more."""
+        """Return the next message, or `None`. If the subscription has ended, raise the reason once."""
         subscription = self._subscription
         if subscription is None:
             return None
@@ -95,11 +95,11 @@ class Reading:
         return message
 
     def _woken(self) -> bool:
-        """There is something new; called by any thread, which may hold the hub's lock."""
-        self._look_whether_established()
+        """Note that there is something new. Any thread may call it, even with the hub's lock held."""
+        self._check_established()
         return self._announce(self)
 
-    def _look_whether_established(self) -> None:
+    def _check_established(self) -> None:
         established, subscription = self.established, self._subscription
         if subscription is None or established.done():
             return
@@ -113,13 +113,13 @@ class Reading:
                 established.set_exception(error)
 
     def refuse(self, error: Exception) -> None:
-        """Tell those who wait for it to be established that it is not."""
+        """Raise `error` in the tasks that wait until it is established."""
         with suppress(InvalidStateError):
             self.established.set_exception(error)
 
     @contextmanager
     def bounded(self) -> Iterator["Future[None]"]:
-        """Yield what is done once it is established, or refused, which it is when its time is over."""
+        """Yield a future that is done when the subscription is established, or refused after its timeout."""
         left = self._deadline - time.monotonic()
         timer = asyncio.get_running_loop().call_later(max(0.0, left), self._give_up)
         try:
@@ -132,12 +132,12 @@ class Reading:
             self.refuse(not_established(self._transport, self._topic))
 
     async def wait_established(self) -> None:
-        """Wait until it misses nothing. Raises the reason why it is not read."""
+        """Wait until it is established. Raises the reason if it cannot be."""
         with self.bounded() as established:
             await asyncio.wrap_future(established)
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._closed = True
         self.refuse(SubscriptionClosed(f"the channel {self.name!r} was unsubscribed meanwhile"))
         if self._subscription is not None:
@@ -145,7 +145,7 @@ class Reading:
 
 
 def _has_ended(subscription: QueuedReader) -> bool:
-    """Whether it was closed, or was never established and will not be."""
+    """Return whether it was closed, or cannot be established."""
     try:
         subscription.wait_established(0)
     except SubscriptionClosed:
@@ -154,9 +154,9 @@ def _has_ended(subscription: QueuedReader) -> bool:
 
 
 class Feed:
-    """What is new of the readings, in the event loop of one run of the application.
+    """The messages of all readings, in the event loop of one run of the application.
 
-    `take` returns the next message of a reading, if there is one.
+    `take` returns the data of the next message of a reading, or `None`.
     """
 
     def __init__(self, take: Callable[[Reading], bytes | None]) -> None:
@@ -167,26 +167,26 @@ class Feed:
         self._news = asyncio.Event()
         self._ended = False
         self._taken = 0
-        # Appended to by any thread; `_announced` has what `_ready` has, so that each is in it once.
+        # The readings with something new. Any thread appends to them. `_announced` prevents duplicates.
         self._ready: deque[Reading] = deque()
         self._announced: set[Reading] = set()
 
     def announce(self, reading: Reading) -> bool:
-        """There is something new of `reading`; return whether there still is a loop. Called by any thread."""
+        """Note that `reading` has something new. Return whether the loop is open. Any thread may call it."""
         if reading in self._announced:
             return not self.loop.is_closed()
         self._add(reading)
-        return self._waker.wake(self._look)
+        return self._waker.wake(self._fill)
 
     def _add(self, reading: Reading) -> None:
         self._announced.add(reading)
         self._ready.append(reading)
 
-    def _look(self) -> None:
-        """Take what is new, as long as there is room; more waits in the queues of the subscriptions."""
+    def _fill(self) -> None:
+        """Take new messages while there is room. Others wait in the queues of their subscriptions."""
         while self._ready and len(self._events) < WAITING and not self._ended:
             reading = self._ready.popleft()
-            self._announced.discard(reading)  # before the look: what comes right after it is announced again
+            self._announced.discard(reading)  # First, so that a later message is announced.
             data = self._take(reading)
             if data is not None:
                 self._events.append((reading, data))
@@ -195,10 +195,10 @@ class Feed:
             self._news.set()
 
     async def next(self) -> tuple[Reading, bytes] | None:
-        """Return the next message and whose it is, or `None` when the run is over."""
+        """Return the next message and its reading, or `None` when the run has ended."""
         while not self._ended:
             self._news.clear()
-            self._look()
+            self._fill()
             if not self._events:
                 await self._news.wait()
                 continue

@@ -1,8 +1,8 @@
 """Counts of the parts of a canvas: how many there are, how many are at which stage, how much is done.
 
 A backend stores the payload of a counted message and the counts beside each other, the counts as text:
-`size done running succeeded revoked failed`. A reader gets the payload with the figures in it. All that this
-module knows of the payload is: it is a JSON object that has members, but none of those that counts append.
+`size done running succeeded revoked failed`. A reader gets the payload with the figures in it. This module
+knows only that the payload is a JSON object with members, and without those that the counts add.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +21,13 @@ DONE = 10_000
 
 
 class Reached(NamedTuple):
-    """How far a part is."""
+    """The stage and the value of a part."""
 
     stage: int = WAITING
     value: int = 0
 
     def advanced(self, part: Part) -> "Reached | None":
-        """Return how far the part is after a message about it, `None` if the message brings no news."""
+        """Return how far the part is after a message about it, `None` if it has not changed."""
         if self.stage >= SUCCEEDED or (part.stage <= self.stage and part.value <= self.value):
             return None
         return Reached(max(self.stage, part.stage), max(self.value, part.value))
@@ -35,10 +35,10 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the parts of a canvas amount to."""
+    """The counts of the parts of a canvas."""
 
     size: int = 0
-    """How many parts the canvas has, 0 if nobody has said so."""
+    """The number of parts of the canvas, 0 if it is not known."""
     done: int = 0
     """The sum of the values of the parts."""
     running: int = 0
@@ -129,5 +129,5 @@ def messages(publication: Publication, part: Part, before: Counts, after: Counts
 
 
 def importance_of(stage: int) -> int:
-    """Return how much the row of a part at this stage matters: a backend keeps `MAX_ROWS` of a canvas."""
+    """Return the importance of the row of a part at this stage. A backend keeps `MAX_ROWS` of a canvas."""
     return {RUNNING: 1, SUCCEEDED: 0}.get(stage, 2)

@@ -9,12 +9,12 @@ from bridge.model.position import Position, position_of_id
 
 
 class Message(bytes):
-    """A payload as received: the published bytes, with where they came from."""
+    """A payload as received: the published bytes, with their topic and id."""
 
-    # Nothing but text: the garbage collector need not look into messages, of which there are many.
+    # All attributes are text, so the garbage collector does not need to traverse the many messages.
     topic: str
     id: str | None
-    """What `subscribe(after=...)` takes to go on after this message; `None` if the backend keeps none."""
+    """The id for `subscribe(after=...)` to continue after this message, or `None` if none are kept."""
     kind: str | None
     """The type of the task event in the payload; `None` for a message that is no task event."""
     counted: bool = False
@@ -37,18 +37,18 @@ class Message(bytes):
 
     @property
     def position(self) -> Position | None:
-        """Its place in the topic, if the backend keeps messages."""
+        """Its position in the topic, or `None` if the backend keeps no messages."""
         return None if self.id is None else position_of_id(self.id)
 
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
-        """Return a copy whose `ack` calls `acknowledge`: the message itself is shared by all who read it."""
+        """Return a copy whose `ack` calls `acknowledge`. All readers share the message itself."""
         copy = type(self)(self, topic=self.topic, id=self.id, kind=self.kind)
         copy.counted = self.counted
         copy._acknowledge = acknowledge
         return copy
 
     def without_id(self) -> Self:
-        """Return a copy that no subscription can go on after."""
+        """Return a copy without an id, so that no subscription can continue after it."""
         copy = type(self)(self, topic=self.topic, kind=self.kind)
         copy.counted = self.counted
         return copy
@@ -57,7 +57,7 @@ class Message(bytes):
         """Note that the durable reader has dealt with this message and all before it.
 
         A later subscription of the same durable name begins after it. Raises `ConfigurationError` on a
-        message that no durable reader received, and `PublishError` if the backend did not take note.
+        message that no durable reader received, and `PublishError` if the backend did not store it.
         """
         position = self.position
         if self._acknowledge is None or position is None:
@@ -69,10 +69,10 @@ class Message(bytes):
 
 
 class Gap(Message):
-    """Stands in a subscription where messages may be missing: empty, and never published by anyone.
+    """Marks a place in a subscription where messages may be missing. It is empty, and nobody publishes it.
 
-    A backend without replay delivers it, once after every outage, before the first message that follows the
-    outage. A reader that keeps state reads it afresh; one that does not may skip it:
+    If the backend keeps no messages, a subscription gets it once after every outage, before the next message.
+    A reader that keeps a state reads the state again. Another reader may skip it:
     `if isinstance(message, bridge.Gap): continue`.
     """
 
@@ -85,7 +85,7 @@ def make_message(
     kind: str | None,
     counts: Counts | None,
 ) -> Message:
-    """Return the message that readers get of what a backend has stored."""
+    """Return the message that readers get, from what a backend has stored."""
     if counts is None:
         return Message(payload, topic=topic, id=id, kind=kind)
     message = Message(counts.append_to(payload, kind), topic=topic, id=id, kind=kind)

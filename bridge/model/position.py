@@ -1,8 +1,8 @@
-"""A place in the messages of one topic, and its text: a message's id is its position, a cursor is an id.
+"""Positions in the messages of one topic, and their text. The id of a message is the text of its position.
 
-A topic's messages are numbered from 1 without a hole. The epoch is drawn anew whenever the numbering begins
-anew, so a server that was flushed is noticed; the mark tells two messages of one number apart, so a server
-that failed over to an older copy is noticed too. (Epoch and offset: as in centrifugal/centrifuge.)
+A topic's messages are numbered from 1 without a hole. The numbering starts again, with a new epoch, when the
+server was flushed. Two messages with one number have different marks, which shows that a server failed over
+to an older copy. (Epoch and offset are as in centrifugal/centrifuge.)
 """
 
 import re
@@ -15,7 +15,7 @@ _TEXT = re.compile(r"([0-9a-f]{0,32})-([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
 
 
 class Position(NamedTuple):
-    """The place of one message; a cursor there means: strictly after it."""
+    """The position of one message. A reader that starts there gets the messages after it."""
 
     epoch: str
     number: int
@@ -30,19 +30,19 @@ class Position(NamedTuple):
 
 
 ORIGIN = Position("", 0, 0)
-"""Before the first message ever: the place of a topic to which nothing was published yet."""
+"""The position before the first message: that of a topic without messages."""
 
 _BEGINNING = Position("", -1, 0)
 
 
 def position_of_id(message_id: str) -> Position:
-    """Return the position whose text a message's own id is."""
+    """Return the position of the message with this id, which is valid."""
     epoch, number, mark = message_id.split("-")
     return Position(epoch, int(number), int(mark))
 
 
 def parse(cursor: str) -> Position:
-    """Return the position that `cursor` names; raise `ValueError` if it is neither an id nor `BEGINNING`."""
+    """Return the position of `cursor`. Raises `ValueError` if it is neither an id nor `BEGINNING`."""
     if cursor == BEGINNING:
         return _BEGINNING
     found = _TEXT.fullmatch(cursor) if isinstance(cursor, str) else None

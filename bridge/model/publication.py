@@ -1,4 +1,4 @@
-"""A message on its way to the backend, with what it changes there."""
+"""Publications: messages on their way to the backend, with the changes that they make there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from bridge.support.tokens import new_token
 class Change:
     """What one message changes in the state of its topic. The publish applies it in the same atomic step.
 
-    The backend refuses a change whose `rank` is below the rank of the topic, and its message too: so late
-    progress never overwrites the end. It also refuses a `final` change at the topic's own rank: so there is
-    one end.
+    The backend refuses a change whose `rank` is below the rank of the topic, and its message too, so late
+    progress never overwrites the end. It also refuses a `final` change at the topic's own rank, so there is
+    only one end.
     """
 
     rank: int
@@ -38,8 +38,8 @@ class Part:
     The counts never go back: of each part the highest stage and the highest value hold. A message that
     raises neither is not published. See `bridge.model.counts` for the counting.
 
-    If the parts do not know how many they are, a `Part` without a name sets the size, which is its value
-    too. Until then the canvas does not end, and 0 percent of it are done.
+    If the parts do not know their number, a `Part` without a name sets the size. Its value is the size too.
+    Until then the canvas does not end, and its percentage is 0.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(slots=True)
 class Publication:
-    """A message to publish, with what it changes in the state of its topic."""
+    """A message to publish, with the change that it makes in the state of its topic."""
 
     topic: str
     payload: bytes
@@ -73,6 +73,6 @@ class Publication:
     The backend keeps the `Counts` beside the payload. Readers get the payload with the figures in it.
     """
     token: bytes = field(default_factory=new_token)
-    """Tells the message from all others. A message is published once per token, where messages are kept."""
+    """Identifies the message. If the backend keeps messages, it publishes one message for each token."""
     repeated: bool = False
     """Whether a message with this token may have been published already."""

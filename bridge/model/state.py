@@ -1,6 +1,6 @@
-"""What a backend keeps of a topic beside its messages: the last values of some fields, and recent entries.
+"""The state of a topic, which a backend keeps beside the messages: values of fields, and recent entries.
 
-Nothing here knows what the fields mean; `bridge.tasks.events` gives them their meaning for tasks.
+This module does not know what the fields mean. `bridge.tasks.changes` sets those of tasks.
 """
 
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 from bridge.model.counts import Counts
 
 MAX_ENTRIES = 1000
-"""Entries kept for each topic; older ones are counted, not kept."""
+"""The most entries that are kept for each topic. Older ones are only counted."""
 
 MAX_MEMBERS = 1000
-"""Topics listed in each group, the most recently added ones."""
+"""The most topics that a group lists: those added most recently."""
 
 MAX_ROWS = 50
-"""Parts of a canvas of which a row is kept: those that went wrong first, then those that run."""
+"""The most rows that are kept of a canvas: first of parts that failed, then of parts that run."""
 
 END = 2**31 - 1
 """The rank of a state that is an end."""
 
 UNENDED_SECONDS = 7 * 86_400.0
-"""Seconds that a state which is no end is kept at least, after its last change or renewal."""
+"""The least number of seconds that a state which is no end is kept after its last change or renewal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long a topic's messages are kept: both bounds hold. Its state is kept as long after its end."""
+    """How long messages are kept: both limits apply. A state is kept for `seconds` after its end."""
 
     seconds: float
     messages: int
@@ -34,7 +34,8 @@ class Retention:
     def unended(self) -> float:
         """Seconds that a state which is no end is kept after its last change or renewal.
 
-        A task that waits or works in silence stays known; one that nobody ever ends does not stay for ever.
+        So a task that waits or works without events is not forgotten, and a task without an end is not kept
+        forever.
         """
         return max(self.seconds, UNENDED_SECONDS)
 
@@ -49,12 +50,12 @@ class TopicState:
     omitted: int = 0
     """How many older entries are no longer kept."""
     rows: list[bytes] = field(default_factory=list)
-    """Of the topic of a canvas: what is shown of its parts."""
+    """Of the topic of a canvas: the rows of its parts."""
     counts: Counts | None = None
     """Of the topic of a canvas: the counts of its parts, which are not in the fields."""
 
     @property
     def size(self) -> int:
-        """About how many bytes it holds."""
+        """Return its approximate size in bytes."""
         held = (*self.fields.values(), *self.entries, *self.rows)
         return sum(map(len, held)) + 64 * (1 + len(held))

@@ -1,9 +1,9 @@
-"""SQLSpec's event channels as a carrier, for those who run SQLSpec already.
+"""The backend on SQLSpec's event channels.
 
-Only the mode `notify` (PostgreSQL's LISTEN and NOTIFY) broadcasts. The queue modes hand each event to one
-consumer: two instances of an application would each get a share of the messages, so they are refused.
+Only the mode `notify` (PostgreSQL's LISTEN and NOTIFY) broadcasts. The queue modes give each event to one
+consumer: two instances of an application would each get a part of the messages. So they are refused.
 
-All topics of a namespace share one SQLSpec channel, one connection that listens and one consumer a process.
+All topics of a namespace share one SQLSpec channel. A process has one consumer and one listening connection.
 """
 
 import threading
@@ -26,7 +26,7 @@ with needs_extra("bridge.sqlspec", "sqlspec"):
     from bridge.sqlspec.event_channel import EventChannel, Events, Found
 
 LARGEST_PAYLOAD = 4096
-"""Bytes. A notification of PostgreSQL has at most 8,000, and SQLSpec's JSON takes its share of them."""
+"""Bytes. A notification of PostgreSQL has at most 8,000, which include SQLSpec's JSON around the payload."""
 
 
 def connect(
@@ -37,13 +37,13 @@ def connect(
     queue_size: int = 10_000,
     timeout: float = 5.0,
 ) -> Channel:
-    """Return a broadcast channel that SQLSpec's `event_channel` carries: live only, at most once.
+    """Return a broadcast channel on SQLSpec's `event_channel`. It delivers live messages, at most once.
 
-    Options are those of `bridge.connect`, but `max_payload` is at most 4,096 bytes. An `AsyncEventChannel`
-    works in the event loop that uses it first, through `bridge.aio`, and after that has ended in the next
-    one; this may be called before there is any. The event channel stays its owner's: closing what is
-    returned does not shut it down. Raises `ConfigurationError` for options that will not do, and for an
-    event channel whose mode does not broadcast.
+    The options are those of `bridge.connect`, but `max_payload` is at most 4,096 bytes. An
+    `AsyncEventChannel` works in the first event loop that uses it through `bridge.aio`, and after the end of
+    that loop in the next one. This function may be called before there is an event loop. Closing the
+    returned channel does not shut down the event channel. Raises `ConfigurationError` for an option that is
+    not valid, and for an event channel whose mode does not broadcast.
     """
     if not isinstance(event_channel, SyncEventChannel | AsyncEventChannel):
         raise ConfigurationError(f"SQLSpec's event channel is needed, not {type(event_channel).__name__}")
@@ -75,7 +75,7 @@ def connect(
 
 
 class EventListener:
-    """Reads one SQLSpec channel, and leaves out the topics that nobody asked for."""
+    """Reads one SQLSpec channel, and ignores topics that are not attached."""
 
     def __init__(self, events: Events) -> None:
         self._topics: set[str] = set()
@@ -125,7 +125,7 @@ class EventListener:
 
 
 class EventBackend:
-    """Publishes through one SQLSpec channel; keeps nothing."""
+    """Publishes through one SQLSpec channel. It keeps no messages."""
 
     replays = False
 
@@ -139,8 +139,8 @@ class EventBackend:
             self._events.publish(publication.topic, publication.payload, publication.kind)
         except BridgeError:
             raise
-        except Exception as error:  # whatever the adapter's driver raises
-            raise PublishError(f"SQLSpec's event channel did not take the message: {error}") from error
+        except Exception as error:  # The drivers of SQLSpec have no common base class.
+            raise PublishError(f"SQLSpec's event channel did not accept the message: {error}") from error
         return None
 
     def publish_many(self, publications: Sequence[Publication]) -> int:
@@ -157,7 +157,7 @@ class EventBackend:
         raise AssertionError("nothing is kept")
 
     def renew(self, topics: Sequence[str]) -> None:
-        """Nothing is kept."""
+        """Do nothing, because no messages are kept."""
 
     def states(self, topic: str, after: str | None = None) -> States:
         return States(topic, ())
@@ -175,4 +175,4 @@ class EventBackend:
         return EventListener(self._events)
 
     def close(self) -> None:
-        """The event channel is its owner's."""
+        """Do nothing, because the event channel belongs to the caller of `connect`."""

@@ -1,4 +1,4 @@
-"""SQLSpec's event channels as threads see them, the asynchronous kind included."""
+"""Calls SQLSpec's event channels from threads, the synchronous and the asynchronous kind."""
 
 import asyncio
 import base64
@@ -6,6 +6,8 @@ import hashlib
 import threading
 from functools import partial
 from queue import SimpleQueue
+
+# `Any` in this module: SQLSpec does not declare the attributes of event channels that are used here.
 from typing import Any
 
 from sqlspec.extensions.events import AsyncEventChannel, EventMessage, SyncEventChannel
@@ -16,7 +18,7 @@ from bridge.model.message import Message
 from bridge.sqlspec.event_loops import EventLoops, NoEventLoop
 
 STOPS_WITHIN = 0.5
-"""Seconds after which a consumer that waits looks whether it is still wanted."""
+"""Seconds after which a waiting consumer checks whether it was stopped."""
 
 _LOSSES = (".events.listener.reconnect", ".events.listener.queue.dropped")
 
@@ -27,7 +29,7 @@ Found = Event | Exception | object
 
 
 class Events:
-    """One SQLSpec channel, which threads may use: the asynchronous kind through an event loop."""
+    """One SQLSpec channel. Threads may share it. An asynchronous one runs in an event loop."""
 
     def __init__(self, events: EventChannel, namespace: str, timeout: float) -> None:
         self._events = events
@@ -41,17 +43,17 @@ class Events:
             self.enter_loop()
 
     def enter_loop(self) -> None:
-        """The running event loop uses it."""
+        """Note that the running event loop uses the channel."""
         if isinstance(self._events, AsyncEventChannel):
             self._loops.enter()
 
-    def _note_what_the_loop_has(self) -> None:
-        """Remember SQLSpec's pool and listener, which belong to the event loop that made them."""
+    def _note_resources(self) -> None:
+        """Remember SQLSpec's pool and listener, which belong to the event loop that created them."""
         events: Any = self._events
         self._used = (events._config.connection_instance, getattr(events._backend, "_hub", None))
 
     def _move(self) -> None:
-        """Leave behind what belongs to an event loop that has ended, unless its owner has closed it."""
+        """Remove the pool and the listener of an ended event loop, unless their owner closed them."""
         events: Any = self._events
         pool, listener = self._used
         self._used = (None, None)
@@ -75,31 +77,31 @@ class Events:
         try:
             published.result(self.timeout)
         except TimeoutError:
-            raise PublishError(f"SQLSpec did not take the message within {self.timeout:g} s") from None
+            raise PublishError(f"SQLSpec did not accept the message within {self.timeout:g} s") from None
 
     async def _publish_async(self, body: dict[str, str]) -> None:
         assert isinstance(self._events, AsyncEventChannel)
         try:
             await self._events.publish(self._name, body)
         finally:
-            self._note_what_the_loop_has()
+            self._note_resources()
 
     def consume(self, found: "SimpleQueue[Found]", stopped: threading.Event) -> None:
-        """Begin to put what comes into `found`, `READY` as soon as nothing is missed any more."""
+        """Begin to put events into `found`. It first puts `READY`: later events are not missed."""
         if isinstance(self._events, SyncEventChannel):
             target = threading.Thread(target=self._consume, args=(found, stopped), daemon=True)
             target.name = "bridge-sqlspec"
             target.start()
             return
-        self._loops.current()  # tells the reader before this one if its loop has ended
+        self._loops.current()  # Ends an earlier consumer whose loop has ended.
         self._found = found
         try:
             self._loops.start(partial(self._consume_async, found, stopped))
         except NoEventLoop as error:
             found.put(error)
 
-    # SQLSpec's own iterators and listeners cannot be left while they wait, or hide a lost connection: hence
-    # its backend. It keeps a queue for each consumer from the first dequeue on.
+    # SQLSpec's own iterators and listeners cannot be stopped while they wait, or they hide a lost connection.
+    # So its backend is used. It keeps a queue for each consumer from the first dequeue on.
 
     def _consume(self, found: "SimpleQueue[Found]", stopped: threading.Event) -> None:
         try:
@@ -117,7 +119,7 @@ class Events:
         try:
             backend: Any = self._events._backend
             event = await backend.dequeue(self._name, 0.001)
-            self._note_what_the_loop_has()
+            self._note_resources()
             losses = self._losses()
             found.put(READY)
             while not stopped.is_set():
@@ -126,13 +128,13 @@ class Events:
         except Exception as error:
             found.put(error)
         except asyncio.CancelledError:
-            # Nobody here cancels it: the event loop does so when it ends.
+            # Only the event loop cancels it, when it ends.
             self._loops.leave()
             found.put(ConnectionLost("the event loop it was read in has ended"))
             raise
 
     def _losses(self) -> float:
-        """How often SQLSpec has lost its connection or left something out, which it says nowhere else."""
+        """Return how often SQLSpec has lost its connection or events. Only its metrics count this."""
         counted = self._events.metrics_snapshot()
         return sum(value for name, value in counted.items() if name.endswith(_LOSSES))
 

@@ -1,13 +1,13 @@
 """Whether a stream that opens waits for the backend: while it does not answer, only one stream waits."""
 
 import logging
-import re
 import threading
 import time
 
 from bridge.channel.transport import Transport
 from bridge.streams.viewer import Viewer
 from bridge.support.fork import reset_in_child
+from bridge.support.urls import without_secrets
 
 logger = logging.getLogger("bridge.streams.service")
 
@@ -56,18 +56,3 @@ class BackendAvailability:
                 without_secrets(self._url),
                 self._transport.hub.outage or f"nothing came within {FIRST_BYTE_WITHIN:g} s",
             )
-
-
-_HOSTS = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(:\d+)?(,(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(:\d+)?)*")
-
-
-def without_secrets(url: str) -> str:
-    """Return scheme and hosts of a URL, or the path of a file: nothing that may hold a password."""
-    scheme, _, rest = url.partition("://")
-    hosts = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    after = rest[len(hosts) :]
-    if scheme.startswith("sqlite") and "@" not in rest:
-        return f"{scheme}://{rest.partition('?')[0]}"
-    hosts = hosts.rpartition("@")[2]
-    # A password that is not escaped may extend beyond what looks like the hosts.
-    return f"{scheme}://{hosts}" if "@" not in after and _HOSTS.fullmatch(hosts) else f"{scheme}://..."

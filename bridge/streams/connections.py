@@ -1,7 +1,7 @@
 """Connections: sends to the viewers of a process, each through the connection that was taken over for it.
 
-Text is made once for all viewers of a topic and sent with one call for each viewer, without waiting. What a
-connection does not take at once waits in the viewer's backlog, which is bounded.
+Text is rendered once for all viewers of a topic, and sent with one call for each viewer, without waiting.
+What a connection does not take at once waits in the viewer's backlog, which is bounded.
 """
 
 import _socket  # a taken connection is a native socket, also under gevent

@@ -27,7 +27,7 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
 
 
 def resets(topics: Sequence[str], cursor: Cursor, *, with_ids: bool) -> bytes:
-    """Return the events that tell a viewer with an unusable cursor that its topics begin again."""
+    """Return the `reset` events for a viewer with an unusable cursor: its topics begin again."""
     if not cursor.lost or not with_ids:
         return b""
     return b"".join(_frame(Reset(events.task_of(topic))) for topic in topics)
@@ -73,7 +73,7 @@ class Encoder:
         own = events.task_of(topic)
         by_task = {events.task_of(state.topic): state for state in reversed(page.states)}
         tasks = [task for task in by_task if task is not None] if own is None else [own]
-        # Until the last snapshot the viewer has not seen the whole state at the new position.
+        # Until the last snapshot the viewer has not seen the complete state at the new position.
         for task in tasks[:-1]:
             yield sse.frame(snapshot_text(by_task.get(task), task)[0], event="snapshot")
         complete = page.position is not None and page.more is None

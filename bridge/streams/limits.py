@@ -16,7 +16,7 @@ from bridge.support.fork import reset_in_child
 
 
 class Client(NamedTuple):
-    """Who asks for a stream."""
+    """The client that requests a stream."""
 
     address: str = ""
     """The network address, empty if it is unknown."""

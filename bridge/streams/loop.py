@@ -98,7 +98,7 @@ class Loop:
             # gunicorn leaves an aborted worker no time for `atexit`, and uvicorn waits for open streams.
             while_ending(self.end)
         replays = self._transport.backend.replays
-        # The text of one topic is the same for all its viewers, and made once for them.
+        # The text of one topic is the same for all its viewers, and rendered once.
         encoder = Encoder(topics, cursor, with_ids=replays) if len(topics) > 1 else None
         unfinished = frozenset(cursor.unfinished(topics))
         viewer = Viewer(self, unfinished, encoder, client)
@@ -136,7 +136,7 @@ class Loop:
         self.thread.do(self._connections.drop, viewer)
 
     def end(self) -> None:
-        """End every stream. The browsers come back at different times."""
+        """End every stream. The browsers reconnect at different times."""
         self.thread.do(self._end_all)
 
     def stop(self) -> None:

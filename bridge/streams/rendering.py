@@ -1,4 +1,4 @@
-"""Renders items as the text that is sent: made once for all the viewers of a topic. No I/O."""
+"""Renders items as the text that is sent, once for all the viewers of a topic. No I/O."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -65,7 +65,7 @@ class Renderer:
         self._with_ids = with_ids
         self._last: tuple[Sequence[Item], Text] | None = None
         self._numbers = itertools.count()
-        # By what they were made of.
+        # By the items that they contain.
         self._large: WeakValueDictionary[object, LargeText] = WeakValueDictionary()
         self.large: WeakSet[LargeText] = WeakSet()
         """The large texts that wait for some viewer."""
@@ -76,7 +76,7 @@ class Renderer:
         return self._text(frames, encoder.finished, encoder.mere_progress(items))
 
     def for_all(self, items: Sequence[Item], has_state: bool) -> Text | LargeText:
-        """Make the text of items of one topic, or return the one that was made of the same items before."""
+        """Return the text of items of one topic. It is cached for the same items."""
         if self._last is not None:
             before, text = self._last
             if len(before) == len(items) and before[0] is items[0] and before[-1] is items[-1]:

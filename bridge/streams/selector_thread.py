@@ -6,7 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any  # the arguments of work, and the data of a socket, are the owner's
+
+# `Any` in this module: the arguments of work and the data of a socket belong to the owner.
+from typing import Any
 
 from bridge.support.waker import Waker
 
@@ -22,7 +24,7 @@ class SelectorThread:
 
     def _reset(self) -> None:
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        """The work to be done, in order. Whoever appends to it calls `wake`, then or a little later."""
+        """The work to be done, in order. After appending to it, call `wake`, at once or a little later."""
         self.now = time.monotonic()
         """The time when the thread last woke."""
         self.selector: selectors.BaseSelector | None = None

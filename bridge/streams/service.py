@@ -7,7 +7,9 @@ makes it the body of a response.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple  # the values of a snapshot are JSON
+
+# `Any` in this module: the values of a snapshot are JSON.
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect
@@ -44,7 +46,7 @@ MayRead = Callable[[str], object]
 
 
 class StreamRequest(NamedTuple):
-    """What an HTTP request says about the stream that it asks for."""
+    """The parameters of a requested stream, from an HTTP request."""
 
     method: str
     last_event_id: str | None
@@ -130,8 +132,8 @@ class StreamService:
     def answer(self, topics: Sequence[str], request: StreamRequest, *, after: str | None = None) -> Answer:
         """Answer a request for a stream of `topics`, which are checked, and may be read.
 
-        The stream begins where the `Last-Event-ID` header says, or else `last_event_id` of the query, or else
-        `after`. Raises `Refusal` (429 or 503) if a limit is reached.
+        The stream begins after the cursor in the `Last-Event-ID` header, or else in `last_event_id` of the
+        query, or else `after`. Raises `Refusal` (429 or 503) if a limit is reached.
         """
         cursor = parse_cursor(_cursor_text(request) or after, topics)
         if cursor.ended.issuperset(topics):

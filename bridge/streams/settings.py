@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any  # the value of an option has any type until it is checked
+
+# `Any` in this module: an option may have any value until it is checked.
+from typing import Any
 
 from bridge.errors import ConfigurationError
 from bridge.support.validate import check_positive

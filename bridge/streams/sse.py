@@ -31,7 +31,7 @@ def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> by
 
 
 def retry(seconds: float) -> bytes:
-    """Return the field that tells the browser how long to wait before it reconnects."""
+    """Return the field with the time that the browser waits before it reconnects."""
     return b"retry: %d\n" % round(seconds * 1000)
 
 

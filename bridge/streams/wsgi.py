@@ -7,7 +7,9 @@ goes on, and sends what the loop puts into the viewer's backlog.
 
 import random
 from collections.abc import Iterator
-from typing import Any  # the values of a WSGI environ
+
+# `Any` in this module: the values of a WSGI environ, whose types depend on the server.
+from typing import Any
 
 from bridge.streams import sse
 from bridge.streams.opening import Opening

@@ -11,7 +11,7 @@ from typing import Protocol
 
 class _Forkable(Protocol):
     def reset_after_fork(self) -> None:
-        """Drop what belongs to the parent process; the next use opens afresh."""
+        """Drop what belongs to the parent process. The next use opens it again."""
 
 
 _numbers = itertools.count()
@@ -19,9 +19,9 @@ _objects: "weakref.WeakValueDictionary[int, _Forkable]" = weakref.WeakValueDicti
 
 
 def reset_in_child(thing: _Forkable) -> None:
-    """Have `thing.reset_after_fork()` called in every process forked from this one while it lives.
+    """Call `thing.reset_after_fork()` in every process that is forked from this one while `thing` exists.
 
-    In the order of these calls: what uses another thing is reset after it.
+    The order is that of the calls of this function, so an object is reset after those that it uses.
     """
     _objects[next(_numbers)] = thing
 

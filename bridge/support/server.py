@@ -3,13 +3,13 @@
 gunicorn and uvicorn handle signals with a method of the object that runs the process. Any thread can find
 that object through the signal handlers, so that the bridge needs no hook of the server and no signal handler
 of its own. Under another server nothing is found, and nothing is done.
-
-`Any` is the object of a server, which may be of either kind and is looked at by attribute only.
 """
 
 import signal
 import threading
 from collections.abc import Callable
+
+# `Any` in this module: the object of gunicorn or uvicorn, which need not be installed.
 from typing import Any
 
 from bridge.support.fork import reset_in_child
@@ -38,7 +38,7 @@ def is_ending() -> bool:
 def uncount_request() -> None:
     """Do not count the running request among those after which gunicorn restarts a worker (`--max-requests`).
 
-    Each restart makes every viewer come back with a request. If these counted, they alone would cause the
+    After a restart, every viewer reconnects with a request. If these counted, they alone would cause the
     next restart.
     """
     server = _server()

@@ -1,8 +1,8 @@
-"""Random tokens that tell one message from another."""
+"""Random tokens that identify messages."""
 
 import os
 
 
 def new_token() -> bytes:
-    """Return hexadecimal digits by which the backend can tell a message from any published before."""
+    """Return hexadecimal digits that identify a message. No other message has the same."""
     return os.urandom(8).hex().encode()

@@ -14,7 +14,7 @@ def is_control(character: str) -> bool:
 
 
 def check_name(name: object, what: str) -> str:
-    """Return `name` if it is 1 to 255 characters without control characters, else raise `ValueError`."""
+    """Return `name` if it has 1 to 255 characters and no control characters, else raise `ValueError`."""
     if not isinstance(name, str):
         raise ValueError(
             f"{what} must be a str of 1 to {LONGEST_TOPIC} characters, not {type(name).__name__}"
@@ -28,7 +28,7 @@ def check_name(name: object, what: str) -> str:
 
 
 def check_payload(payload: object, limit: int) -> bytes:
-    """Return `payload` as bytes; raise `ValueError` if it is no bytes or has more than `limit` bytes."""
+    """Return `payload` as bytes. Raises `ValueError` if it is not bytes or has more than `limit` bytes."""
     if not isinstance(payload, bytes | bytearray | memoryview):
         how = "payload.encode()" if isinstance(payload, str) else "json.dumps(payload).encode()"
         raise ValueError(
@@ -50,7 +50,7 @@ def check_positive(
 ) -> None:
     """Raise `error` for the first of `numbers` that is not a number above zero.
 
-    `unit` says in the message what is needed, for example "seconds". With `whole` only an `int` is accepted.
+    `unit` is for the message, for example "seconds". With `whole` only an `int` is accepted.
     """
     allowed = int if whole else int | float
     for name, value in numbers.items():

@@ -8,7 +8,7 @@ class Waker:
     """Wakes the one thread that waits in a selector. Any thread may call `wake`.
 
     Register the waker for `selectors.EVENT_READ`. When the selector reports it, call `drain` first and then
-    look at the work: work that is added before `wake` is called is never missed.
+    do the work. Work that is added before `wake` is called is never missed.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Waker:
         return self._receiver.fileno()
 
     def wake(self) -> None:
-        """Make the selector return, now or the next time it is asked. Never blocks."""
+        """Make the current or the next wait of the selector return. Never blocks."""
         if self._is_awake:
             return
         try:

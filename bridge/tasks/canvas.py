@@ -1,6 +1,7 @@
-"""Events of canvases: what many tasks together amount to. Only `events` knows their JSON besides.
+"""Events of canvases: one progress and one end for many tasks. Apart from this module only `events` knows
+their JSON.
 
-A canvas has a topic like a task, and the same events, with these fields besides:
+A canvas has a topic like a task, and the same events, with these additional fields:
 
 | type       | fields |
 |------------|--------|
@@ -8,16 +9,17 @@ A canvas has a topic like a task, and the same events, with these fields besides
 | `progress` | `current` parts of `total` have ended; `percent` of all work is done; `parts`; `part` |
 
 `parts` counts them: `waiting`, `running`, `succeeded`, `revoked`, `failed`. `part` is the part that the event
-is about: `task`, `state`, `percent`, where known `name` and `index`, and `ended` if it has. While tasks are
-still being made, `total` is how many have started or ended, and `percent` is 0. The snapshot has `parts` and,
-as `children`, some of them: those that failed first, then those that run. What a task belongs to is in its
-own `state` events: `parent` (the task that queued it), `root`, `group` and `index` there; every event of a
-part has its `canvas_id`.
+is about: `task`, `state`, `percent`, where known `name` and `index`, and `ended` if it has ended. While the
+size is unknown, because a generator makes the tasks, `total` is how many have started or ended, and `percent`
+is 0. The snapshot has `parts` and, as `children`, some of them: first those that failed, then those that run.
+The `state` events of a task contain what it belongs to: `parent` (the task that queued it), `root`, `group`
+and its `index` there. Every event of a part has its `canvas_id`.
 
 The backend counts the parts. So these publications lack `current`, `total`, `percent` and `parts`, and the
 one that ends a canvas lacks `state`: readers get them from the counts, see `bridge.model.counts`.
 """
 
+# `Any` in this module: the fields of an event have values of several types.
 from typing import Any
 
 from bridge.model.counts import DONE, ENDINGS, RUNNING, SUCCEEDED, WAITING
@@ -34,7 +36,7 @@ _STAGES = ("waiting", "running", "succeeded", "revoked", "failed")
 def declare(canvas_id: str, size: int | None, **fields: Any) -> Publication:
     """Return the event that a canvas of `size` parts is queued; one without parts has ended.
 
-    Where nobody knows yet how many parts there will be, `size` is `None`, and `settle` follows.
+    If the number of parts is not known yet, `size` is `None`, and `settle` follows.
     """
     parts = dict.fromkeys(_STAGES, 0) | {"waiting": size or 0}
     state = "SUCCESS" if size == 0 else "PENDING"
@@ -43,15 +45,15 @@ def declare(canvas_id: str, size: int | None, **fields: Any) -> Publication:
 
 def settle(canvas_id: str, size: int) -> Publication:
     """Return the `progress` event that the canvas has `size` parts; it ends if all of them have ended."""
-    made = publication(Progress(canvas_id))
-    made.part = Part("", size, WAITING, size, b"", _end(canvas_id))
-    return made
+    message = publication(Progress(canvas_id))
+    message.part = Part("", size, WAITING, size, b"", _end(canvas_id))
+    return message
 
 
 def make(
     canvas_id: str, size: int | None, task: str, state: str, percent: float = 0.0, **about: Any
 ) -> Publication:
-    """Return the `progress` event of the canvas that says where its part `task` is, and what it changes.
+    """Return the `progress` event of the canvas about its part `task`, and its change.
 
     `percent` is how much of the part is done; `about` is more about the part. `size` is how many parts the
     canvas has, `None` if that is not known.
@@ -64,10 +66,10 @@ def make(
     if stage != RUNNING:
         row["ended"] = True
     row |= {name: field for name, field in about.items() if field is not None}
-    made = publication(Progress(canvas_id, part=row))
+    message = publication(Progress(canvas_id, part=row))
     follow_up = _start(canvas_id) if stage == RUNNING else _end(canvas_id)
-    made.part = Part(task, size or 0, stage, value, encoding.encode(row), follow_up)
-    return made
+    message.part = Part(task, size or 0, stage, value, encoding.encode(row), follow_up)
+    return message
 
 
 def _start(canvas_id: str) -> Publication:

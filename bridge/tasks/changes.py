@@ -1,4 +1,4 @@
-"""What a task event changes in the state of its task, and the publication that carries both.
+"""The change that a task event makes in the state of its task, and the publication of both.
 
 A rank orders the events that several processes publish about one task. A change whose rank is below that of
 the state is refused. Within an attempt the order is PENDING, RECEIVED, STARTED, RETRY; attempts follow each
@@ -26,7 +26,7 @@ _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RAN
 
 
 def publication(event: Event, attempt: int | None = 1) -> Publication:
-    """Return `event` as a message to publish, with what it changes in the state of its task.
+    """Return `event` as a message to publish, with its change of the state of its task.
 
     `attempt` is the one that the task is in, from 1; a `State` carries its own.
     """
@@ -42,7 +42,7 @@ def _change(event: Event, payload: bytes, attempt: int | None) -> Change:
         _fields(event, payload),
         entry=isinstance(event, _ENTRIES),
         group=FEED,
-        # Tasks of a canvas are found through it: 10,000 of them would push all others off the list.
+        # Tasks of a canvas are found through the canvas. In the list they would displace all others.
         listed=event.canvas_id is None,
     )
 
@@ -80,7 +80,7 @@ def _fields_of_state(event: State, payload: bytes) -> dict[str, bytes]:
 
 
 def left_out(topic: str, count: int, changes: Sequence[Change]) -> Publication:
-    """Return what stands in for `count` events that are left out: a line of the log, and their `changes`."""
+    """Return the log event that replaces `count` events that are left out, with their `changes`."""
     text = f"{count:,} events were left out here: there were more than could be sent"
     notice = publication(Log(task_of(topic) or topic, level="warning", message=text))
     kept = {name: value for change in changes for name, value in change.fields.items()}

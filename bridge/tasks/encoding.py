@@ -8,6 +8,8 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+
+# `Any` in this module: a task may give any value, and JSON has no narrower type in Python.
 from typing import Any
 
 LONGEST_TEXT = 10_000
@@ -38,7 +40,7 @@ def well_formed(text: str) -> str:
 
 
 def in_words(value: object) -> str:
-    """Return what stands in for a value that JSON cannot express: its `repr`, cut; never raises."""
+    """Return the text for a value that JSON cannot express: its `repr`, cut. Never raises."""
     try:
         return well_formed(cut(repr(value)))
     except Exception as error:
@@ -46,7 +48,7 @@ def in_words(value: object) -> str:
 
 
 def in_text(value: object) -> str:
-    """Return `value` as text, cut; never raises."""
+    """Return `value` as text, cut. Never raises."""
     try:
         return well_formed(cut(str(value)))
     except Exception:
@@ -59,9 +61,9 @@ _JSON = json.JSONEncoder(default=in_words, ensure_ascii=False, separators=(",", 
 def encode(value: Mapping[str, Any], deepest: int = DEEPEST) -> bytes:
     """Return `value` as JSON.
 
-    What JSON or one of its readers cannot express becomes its `repr`, cut to `LONGEST_TEXT` characters; all
-    around it stays as it is. A lone surrogate becomes U+FFFD. What is more than `deepest` levels deep becomes
-    text too.
+    A value that JSON or one of its readers cannot express becomes its `repr`, cut to `LONGEST_TEXT`
+    characters. The values around it do not change. A lone surrogate becomes U+FFFD. Values that are more than
+    `deepest` levels deep become text too.
     """
     try:
         payload = _JSON.encode(value).encode()
@@ -80,10 +82,10 @@ _PARSER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def parse(payload: bytes) -> object:
-    """Return what `payload` says, `None` if it is no JSON in UTF-8.
+    """Return the value of a JSON text in UTF-8, or `None` if `payload` is not one.
 
-    Python's own parser takes more, such as NaN. But payloads become parts of other texts as they are, and one
-    that a browser cannot parse makes all of it unreadable.
+    Python's own parser accepts more, such as NaN. But payloads are inserted into other texts unchanged. If a
+    browser cannot parse one of them, it cannot parse the text.
     """
     try:
         return _PARSER.decode(payload.decode())
@@ -104,7 +106,7 @@ def _is_too_deep(value: object, payload: bytes, deepest: int) -> bool:
 
 
 def _expressible(value: Any, around: frozenset[int], deepest: int) -> Any:
-    """Return `value` with text for what JSON cannot express; `around` are the ids of what it is in."""
+    """Return `value` with text for what JSON cannot express. `around` has the ids of its containers."""
     try:
         if value is None or isinstance(value, bool):
             return value
@@ -126,7 +128,7 @@ def _expressible(value: Any, around: frozenset[int], deepest: int) -> Any:
 
 
 def _key(key: object) -> str:
-    """Return what JSON has for the key of a dict."""
+    """Return the JSON text for the key of a dict."""
     if isinstance(key, str):
         return well_formed(key)
     if key is None or isinstance(key, bool):

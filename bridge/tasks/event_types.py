@@ -14,7 +14,7 @@ ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
 
 
 class Error(TypedDict):
-    """What an event says of an exception."""
+    """The exception in an event."""
 
     type: str
     message: str
@@ -35,7 +35,7 @@ def _now() -> float:
 
 @dataclass(slots=True)
 class Event:
-    """What all task events have in common."""
+    """The fields of all task events."""
 
     kind: str = field(init=False)
     """The type in the JSON."""
@@ -55,7 +55,7 @@ class State(Event):
     attempt: int | None = None
     """Counts from 1. `None` if it is not known, as with some ends."""
     resumed: bool | None = None
-    """`True` if the task came back to this state: it was requeued, or its worker is heard of again."""
+    """`True` if the task is in this state again: it was requeued, or its worker publishes again."""
     name: str | None = None
     worker: str | None = None
     result: Any = None
@@ -65,7 +65,7 @@ class State(Event):
     """When the next attempt begins, in seconds since the epoch."""
     queued_at: float | None = None
     process: str | None = None
-    """The main process of the worker that has the task: its heartbeats carry this name."""
+    """The main process of the worker of the task. Its heartbeats have this name."""
     stalls_after: float | None = None
     """Seconds without a heartbeat of `process` after which the task is STALLED."""
     redelivered: bool | None = None
@@ -122,12 +122,12 @@ class Step(Event):
     path: list[str] | None = None
     """Of a step within others: all their names and its own, from the outside."""
     steps: Sequence[StepStatus] = field(default=(), metadata={"member": False})
-    """All steps so far, for the snapshot. They are no member of the event."""
+    """All steps so far, for the snapshot. They are not in the JSON of the event."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Log(Event):
-    """A line of text for the viewers of a task."""
+    """A text for the viewers of a task."""
 
     kind: str = field(default="log", init=False)
     level: str
@@ -136,7 +136,7 @@ class Log(Event):
 
 @dataclass(slots=True, kw_only=True)
 class CancelRequested(Event):
-    """Somebody asked for the task to be cancelled."""
+    """The cancellation of the task was requested."""
 
     kind: str = field(default="cancel_requested", init=False)
     terminate: bool | None = None
@@ -153,7 +153,7 @@ class Custom(Event):
 
 @dataclass(slots=True, kw_only=True)
 class Snapshot(Event):
-    """The whole state of a task. `bridge.tasks.snapshot` makes it and describes its fields."""
+    """The complete state of a task. `bridge.tasks.snapshot` makes it and describes its fields."""
 
     kind: str = field(default="snapshot", init=False)
     state: str = "PENDING"

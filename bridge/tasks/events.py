@@ -11,16 +11,16 @@ type has a class in `bridge.tasks.event_types`, whose fields are the other membe
 | `log`              | `Log`             | published |
 | `cancel_requested` | `CancelRequested` | published |
 | any other          | `Custom`          | published |
-| `snapshot`         | `Snapshot`        | only on a stream: the whole state of a task |
+| `snapshot`         | `Snapshot`        | only on a stream: the complete state of a task |
 | `reset`            | `Reset`           | only on a stream: forget what you have, a snapshot follows |
 | `end`              | `End`             | only on a stream: the task has ended, nothing follows |
 
-States have Celery's own names, and one more: STALLED means that the worker that has the task is no longer
-heard of. RETRY says why another attempt follows and when. The RECEIVED of that attempt does not end the wait:
-`reason`, `error` and `retry_at` hold until the attempt is STARTED or the task ends.
+States have Celery's own names, and one more: STALLED means that the worker of the task has stopped
+publishing heartbeats. RETRY contains why another attempt follows and when. The RECEIVED of that attempt does
+not end the wait: `reason`, `error` and `retry_at` are valid until the attempt is STARTED or the task ends.
 
-`bridge.tasks.canvas` describes the events of a canvas, `bridge.tasks.changes` says what an event changes in
-the state of its task, and `bridge.tasks.snapshot` makes a snapshot of that state.
+`bridge.tasks.canvas` describes the events of a canvas, `bridge.tasks.changes` the changes that an event makes
+in the state of its task, and `bridge.tasks.snapshot` makes a snapshot of that state.
 """
 
 from dataclasses import MISSING, fields
@@ -85,7 +85,7 @@ def carries_events(topic: str) -> bool:
 
 
 def error(exception: BaseException, traceback: str | None = None) -> Error:
-    """Return what an event says of `exception`, with the end of its `traceback` if given. Never raises."""
+    """Return `exception` for an event, with the end of its `traceback` if given. Never raises."""
     found = Error(type=type(exception).__name__, message=in_text(exception))
     if traceback is not None:
         found["traceback"] = traceback[-LONGEST_TEXT:]
@@ -119,7 +119,7 @@ _VALUES = {event_type: attrgetter(*names) for event_type, names in _MEMBERS.item
 
 
 def members(event: Event | Reset) -> dict[str, Any]:
-    """Return the JSON object that stands for `event`."""
+    """Return the JSON object of `event`."""
     found: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event.kind}
     names, values = _MEMBERS[type(event)], _VALUES[type(event)](event)
     for name, value in zip(names, values, strict=True):
@@ -139,7 +139,7 @@ def encode_steps(event: Step) -> bytes:
 
 
 def decode_steps(payload: bytes) -> list[StepStatus]:
-    """Return the steps in what `encode_steps` made, and none if `payload` is something else."""
+    """Return the steps in a payload of `encode_steps`, and none if `payload` is something else."""
     found = parse_members(payload) or {}
     steps = found.get("steps")
     return steps if isinstance(steps, list) else []
@@ -165,8 +165,8 @@ def _is_event(found: dict[str, Any]) -> bool:
 def kind_of(message: Message) -> str | None:
     """Return the type of the task event in `message`, `None` if it holds none.
 
-    Decodes the message only where its backend does not say, and notes the answer in it: anyone may publish
-    JSON to the topic of a task.
+    Decodes the message only if its backend does not know the type, and stores the answer in the message.
+    Anyone may publish JSON to the topic of a task.
     """
     if message.kind is None and carries_events(message.topic):
         found = parse_members(message)
@@ -176,9 +176,9 @@ def kind_of(message: Message) -> str | None:
 
 
 def is_mere_progress(message: Message) -> bool:
-    """Return whether later progress of the same task says all that `message` says.
+    """Return whether later progress of the same task replaces `message`.
 
-    The progress of a canvas may also say that a part has ended, which later progress does not repeat.
+    The progress of a canvas may contain the end of a part, which later progress does not repeat.
     """
     kind = kind_of(message)
     if kind != "progress" or not message.counted:

@@ -1,4 +1,4 @@
-"""Heartbeats: the messages by which the main processes of workers are heard of, and their JSON."""
+"""Heartbeats, which the main processes of workers publish, and their JSON."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ WORKERS = "workers"
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a process publishes on the topic `WORKERS`, again and again."""
+    """A message that a process publishes on the topic `WORKERS` at regular intervals."""
 
     process: str
     worker: str | None
-    """The name of the worker; `None` if the process is no worker but watches them."""
+    """The name of the worker. `None` if the process is not a worker, but watches them."""
     number: int
     """Counts the heartbeats of the process."""
     last: bool = False
@@ -21,7 +21,7 @@ class Heartbeat:
 
     def encode(self) -> bytes:
         """Return the JSON of this heartbeat."""
-        members = {"process": self.process, "worker": self.worker, "number": self.number, "gone": self.last}
+        members = {"process": self.process, "worker": self.worker, "number": self.number, "last": self.last}
         return json.dumps({"v": 1, "type": "beat", **members}).encode()
 
 
@@ -32,7 +32,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat | None:
     except (ValueError, RecursionError):
         return None
     match members:
-        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(last)}:
+        case {"type": "beat", "process": str(process), "number": int(number), "last": bool(last)}:
             worker = members.get("worker")
             return Heartbeat(process, worker if isinstance(worker, str) else None, number, last)
     return None

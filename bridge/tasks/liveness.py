@@ -1,9 +1,8 @@
-"""Publishes that tasks are STALLED whose worker has vanished: tasks that viewers of this process watch.
+"""Publishes STALLED when the worker of a task has vanished, for tasks that viewers of this process watch.
 
 A worker's main process publishes heartbeats on the topic `WORKERS`. A process with viewers publishes
-heartbeats there too. Only its own heartbeats, as they come back, move the clock by which the others are
-missed: while the backend is away, or this process is held up, no time passes. No clocks of two machines are
-compared.
+heartbeats there too. Its clock for the others advances only when it receives its own heartbeats. So no time
+passes while the backend cannot be reached or this process is delayed. Clocks of machines are not compared.
 """
 
 import hashlib
@@ -36,7 +35,7 @@ PRUNE_EVERY = 60
 
 
 class LivenessMonitor:
-    """Publishes what a `WorkerTracker` finds. A reader of the hub; lives in the thread of the loop."""
+    """Publishes the findings of a `WorkerTracker`. It is a reader of the hub, in the thread of the loop."""
 
     topics = frozenset({WORKERS})
     stateful = opens_with_state = False
@@ -58,7 +57,7 @@ class LivenessMonitor:
         self._passed = 0.0  # since the last tick, by that clock
 
     def see(self, items: Sequence[Item]) -> None:
-        """Note what `items`, on their way to viewers, say of tasks."""
+        """Note the states of tasks in `items`, which are sent to viewers."""
         for item in items:
             if isinstance(item, States):
                 self._see_states(item)
@@ -131,12 +130,12 @@ class LivenessMonitor:
             process=last.process,
             stalls_after=last.stalls_after,
         )
-        made = publication(event)
+        message = publication(event)
         # The token is the same in all processes that find the same, so that it is published once.
         found = (last.task, state, last.process, last.attempt, finding.heartbeat)
-        made.token = hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest().encode()
-        made.repeated = True
-        self._publisher.put(made)
+        message.token = hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest().encode()
+        message.repeated = True
+        self._publisher.put(message)
 
     def _hear(self, items: Sequence[Item]) -> None:
         """Note the heartbeats among `items`."""
@@ -155,17 +154,17 @@ class LivenessMonitor:
                 if heartbeat.worker is not None:
                     self.missing.heard()
 
-    # What the hub asks of a member.
+    # The methods of a reader, which the hub calls.
 
     @property
     def post(self) -> Callable[[Sequence[Any], Sequence[Item]], None]:
         return self._post
 
-    def _post(self, members: Sequence[Any], items: Sequence[Item]) -> None:
+    def _post(self, readers: Sequence[Any], items: Sequence[Item]) -> None:
         self._do(self._hear, items)
 
     def establish(self, topic: str) -> None:
-        """Heartbeats that were missed before do not matter."""
+        """Do nothing: earlier heartbeats do not matter."""
 
     def room(self, items: Sequence[Item]) -> int:
         return len(items)

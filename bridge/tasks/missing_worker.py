@@ -1,4 +1,4 @@
-"""Finds out that no worker publishes here: it lacks `install()`, or has another URL or namespace. No I/O."""
+"""Notices that no worker publishes here: it lacks `install()`, or has another URL or namespace. No I/O."""
 
 import logging
 from collections.abc import Collection
@@ -15,7 +15,7 @@ _MOST_TASKS = 100
 
 
 class MissingWorkerCheck:
-    """Which of the watched tasks no worker has taken, until a worker is heard of. For one thread.
+    """The watched tasks that no worker has taken, until a worker publishes. For one thread.
 
     It logs once in a process what is probably wrong.
     """
@@ -28,7 +28,7 @@ class MissingWorkerCheck:
 
     @property
     def waits(self) -> bool:
-        """Whether it matters to hear of a worker."""
+        """Whether a heartbeat of a worker matters."""
         return bool(self._waiting)
 
     def note(self, topic: str, *, pending: bool) -> None:
@@ -39,12 +39,12 @@ class MissingWorkerCheck:
             self._waiting.setdefault(topic, 0.0)
 
     def heard(self) -> None:
-        """Note that a worker publishes here: from now on there is nothing to find out."""
+        """Note that a worker publishes here. After that no check is needed."""
         self.finished = True
         self._waiting.clear()
 
     def pass_time(self, seconds: float, watched: Collection[str]) -> None:
-        """Let time pass in which a worker would have been heard of, and complain if it was too long."""
+        """Add time in which a worker would have published, and log a warning if it was too long."""
         for topic, waited in list(self._waiting.items()):
             if topic not in watched and FEED not in watched:
                 del self._waiting[topic]

@@ -21,8 +21,8 @@ INTERVAL = 0.1
 class Meter(SpanTree):
     """The progress of one run of a task.
 
-    `ask` has `news` called at once or at `due`, a time of `clock`, and again at each `due` while `waiting` is
-    true. One thread at a time calls `news`.
+    `ask` requests a call of `news`, at once or at `due`, a time of `clock`. It is called again at each `due`
+    while `waiting` is true. One thread at a time calls `news`.
     """
 
     def __init__(self, ask: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class Meter(SpanTree):
 
     def news(self) -> dict[str, Any] | None:
         """Return the fields of a `Progress` event if there is anything new; set `waiting` and `due`."""
-        # First: what is reported from here on is either seen below, or asks anew.
+        # First, so that a later report is either read below or calls `ask` again.
         self.waiting = False
         now = self.clock()
         latest, shown = self._shown()
@@ -52,7 +52,7 @@ class Meter(SpanTree):
         return fields | rate.at(figures.current, fields.get("total"), now)
 
     def _shown(self) -> tuple[Span, Span]:
-        """Return the innermost span reported of last, and the one around it whose figures are shown."""
+        """Return the innermost span with the last report, and the one around it whose figures are shown."""
         latest = self.latest
         while latest.closed and latest.parent is not None:
             latest = latest.parent
@@ -89,7 +89,7 @@ class Meter(SpanTree):
         return found
 
     def _next_percent(self) -> float | None:
-        """Return the percent of the whole task. It never goes back, and is 100 only when all is done."""
+        """Return the percent of the task. It never decreases, and is 100 only when everything is done."""
         with self.lock:
             fraction = self.root.fraction()
         if fraction is not None:
@@ -99,7 +99,7 @@ class Meter(SpanTree):
 
 
 def _message(latest: Span, shown: Span) -> str | None:
-    """Return the message reported last within the span shown, else of it."""
+    """Return the last message within the span shown, or else its own."""
     span: Span | None = latest
     while span is not None:
         inner = span.item_figures() if isinstance(span, TrackedLoop) else None

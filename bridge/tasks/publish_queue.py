@@ -1,4 +1,4 @@
-"""The messages that wait to be published. They are bounded, and entries give way first.
+"""The messages that wait to be published. Their number is limited, and entries are left out first.
 
 An entry is a message that joins the list of entries in the state of its topic: steps, logs and custom events.
 """
@@ -16,7 +16,7 @@ LIMIT = 10_000
 class _Waiting(NamedTuple):
     publication: Publication
     stands_for: int = 0
-    """How many entries were left out here, if that is what the message says."""
+    """How many entries this message replaces."""
 
     @property
     def is_entry(self) -> bool:
@@ -24,7 +24,7 @@ class _Waiting(NamedTuple):
 
 
 class PublishQueue:
-    """A queue of at most `LIMIT` messages. Not for several threads at once: its user has a lock."""
+    """A queue of at most `LIMIT` messages. Not thread-safe: its user has a lock."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -81,7 +81,7 @@ class PublishQueue:
 
 
 def _left_out(topic: str, entries: list[_Waiting]) -> _Waiting:
-    """Return what stands in for entries of `topic`."""
+    """Return the message that replaces entries of `topic`."""
     count = sum(waiting.stands_for or 1 for waiting in entries)
     changes = [waiting.publication.change for waiting in entries if waiting.publication.change is not None]
     return _Waiting(left_out(topic, count, changes), count)

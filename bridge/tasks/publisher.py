@@ -20,14 +20,14 @@ from bridge.tasks.sources import Source, Sources
 logger = logging.getLogger("bridge.tasks.publisher")
 
 BATCH = 200
-"""Messages sent in one go."""
+"""The most messages in one batch."""
 
 PAUSE = 0.01
 """Seconds between two batches: many messages are sent in batches, and a few at once."""
 
 
 class BackgroundPublisher:
-    """Sends what it is given through one channel. Safe to share by threads and greenlets, and to fork."""
+    """Publishes messages through one channel, in its own thread. Safe to share by threads, and to fork."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -49,7 +49,7 @@ class BackgroundPublisher:
         self._thread: threading.Thread | None = None
 
     def reset_after_fork(self) -> None:
-        """The parent sends what waits."""
+        """Drop the queue: the parent sends it."""
         self._queue.clear()
         self._sources.reset_after_fork()
         self._reset()
@@ -80,7 +80,7 @@ class BackgroundPublisher:
             self._wake()
 
     def watch(self, topic: str, source: Source) -> None:
-        """Send what `source` has to say: now if it is due, then whenever it is, as long as it is `waiting`.
+        """Send the messages of `source`: now if it is due, and whenever it is due while it is `waiting`.
 
         It is also asked before the next message that changes the state of `topic`, so that its last message
         is not late.
@@ -92,7 +92,7 @@ class BackgroundPublisher:
             self._wake()
 
     def _wake(self) -> None:
-        """Have the thread look at the queue and the sources. Requires holding `_changed`."""
+        """Make the thread check the queue and the sources. Requires holding `_changed`."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="bridge-publisher", daemon=True)
             thread.start()  # if it cannot, the next message tries again
@@ -181,7 +181,7 @@ class BackgroundPublisher:
                 self._queue.append(publication)
             if not self._queue:
                 self._idle = True
-                self._changed.wait(self._sources.wait())  # the loop around this looks again
+                self._changed.wait(self._sources.wait())  # The loop around this checks again.
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
             taken = self._queue.take(BATCH if self._transport.backend.replays else 1)

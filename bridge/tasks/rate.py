@@ -1,4 +1,4 @@
-"""How fast something goes and how long it still takes. No I/O."""
+"""The rate of a figure, and the time that is left. No I/O."""
 
 import math
 
@@ -7,11 +7,11 @@ SMOOTHED_OVER = 15.0
 
 
 class Rate:
-    """The smoothed rate of one figure: a mean over the past, in which what is t seconds old weighs e^(-t/15).
+    """The smoothed rate of one figure: a mean in which an observation t seconds ago weighs e^(-t/15).
 
-    That is an exponential moving average in continuous time, as Unix load averages are, corrected for its
-    beginning as in Adam (Kingma and Ba, 2014). So the figures may come as irregularly as they like, and a
-    steady rate is exact from the second figure on. It begins anew when the figure goes back.
+    It is an exponential moving average in continuous time, as Unix load averages are, corrected for its
+    beginning as in Adam (Kingma and Ba, 2014). So the figures may come at irregular times, and a steady rate
+    is exact from the second figure on. It begins again when the figure decreases.
     """
 
     def __init__(self) -> None:
@@ -19,9 +19,9 @@ class Rate:
         self._items = self._weight = 0.0
 
     def at(self, current: float, total: float | None, now: float) -> dict[str, float]:
-        """Take in that `current` of `total` is reached at `now`, in seconds; return what is known then.
+        """Note that `current` of `total` is reached at `now`, in seconds. Return the new figures.
 
-        That is `rate`, per second, and `eta`, the seconds left of a known total, both with three digits.
+        These are `rate`, per second, and `eta`, the seconds left of a known total, both with three digits.
         """
         if self._last is None or current < self._last[1]:
             self._last, self._items, self._weight = (now, current), 0.0, 0.0

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+
+# `Any` in this module: the values of an event are any JSON that a task gives.
 from typing import Any, TypeVar
 
 from bridge.tasks.encoding import LONGEST_TEXT, cut, in_words
 from bridge.tasks.event_types import Event
-
-# Any: the values of an event are whatever a task gives.
 
 E = TypeVar("E", bound=Event)
 

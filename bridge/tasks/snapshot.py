@@ -1,9 +1,9 @@
-"""The snapshot of a task: everything that its events so far amount to.
+"""The snapshot of a task: its complete state after all events so far.
 
 A backend keeps the state of a task as fields and entries, which `bridge.tasks.changes` sets. This module
 makes a `Snapshot` of that state. Its JSON has these members besides those of the class:
 
-| member     | is |
+| member     | value |
 |------------|----|
 | `progress` | the last progress event, or `null` |
 | `events`   | step, log and custom events in order, the newest 1,000; `omitted` counts the older ones |
@@ -49,7 +49,7 @@ def has_ended(state: TopicState) -> bool:
 
 
 def current_state(state: TopicState) -> State | None:
-    """Return the event that says where a task is: not RETRY once its next attempt is received."""
+    """Return the event of the current state: not RETRY after its next attempt is received."""
     last = decode(_counted(state, "state"))
     if not isinstance(last, State):
         return None
@@ -165,7 +165,7 @@ def _members(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
-    """Return the whole state of `task` as a JSON object, see the documentation of this module."""
+    """Return the complete state of `task` as a JSON object, see the documentation of this module."""
     found = _members(read_snapshot(state, task))
     if state is not None:
         found["events"] = [entry for entry in map(parse_members, state.entries) if entry]
@@ -175,7 +175,7 @@ def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
 def snapshot_text(state: TopicState | None, task: str) -> tuple[bytes, Snapshot]:
     """Return the JSON of the snapshot of `task`, and the snapshot.
 
-    The events are JSON already: with megabytes of them, encoding them again would hold up other viewers.
+    The events are JSON already: with megabytes of them, encoding them again would delay other viewers.
     """
     found = read_snapshot(state, task)
     entries = b",".join(entry for entry in state.entries if parse_members(entry)) if state else b""

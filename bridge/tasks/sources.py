@@ -1,4 +1,4 @@
-"""Sources of messages that are asked now and then, such as the progress of a task."""
+"""Sources that are polled for messages, such as the progress of a task."""
 
 import logging
 import time
@@ -11,35 +11,35 @@ logger = logging.getLogger("bridge.tasks.sources")
 
 
 class Source(Protocol):
-    """Something to be asked for messages now and then."""
+    """A source that is polled for messages."""
 
     due: float
-    """The `time.monotonic()` before which it should not be asked."""
+    """The `time.monotonic()` before which it should not be polled."""
     waiting: bool
-    """Whether it is to be asked again."""
+    """Whether to poll it again."""
 
     def take(self) -> Publication | None:
-        """Return what is new, and set `due` and `waiting`. Not called twice at once."""
+        """Return the next message, if any, and set `due` and `waiting`. Not called by two threads at once."""
 
     def reset_after_fork(self) -> None:
-        """Nobody in the child knows of this source."""
+        """Note, in a forked child, that nobody polls this source."""
 
 
 class Sources:
-    """The sources that wait to be asked, one for each topic. Its user has a lock."""
+    """The sources that wait to be polled, one for each topic. Not thread-safe: its user has a lock."""
 
     def __init__(self) -> None:
-        # The one due first is in front: each goes to the end when it was asked.
+        # The source that is due first is in front. Each goes to the end after it was polled.
         self._by_topic: dict[str, Source] = {}
 
     def reset_after_fork(self) -> None:
-        """Forget all sources: who asks them is not in the child."""
+        """Remove all sources: the thread that polls them is not in the child."""
         for source in self._by_topic.values():
             source.reset_after_fork()
         self._by_topic = {}
 
     def add(self, topic: str, source: Source) -> Publication | None:
-        """Return what `source` has to say if it is due; else have it wait."""
+        """Return the message of `source` if it is due. Otherwise let it wait."""
         if source.due <= time.monotonic():
             return self._ask(topic, source)
         source.waiting = True
@@ -47,7 +47,7 @@ class Sources:
         return None
 
     def ask(self, topic: str) -> Publication | None:
-        """Return what the source of `topic`, if it has one, has to say now."""
+        """Return the message of the source of `topic`, if there is a source and a message."""
         source = self._by_topic.get(topic)
         return None if source is None else self._ask(topic, source)
 

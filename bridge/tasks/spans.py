@@ -1,7 +1,7 @@
 """The parts of a task's work: steps and loops within each other, and how much of each is done. No I/O.
 
-For each item of a loop nothing runs here but the counting. A span holds what was reported of it last;
-`bridge.tasks.progress` makes progress events of that.
+For each item of a loop only a counter runs here. A span has the last report about it. From these,
+`bridge.tasks.progress` makes progress events.
 """
 
 import threading
@@ -56,14 +56,14 @@ class Span:
         self.forget_steps()
 
     def forget_steps(self) -> None:
-        """Begin to count steps anew, as each item of a loop does."""
+        """Start the count of steps again, as each item of a loop does."""
         self.steps_of = self.count
         self.announced = self.done = self.reserve = 0.0
         self.not_begun = self.begun = 0
         self.running: set[TrackedStep] = set()
 
     def figures(self) -> Figures | None:
-        """Return what is to be shown of this span itself, as long as the item at hand lasts."""
+        """Return the figures of this span itself, while its current item lasts."""
         if self.reported is None:
             return None
         current, total, message, item = self.reported
@@ -74,7 +74,7 @@ class Span:
         return self._furthest(self.figures())
 
     def _furthest(self, figures: Figures | None) -> float | None:
-        """Return the most that the figures, the steps and the loop in this span say."""
+        """Return the largest fraction of the figures, the steps and the loop in this span."""
         found = (
             figures.fraction() if figures else None,
             self._by_steps(),
@@ -166,11 +166,11 @@ class TrackedLoop(Span):
         return Figures(self.count, self.total, self.message)
 
     def item_figures(self) -> Figures | None:
-        """Return what is reported of the item at hand."""
+        """Return the figures of the current item."""
         return super().figures()
 
     def fraction(self) -> float | None:
-        """Return the share of the items done, and of what is done of the one at hand."""
+        """Return the share of the items that are done, including the part of the current item."""
         if not self.total:
             return None
         within = self._furthest(self.item_figures()) or 0.0
@@ -194,15 +194,15 @@ class TrackedLoop(Span):
 class SpanTree:
     """All spans of one run of a task, and which of them is the innermost.
 
-    `waiting` says that somebody will look at the tree. Whoever reports something while it is false calls
-    `ask`, to have it looked at. Threads may report, enter and leave spans at once.
+    While `waiting` is true, the publisher will read the tree. A report while it is false calls `ask`, so that
+    the publisher does. Threads may report, enter and leave spans at once.
     """
 
     def __init__(self, ask: Callable[[], None]) -> None:
         self.ask = ask
         self.root = Span(self, None)
         self.top = self.latest = self.root
-        """The innermost span of the task's own thread, and the span that was entered or reported of last."""
+        """The innermost span of the task's own thread, and the span with the last entry or report."""
         self.last_step: tuple[Figures | None, Rate] = (None, self.root.rate)
         """The figures of the step that ended last: shown after it, until something else is reported."""
         self.loops: set[TrackedLoop] = set()
@@ -212,7 +212,7 @@ class SpanTree:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Nobody looks at the tree in the child."""
+        """Note, in a forked child, that no publisher reads the tree."""
         self.waiting = False
         # Guards the counts of steps in each span. The garbage collector closes generators, which may end a
         # loop in a thread that holds the lock already.
@@ -233,12 +233,12 @@ class SpanTree:
         self.changed()
 
     def changed(self) -> None:
-        """Have somebody look at the tree."""
+        """Request that the publisher reads the tree."""
         if not self.waiting and not self.finished:
             self.ask()
 
     def begin_loop(self, loop: TrackedLoop) -> None:
-        """Have the tree looked at again and again while `loop` runs."""
+        """Note that `loop` runs. The publisher reads the tree regularly until it ends."""
         self.loops.add(loop)
         loop.parent.loop = loop
 

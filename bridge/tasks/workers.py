@@ -1,4 +1,4 @@
-"""Which tasks are with which worker, and which workers have fallen silent. No I/O."""
+"""Which worker has which tasks, and which workers have stopped publishing heartbeats. No I/O."""
 
 import random
 from collections.abc import Collection, Iterator
@@ -13,20 +13,20 @@ AT_ONCE = 1000
 """Tasks whose state is changed in one tick."""
 
 SPREAD = 1.0
-"""Seconds within which the processes that watch a worker give it up one after the other."""
+"""Seconds within which the processes that watch a worker give up on it, one after another."""
 
 _AT_WORKERS = frozenset({"RECEIVED", "STARTED", "STALLED"})
 
 
 class Finding(NamedTuple):
-    """A task whose state changes because its worker has vanished, or is heard of again."""
+    """A task whose state changes because its worker has vanished, or publishes again."""
 
     last: State
     """The last event of the task."""
     state: str
     """The state that the task is in now."""
     heartbeat: int
-    """The number of the heartbeat that was heard last."""
+    """The number of the last heartbeat."""
 
 
 class _Worker:
@@ -42,7 +42,7 @@ class _Worker:
         self.stalled: dict[str, State] = {}
 
     def lost(self) -> list[str]:
-        """The tasks that nobody runs any more. Those that an ended worker had only received are requeued."""
+        """Return the tasks that are lost. An ended worker requeues those that it had only received."""
         return [
             task for task, event in self.running.items() if not (self.ended and event.state == "RECEIVED")
         ]
@@ -61,7 +61,7 @@ class WorkerTracker:
     def note(self, event: State) -> None:
         """Note the state that a task is in."""
         if event.state == "RETRY" and self._attempt(event.task) > (event.attempt or 1):
-            return  # it comes late: a worker has the next attempt
+            return  # It is late: a worker already has the next attempt.
         self.forget(event.task)
         if event.process is None or event.state not in _AT_WORKERS:
             return
@@ -95,7 +95,7 @@ class WorkerTracker:
             worker.heartbeat = heartbeat.number
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass in which heartbeats would have been heard."""
+        """Add time in which heartbeats would have been received."""
         self._clock += seconds
 
     def prune(self, watched: Collection[str]) -> None:

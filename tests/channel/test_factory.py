@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import bridge
-from bridge.channel.factory import _redacted
 from bridge.channel.transport import transport_of
 
 
@@ -79,26 +78,6 @@ def test_channels_of_one_memory_name_share_their_topics() -> None:
         other.topic("orders").publish(b"other")
         same.topic("orders").publish(b"same")
         assert subscription.receive(timeout=5) == b"same"
-
-
-@pytest.mark.parametrize(
-    ("url", "where"),
-    [
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("rediss://user:pass@h/2?ssl_cert_reqs=none", "rediss://h/2"),
-        ("redis://:pass@word@h/0", "redis://h/0"),
-        ("redis://:p%2Fa#ss@h/0", "redis://…"),
-        ("redis://:p?ass@h/0", "redis://…"),
-        ("redis://h/0?password=pa@ss", "redis://…"),
-        ("redis+sentinel://u:pass@a:1,b:2/main/0", "redis+sentinel://a:1,b:2/main/0"),
-        ("postgresql://u:pass@h/db?options=x", "postgresql://h/db"),
-        ("sqlite:////var/lib/bridge.db", "sqlite:////var/lib/bridge.db"),
-        ("memory://name", "memory://name"),
-    ],
-)
-def test_where_a_channel_publishes_has_no_password(url: str, where: str) -> None:
-    """However badly it is escaped."""
-    assert _redacted(url) == where
 
 
 def test_a_channel_tells_where_it_publishes() -> None:

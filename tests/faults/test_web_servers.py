@@ -308,7 +308,7 @@ def test_one_line_an_outage_says_where_streams_wait_for_what() -> None:
 
     def said() -> int:
         return served.log.read_bytes().count(
-            b"a stream was opened while the backend redis://127.0.0.1:%d " % valkey.port
+            b"a stream was opened while the backend redis://127.0.0.1:%d/0 " % valkey.port
         )
 
     try:

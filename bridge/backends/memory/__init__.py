@@ -1,8 +1,8 @@
 """`memory://`: carries messages between the threads of one process.
 
 `memory://name` names a store of its own; channels with the same name and namespace share it. Nothing leaves
-the process, and nothing outlives it. Start with `store.py`, which holds all topics under one lock; `topic.py`
-and `parts.py` are what it holds of one topic, and `listener.py` is the reading side.
+the process, and messages end with it. Start with `store.py`, which holds all topics under one lock.
+`topic.py` and `parts.py` have the data of one topic, and `listener.py` is the reading side.
 """
 
 import re

@@ -10,17 +10,17 @@ class Parts:
 
     def __init__(self) -> None:
         self.counts: Counts | None = None
-        """`None` as long as no part was counted."""
+        """`None` until a part was counted."""
         self._reached: dict[str, Reached] = {}
         self._rows: dict[str, tuple[int, bytes]] = {}  # by the name of the part: importance and row
 
     @property
     def rows(self) -> list[bytes]:
-        """What is shown of the parts, the row changed last at the end."""
+        """The rows of the parts. The row that changed last is at the end."""
         return [row for _, row in self._rows.values()]
 
     def count(self, publication: Publication, part: Part) -> list[Publication]:
-        """Count `part` and return what to publish: nothing if it brings no news."""
+        """Count `part`. Return the messages to publish, none if nothing has changed."""
         before = self._reached.get(part.name, Reached())
         after = before.advanced(part)
         if after is None:
@@ -31,11 +31,11 @@ class Parts:
         if part.name:
             self._show(part.name, importance_of(after.stage), part.row)
         if self.counts.complete:
-            self._reached.clear()  # the state of the canvas refuses all that follows
+            self._reached.clear()  # The state of the canvas refuses later messages.
         return messages(publication, part, counts, self.counts)
 
     def _show(self, name: str, importance: int, row: bytes) -> None:
-        """Keep the row of a part, if need be in place of the oldest of the least importance."""
+        """Keep the row of a part. If there are too many, it replaces the oldest of the least importance."""
         if name not in self._rows and len(self._rows) >= MAX_ROWS:
             least = min(self._rows, key=lambda shown: self._rows[shown][0])
             if self._rows[least][0] > importance:

@@ -1,4 +1,4 @@
-"""Every topic of one name, as a server would hold them."""
+"""All topics of one store, as a server would have them."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from bridge.model.state import END, MAX_MEMBERS, Retention, TopicState
 from bridge.support.fork import reset_in_child
 
 _UNLISTED = "\0"
-"""Stands for the group of topics that their group does not list: of those that ended as many are kept."""
+"""The group of topics that are listed in no group. As many ended topics of it are kept as of a group."""
 
 
 class Store:
@@ -24,18 +24,18 @@ class Store:
         reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        # Guards everything below, and the queues of the readers.
+        # Guards everything below, and the queues of the listeners.
         self.lock = threading.Lock()
         self._logs: dict[str, Log] = {}
         self._states: dict[str, State] = {}
         self._members: dict[str, dict[str, None]] = {}
 
     def log(self, topic: str) -> Log:
-        """Return the log of `topic`, made if need be. Requires holding `lock`."""
+        """Return the log of `topic`. Create it if it does not exist. Requires holding `lock`."""
         return self._logs.get(topic) or self._logs.setdefault(topic, Log(topic))
 
     def publish(self, publication: Publication, retention: Retention) -> Position | None:
-        """Publish a message and what follows it; return its position, `None` if its change is refused."""
+        """Publish a message and its follow-up. Return its position, or `None` if its change is refused."""
         topic, position = publication.topic, None
         with self.lock:
             if publication.change is None:
@@ -52,7 +52,7 @@ class Store:
     def _publish_change(
         self, state: State, publication: Publication, counts: Counts | None, retention: Retention
     ) -> Position:
-        """Requires holding `lock`."""
+        """Publish a message with a change. Requires holding `lock`."""
         change, topic = publication.change, publication.topic
         assert change is not None, "only a change is admitted"
         state.apply(publication)
@@ -61,7 +61,7 @@ class Store:
         return self.log(topic).append(publication, counts, retention)
 
     def _sweep(self, retention: Retention) -> None:
-        """Forget the topic that was made first, if all it held has expired. Requires holding `lock`."""
+        """Remove the oldest topic, if everything in it has expired. Requires holding `lock`."""
         name, log = next(iter(self._logs.items()), ("", None))
         if log is None:
             return
@@ -78,14 +78,14 @@ class Store:
         return state is not None and 0 <= state.rank < END
 
     def renew(self, topics: Sequence[str]) -> None:
-        """Let the retention of those of `topics` that have not ended begin anew."""
+        """Start the retention of those of `topics` that have not ended again."""
         with self.lock:
             for topic in topics:
                 if self._is_unended(topic):
                     self.log(topic).renewed_at = time.monotonic()
 
     def _list(self, topic: str, group: str) -> None:
-        """List the topic in the group, if need be in place of the oldest member. Requires holding `lock`."""
+        """List the topic in the group. A full group loses its oldest member. Requires holding `lock`."""
         members = self._members.setdefault(group, {})
         members[topic] = None
         if len(members) > MAX_MEMBERS:
@@ -101,7 +101,7 @@ class Store:
         """Return a page of the state of `topic` and its members. Requires holding `lock`."""
         names = [topic, *reversed(self._members.get(topic, {}))]
         if after is not None:
-            # If the name is not there, it was the oldest member, and all older ones are gone with it.
+            # A name that is missing was the oldest member. All older ones have been removed too.
             names = names[names.index(after) + 1 :] if after in names else []
         page: list[TopicState] = []
         size, more = 0, None
@@ -120,7 +120,7 @@ class Store:
         return None if state is None else state.fields.get(name)
 
     def attach(self, put: Put, topic: str) -> None:
-        """Have `put` called with `Attached`, and with each message of `topic` from now on."""
+        """Call `put` with `Attached`, and with each message of `topic` from now on."""
         with self.lock:
             log = self.log(topic)
             log.readers.append(put)

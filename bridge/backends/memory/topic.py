@@ -1,4 +1,4 @@
-"""What the store holds of one topic: the log of its messages, and its state."""
+"""The data of one topic: the log of its messages, and its state."""
 
 import itertools
 import os
@@ -15,11 +15,11 @@ from bridge.model.publication import Publication
 from bridge.model.state import MAX_ENTRIES, Retention, TopicState
 
 Put = Callable[[Event], None]
-"""Takes an event for a reader."""
+"""Puts an event into the queue of a listener."""
 
 
 class Log:
-    """The messages of one topic that are kept, the places of its durable readers, and who reads it now."""
+    """The messages of one topic, the positions of its durable readers, and its current listeners."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -30,7 +30,7 @@ class Log:
         self.renewed_at = 0.0
 
     def append(self, publication: Publication, counts: Counts | None, retention: Retention) -> Position:
-        """Append a message, hand it to the readers, and forget what retention does not keep."""
+        """Append a message, deliver it to the listeners, and remove expired messages."""
         epoch = self.end.epoch or os.urandom(4).hex()
         self.end = Position(epoch, self.end.number + 1, 0)
         message = make_message(
@@ -77,7 +77,7 @@ class State:
         return None if self._parts is None else self._parts.counts
 
     def admit(self, publication: Publication) -> list[Publication]:
-        """Return what to publish: nothing if the change is refused or its part brings no news."""
+        """Return the messages to publish: none if the change is refused or its part has not changed."""
         assert publication.change is not None, "only a change has to be admitted"
         if publication.change.refused_by(self.rank):
             return []

@@ -1,7 +1,7 @@
 """Carries messages by Redis or Valkey: one server, Sentinel or a cluster, by streams or by Pub/Sub alone.
 
-What is one step for a caller is one Lua script on the server (`lua/`, loaded by `scripts.py`). `publish.py`
-builds the calls, `keys.py` makes the names, `frames.py` and `replies.py` parse what comes back. This package
+One step for a caller is one Lua script on the server (`lua/`, loaded by `scripts.py`). `publish.py`
+builds the calls, `keys.py` makes the names, `frames.py` and `replies.py` parse the answers. This package
 knows nothing of tasks and HTTP. Open `backend.py` first for publishing, `listener.py` for reading.
 """
 
@@ -20,7 +20,7 @@ from bridge.model.state import Retention
 
 
 def open_backend(url: str, *, namespace: str, timeout: float, retention: Retention) -> RedisBackend:
-    """Return the backend for `url`, which opens nothing yet."""
+    """Return the backend for `url`. It opens no connection yet."""
     scheme, _, rest = url.partition("://")
     base, _, carrier = scheme.partition("+")
     connect: Callable[[str, str, float], Servers] = _CARRIERS.get(carrier, _one_server)

@@ -1,7 +1,9 @@
 """Publishes, and reads for callers that wait. One step for the caller is one script on the server."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+# `Any` in this module: redis-py declares no type for the answers of scripts.
 from typing import Any
 
 import redis
@@ -20,12 +22,13 @@ from bridge.model.message import Message
 from bridge.model.position import Position, position_of_id
 from bridge.model.publication import Publication
 from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, MAX_ROWS, Retention
+from bridge.support.recent import Recent
 
 MAX_RENEWED = 100
 """Topics renewed in one step."""
 
 MAX_KNOWN = 1000
-"""Topics of which the last confirmed id is remembered, those published to most recently."""
+"""The topics whose last confirmed id is remembered: those published to most recently."""
 
 MAX_BATCH = 50
 """Messages published in one step; the server does nothing else meanwhile."""
@@ -46,8 +49,8 @@ class RedisBackend:
         self.replays = logged
         self._command = "SPUBLISH" if sharded else "PUBLISH"
         self._scripts = Scripts(servers, _settings(retention, self._command))
-        # The last confirmed id by topic. Several threads change it without a lock: see `_confirm`.
-        self._known: dict[str, str] = {}
+        # The last confirmed id by topic. Threads change it without a lock: see `Recent`.
+        self._known: Recent[str, str] = Recent(MAX_KNOWN)
 
     def publish(self, publication: Publication) -> Position | None:
         with self._errors(PublishError, "did not take the message", publication):
@@ -92,13 +95,12 @@ class RedisBackend:
                 # The server refuses all keys of a call if one is forbidden: use those of the first message.
                 return len(self._publish_batch(publications[:1]))
 
-    # Any: the answers of scripts.
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
         batch = Batch(self._keys, with_groups=not self._servers.one_slot)
         known = {publication.topic: self._known.get(publication.topic, "") for publication in publications}
         for publication in publications:
-            # The script compares what is known of a topic once.
+            # The script compares the known id of a topic once.
             batch.add(publication, known.pop(publication.topic, ""))
         answers: list[Any] = self._run(batch.call)
         for publication, answer in zip(publications, answers, strict=False):
@@ -142,12 +144,7 @@ class RedisBackend:
 
     def _confirm(self, topic: str, message_id: bytes) -> str:
         """Remember the id of a confirmed message: a server that does not have it has lost some. Return it."""
-        known = message_id.decode()
-        self._known.pop(topic, None)
-        self._known[topic] = known
-        if len(self._known) > MAX_KNOWN:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
-                del self._known[next(iter(self._known))]
+        known = self._known[topic] = message_id.decode()
         return known
 
     def _run(self, call: Call) -> Any:
@@ -211,7 +208,7 @@ class RedisBackend:
     def _errors(
         self, kind: type[BridgeError], what: str, publication: Publication | None = None
     ) -> Iterator[None]:
-        """Translate the driver's errors; if a permission is missing, tell which ones `publication` needs."""
+        """Translate the driver's errors; if a permission is missing, name those that `publication` needs."""
         try:
             yield
         except ERRORS as error:

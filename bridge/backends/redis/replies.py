@@ -4,6 +4,8 @@ Any: an answer is a list of lists of bytes, whose shape the script that is named
 """
 
 from collections.abc import Sequence
+
+# `Any` in this module: an answer is a list of lists of bytes, whose shape depends on the script.
 from typing import Any
 
 from bridge.backends.base import History

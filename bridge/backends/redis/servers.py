@@ -8,6 +8,8 @@ Any and `type: ignore`: redis-py declares no types for the clients of clusters a
 
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+
+# `Any` in this module: redis-py declares no types for the clients of clusters and for answers.
 from typing import Any, Protocol
 
 import redis

@@ -1,6 +1,7 @@
 """Reads the state of a topic. In a cluster the states of a group's members are on other nodes."""
 
-from typing import Any  # answers of scripts
+# `Any` in this module: redis-py declares no type for the answers of scripts.
+from typing import Any
 
 from bridge.backends.base import PAGE_BYTES, States
 from bridge.backends.redis.keys import Keys

@@ -5,6 +5,8 @@ Any and `type: ignore`: redis-py declares no types for the parameters of connect
 
 import inspect
 import re
+
+# `Any` in this module: redis-py declares no types for the parameters of connections.
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 

@@ -1,4 +1,10 @@
-"""A database as the carrier: SQLite, PostgreSQL, or by polling any other that SQLAlchemy knows."""
+"""Carries messages by a database: SQLite, PostgreSQL, or by polling any other that SQLAlchemy knows.
+
+What is one step for a caller is one transaction. `tables.py` describes the tables, `publishing.py` writes a
+message, `reading.py` and `reading_states.py` read. `database.py` says what databases differ in, `sqlite.py`
+and `postgres.py` have their parts. This package knows nothing of tasks and HTTP. Open `backend.py` first for
+publishing, `listener.py` for reading.
+"""
 
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +22,7 @@ POLL_INTERVAL = 0.1
 def open_backend(
     url: str, *, namespace: str, timeout: float, retention: Retention, poll_interval: float = POLL_INTERVAL
 ) -> SqlBackend:
-    """Return the backend for `url`: `sql+` and any URL of SQLAlchemy; it opens nothing yet."""
+    """Return the backend for `url`: `sql+` and any URL of SQLAlchemy; no connection is opened yet."""
     check_positive(unit="seconds", poll_interval=poll_interval)
     address = url.partition("+")[2]
     parsed = parse(address, "sql+", "sql+mysql+pymysql://user:password@host/database, a URL of SQLAlchemy")

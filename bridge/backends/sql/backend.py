@@ -1,4 +1,4 @@
-"""The publishing side: what is one step for the caller is one transaction."""
+"""The publishing side. One step for the caller is one transaction."""
 
 import threading
 import time
@@ -23,15 +23,16 @@ from bridge.model.position import Position
 from bridge.model.publication import Publication
 from bridge.model.state import END, Retention
 from bridge.support.fork import reset_in_child
+from bridge.support.recent import Recent
 
-KNOWN_PLACES = 1000
-"""Topics of which the last confirmed place is remembered, those published to most recently."""
+MAX_KNOWN = 1000
+"""The topics whose last confirmed position is remembered: those published to most recently."""
 
 SWEEPS = 10
-"""Topics of which a part is forgotten in a row."""
+"""The most transactions that remove expired topics one after another."""
 
 TOGETHER = 50
-"""Messages published in one transaction; everyone else who writes to their topics waits for it."""
+"""Messages published in one transaction. Other publishers of their topics wait for it."""
 
 
 class SqlBackend:
@@ -48,8 +49,8 @@ class SqlBackend:
 
     def reset_after_fork(self) -> None:
         self._lock = threading.Lock()  # Guards _known.
-        self._known: dict[str, Position] = {}
-        self._sweeping = threading.Lock()  # Held by the one who forgets what has expired.
+        self._known: Recent[str, Position] = Recent(MAX_KNOWN)
+        self._sweeping = threading.Lock()  # Held by the thread that removes expired topics.
         self._sweep_at = time.monotonic()
 
     def publish(self, publication: Publication) -> Position | None:
@@ -91,7 +92,7 @@ class SqlBackend:
                 self._hold_topics(connection, publications)
             transaction = Transaction(connection, self._namespace, self._retention)
             for publication in publications:
-                # What is known of a topic is compared once.
+                # The known position of a topic is compared once.
                 written += publish(transaction, publication, known.pop(publication.topic, None))
             self._database.announce(connection, written)
         self._database.published(written)
@@ -102,9 +103,9 @@ class SqlBackend:
         return written
 
     def _hold_topics(self, connection: Connection, publications: Sequence[Publication]) -> None:
-        """Lock all topics of a transaction at first, as everyone does: in order, groups after their members.
+        """Lock all topics of a transaction in one order: by name, groups after their members.
 
-        Two who hold what the other one waits for would be a deadlock.
+        All publishers use this order, so that two of them cannot wait for each other.
         """
         groups = {publication.change.group for publication in publications if publication.change is not None}
         for topics in ({publication.topic for publication in publications} - groups, groups):
@@ -112,12 +113,12 @@ class SqlBackend:
                 hold_topic(connection, self._namespace, topic)
 
     def _place(self, topic: str, written: Sequence[Written]) -> Position | None:
-        """Return where the last message of `topic` was written."""
+        """Return the position of the last written message of `topic`, or `None`."""
         key = key_of(self._namespace, topic)
         return next((message.position for message in reversed(written) if message.key == key), None)
 
     def publish_within(self, connection: object, publication: Publication) -> Position | None:
-        """Publish as a part of the transaction of `connection`, which the caller commits or rolls back."""
+        """Publish in the transaction of `connection`, which the caller commits or rolls back."""
         dialect = self._database.engine.dialect.name
         if not isinstance(connection, Connection) or connection.dialect.name != dialect:
             raise ConfigurationError(
@@ -131,19 +132,17 @@ class SqlBackend:
         return self._place(publication.topic, written)
 
     def _confirm(self, topic: str, position: Position) -> None:
-        """Remember the place of a confirmed message: a database that knows it no more has lost some."""
+        """Remember the position of a confirmed message. A database without it has lost messages."""
         with self._lock:
-            known = self._known.pop(topic, position)
+            known = self._known.get(topic, position)
             self._known[topic] = max(known, position) if known.epoch == position.epoch else position
-            if len(self._known) > KNOWN_PLACES:
-                del self._known[next(iter(self._known))]
 
     def _sweep(self) -> None:
-        """Now and then forget some of the topics that have expired. The message has been published."""
+        """Remove some expired topics from time to time. It is called after a publish."""
         if time.monotonic() < self._sweep_at or not self._sweeping.acquire(blocking=False):
             return
         try:
-            with suppress(SQLAlchemyError):  # whoever publishes next does it then
+            with suppress(SQLAlchemyError):  # The next publish tries again.
                 for _ in range(SWEEPS):
                     with self._database.writing() as connection:
                         more = sweep(connection, self._namespace, self._retention)

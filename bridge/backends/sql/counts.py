@@ -1,8 +1,9 @@
-"""The counting of the parts of a canvas, within the transaction that publishes.
+"""Counts the parts of a canvas, within the transaction that publishes.
 
-The caller holds the row of the topic. So what is read here stays as it is until it is written.
+The caller has locked the row of the topic. So no other transaction changes the counts meanwhile.
 """
 
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
@@ -12,8 +13,8 @@ from bridge.model.counts import Counts, Reached, importance_of, messages
 from bridge.model.publication import Part, Publication
 from bridge.model.state import MAX_ROWS
 
-# The columns of the counts, in the order of the fields of `Counts`. The names of the stages are those of
-# tables that exist already.
+# The columns of the counts, in the order of the fields of `Counts`. The names of the stages are fixed by
+# existing tables.
 COLUMNS = ("size", "done", "stage1", "stage2", "stage3", "stage4")
 
 _HELD = (
@@ -60,7 +61,7 @@ def _columns_of(counts: Counts) -> dict[str, int]:
 def count(
     connection: Connection, topic: Row[Any], publication: Publication, part: Part
 ) -> tuple[list[Publication], Counts]:
-    """Count `part`; return what to publish, which is nothing if it brings no news, and the counts."""
+    """Count `part`. Return the messages to publish, none if nothing has changed, and the counts."""
     of_part = {"b_topic": topic.id, "b_key": key_of(part.name)}
     held = connection.execute(_HELD, of_part).first()
     before = Counts() if held is None else counts_of(held)
@@ -91,9 +92,9 @@ def count(
 def _show(
     connection: Connection, of_part: dict[str, Any], shown: int, importance: int, age: int, row: bytes
 ) -> int:
-    """Keep the row of a part, if need be in place of the oldest of the least importance.
+    """Keep the row of a part. If there are too many, it replaces the oldest row of the least importance.
 
-    Returns how many rows there are more.
+    Returns by how many the number of rows has grown.
     """
     values = {"importance": importance, "age": age, "line": row}
     if connection.execute(_SET_ROW, {**of_part, **values}).rowcount:

@@ -1,4 +1,4 @@
-"""A database: how its transactions begin, and how a reader learns that something has changed."""
+"""A database: how its transactions begin, and how a reader notices changes."""
 
 import os
 import selectors
@@ -15,35 +15,36 @@ from bridge.backends.sql.publishing import Written
 from bridge.errors import BridgeError
 from bridge.support.fork import reset_in_child
 
-_left_to_the_parent: list[object] = []  # in a forked child, where closing them would disturb it
+# The parent's connections in a forked child. Closing or collecting them would disturb the parent.
+_inherited: list[object] = []
 
 
-Hand = Callable[[Sequence[Written]], None]
+OnWritten = Callable[[Sequence[Written]], None]
 
 
 class Watch(Protocol):
-    """How one reader learns of changes."""
+    """How one reader notices changes."""
 
     interval: float
-    """Seconds after which to look, if nothing says earlier that there is something."""
+    """Seconds between two calls of `look`, unless a change is notified earlier."""
 
     def listen(self, selector: selectors.BaseSelector) -> None:
-        """Have what says earlier that there is something end a wait on `selector`."""
+        """Register with `selector` what becomes readable when a change is notified."""
         ...
 
     def has_news(self) -> bool:
-        """Whether `look` has something to return already, of which nothing would end a wait."""
+        """Return whether `look` already has something to return, for which `selector` would not wake."""
         ...
 
     def look(self) -> set[str] | None:
-        """Return the keys of topics that may have changed, `None`: perhaps all."""
+        """Return the keys of topics that may have changed, or `None` if all may have changed."""
         ...
 
     def close(self) -> None: ...
 
 
 class Database:
-    """Any database: looked at over and over."""
+    """Any database. Readers poll it."""
 
     def __init__(self, engine: Engine, timeout: float, poll_interval: float) -> None:
         self.engine = engine
@@ -54,60 +55,59 @@ class Database:
         reset_in_child(self)
 
     def _reset(self) -> None:
-        # Guards _ready.
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # Guards _ready.
         self._ready = False
 
     def reset_after_fork(self) -> None:
-        _left_to_the_parent.append(self.engine.pool)
+        _inherited.append(self.engine.pool)
         self.engine.dispose(close=False)
         self._reset()
 
     def prepare(self) -> None:
-        """See that the tables are there and ours. Raises `ConfigurationError`."""
+        """Create the tables if they are missing. Raises `ConfigurationError` for another schema version."""
         with self._lock:
             if not self._ready:
                 schema.check(self.reading, self.writing, self.address)
                 self._ready = True
 
     def migrate(self) -> str:
-        """Make the tables or bring them up to date; return what there is now, in words."""
+        """Create or upgrade the tables. Return a sentence about the result."""
         version = schema.migrate(self.writing, self.address)
         return f"the tables in {self.address} are of schema version {version}"
 
     def recover(self, error: DBAPIError) -> bool:
-        """Return whether to try again: the connection was lost, or the tables are gone."""
+        """Return whether to try again: the connection was lost, or the tables are missing."""
         missing = isinstance(error, ProgrammingError) or "no such table" in str(error.orig)
         self._ready = self._ready and not missing
         return missing or error.connection_invalidated
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction, committed at its end."""
+        """Return a context with a transaction, which is committed at its end."""
         return self.engine.begin()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection on which every statement is on its own."""
+        """Yield a connection on which each statement is a transaction of its own."""
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def announce(self, connection: Connection, written: Sequence[Written]) -> None:
-        """Within the transaction: have its commit wake the readers, where the database can."""
+        """Notify the readers when the transaction of `connection` is committed, if the database can."""
 
     def published(self, written: Sequence[Written]) -> None:
-        """The transaction that wrote these has been committed."""
+        """Note that the transaction that wrote these messages is committed."""
 
     def open_reading(self) -> Connection:
-        """Return a connection of a reader's own."""
+        """Return a new connection for one reader, outside the pool."""
         connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()
         return connection
 
-    def watch(self, connection: Connection, hand: Hand) -> Watch:
-        """Return how the reader of this connection learns of changes.
+    def watch(self, connection: Connection, on_written: OnWritten) -> Watch:
+        """Return how the reader of this connection notices changes.
 
-        `hand` gives it what was written in this process, without the way through the database. It may be
-        called from any thread, in any order, and not for every message.
+        `on_written` passes on messages that were written in this process, without a query. Any thread may
+        call it, in any order, and not for every message.
         """
         return Polling(self.poll_interval)
 
@@ -120,17 +120,17 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            raise kind(f"{self.address} {what}: {said_by(error)}") from error
+            raise kind(f"{self.address} {what}: {driver_message(error)}") from error
 
 
 class Polling:
-    """Every topic may have changed whenever the interval is over."""
+    """After each interval, every topic may have changed."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
 
     def listen(self, selector: selectors.BaseSelector) -> None:
-        """Nothing says so earlier."""
+        """Do nothing: no change is notified."""
 
     def has_news(self) -> bool:
         return False
@@ -139,18 +139,18 @@ class Polling:
         return None
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: there is nothing to close."""
 
 
-def said_by(error: SQLAlchemyError) -> str:
-    """Return what the driver said, without the statement and its values."""
+def driver_message(error: SQLAlchemyError) -> str:
+    """Return the message of the driver, without the statement and its values."""
     return str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
 
 
-def let_go(connection: Connection, owner: int) -> None:
-    """Close a reader's connection, unless it was opened in the process that this one was forked from."""
+def close_unless_inherited(connection: Connection, owner: int) -> None:
+    """Close a reader's connection, unless a parent process opened it. `owner` is the id of its process."""
     if os.getpid() != owner:
-        _left_to_the_parent.append(connection)
+        _inherited.append(connection)
         return
-    with suppress(SQLAlchemyError):  # it was lost before
+    with suppress(SQLAlchemyError):  # It may be lost already.
         connection.close()

@@ -1,4 +1,4 @@
-"""The places of durable readers, read and moved within a transaction of the caller."""
+"""Reads and moves the positions of durable readers, within a transaction of the caller."""
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
@@ -13,7 +13,7 @@ _REMOVE = delete(DURABLE).where(*_OF_READER)
 
 
 def place(connection: Connection, namespace: str, topic: str, name: str) -> Position:
-    """Return the place of the durable reader `name`, which is the end of the topic if it is new."""
+    """Return the position of the durable reader `name`. A new reader starts at the end of the topic."""
     head = _lock(connection, namespace, topic)
     found = _find(connection, head, name)
     if found is None:
@@ -24,7 +24,7 @@ def place(connection: Connection, namespace: str, topic: str, name: str) -> Posi
 def move(
     connection: Connection, namespace: str, topic: str, name: str, position: Position, *, back: bool
 ) -> None:
-    """Move the place of a durable reader; only with `back` to an earlier one."""
+    """Move the position of a durable reader. Only with `back` may it move to an earlier one."""
     head = _lock(connection, namespace, topic)
     found = _find(connection, head, name)
     if back or found is None or found.epoch != position.epoch or found.number < position.number:

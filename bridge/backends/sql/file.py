@@ -1,4 +1,4 @@
-"""How the processes and threads that share a SQLite file learn of each other's commits."""
+"""How the processes and threads that share a SQLite file notice each other's commits."""
 
 import os
 import selectors
@@ -9,55 +9,57 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from bridge.backends.sql.database import Hand
+from bridge.backends.sql.database import OnWritten
 from bridge.backends.sql.reading import CHANGED, LATEST
 from bridge.errors import ConnectionLost
 from bridge.support.fork import reset_in_child
 
 RACY_NS = 50_000_000
-"""A file changed so short before it was looked at may have changed again with the same time (as in git)."""
+"""Nanoseconds. A file that changed so recently may change again with the same time (as in git)."""
 
 AGAIN = 2
-"""A file is looked into again each time its last change is so many times as old as at the last look.
+"""The database is queried again when the age of the last change has grown by this factor.
 
-SQLite writes the file first and then makes the commit visible, in shared memory, which changes no time. A
-process that is held up in between, on a busy machine, would have its commit overlooked.
+SQLite writes the file first. Then it makes the commit visible in shared memory, which changes no time. If a
+process is delayed in between, on a busy machine, its commit would be missed without another query.
 """
 
 
 class File:
-    """What this process knows of a file: who reads it here, and whose turn it is to write."""
+    """What this process knows of a file: its readers in this process, and the lock for writing."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
         reset_in_child(self)
 
     def reset_after_fork(self) -> None:
-        self.turn = threading.Lock()  # Held by the one thread of this process that writes.
-        self._lock = threading.Lock()  # Guards the replacing of readers.
-        self.readers: tuple[Hand, ...] = ()
+        self.write_lock = threading.Lock()  # Held by the one thread of this process that writes.
+        self._lock = threading.Lock()  # Guards changes of `readers`.
+        self.readers: tuple[OnWritten, ...] = ()
 
-    def add(self, hand: Hand) -> None:
+    def add(self, on_written: OnWritten) -> None:
         with self._lock:
-            self.readers = (*self.readers, hand)
+            self.readers = (*self.readers, on_written)
 
-    def remove(self, hand: Hand) -> None:
+    def remove(self, on_written: OnWritten) -> None:
         with self._lock:
-            self.readers = tuple(other for other in self.readers if other != hand)
+            self.readers = tuple(other for other in self.readers if other != on_written)
 
 
 _files: dict[str, File] = {}  # Never shrinks: there are few.
 
 
 def file_of(path: Path) -> File:
-    """Return what this process knows of a file, by whatever name."""
-    return _files.setdefault(os.path.realpath(path), File())  # one step, whatever other threads do
+    """Return the `File` for a path. Two names of one file have the same."""
+    return _files.setdefault(os.path.realpath(path), File())  # Atomic, so no lock is needed.
 
 
 class FileWatch:
-    """Looks at the times of the files, and only if they have changed into the database."""
+    """Checks the times of the files, and queries the database only if they have changed."""
 
-    def __init__(self, path: Path, file: File, connection: Connection, hand: Hand, interval: float) -> None:
+    def __init__(
+        self, path: Path, file: File, connection: Connection, on_written: OnWritten, interval: float
+    ) -> None:
         self.interval = interval
         self._paths = (str(path), f"{path}-wal")
         self._identity = identity_of(path)
@@ -65,12 +67,12 @@ class FileWatch:
         self._look_again_at = 0
         self._connection = connection
         self._last: int = connection.scalar(LATEST) or 0
-        self._hand = hand
+        self._on_written = on_written
         self._file = file
-        file.add(hand)
+        file.add(on_written)
 
     def listen(self, selector: selectors.BaseSelector) -> None:
-        """Those who publish in this process hand it on."""
+        """Do nothing: publishers in this process call `on_written`."""
 
     def has_news(self) -> bool:
         return False
@@ -87,7 +89,7 @@ class FileWatch:
         return {key for key, _ in rows}
 
     def _signature(self) -> list[tuple[int, int]]:
-        """Return what changes with every commit, without opening a file: closing it would drop its locks."""
+        """Return sizes and times. Does not open a file, because closing it would drop its locks."""
         found = []
         for path in self._paths:
             with suppress(FileNotFoundError):
@@ -101,7 +103,7 @@ class FileWatch:
         return found
 
     def close(self) -> None:
-        self._file.remove(self._hand)
+        self._file.remove(self._on_written)
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:

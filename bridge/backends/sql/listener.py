@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.base import Attached, Event, History, Seen
 from bridge.backends.sql import reading, reading_states
-from bridge.backends.sql.database import Database, let_go
+from bridge.backends.sql.database import Database, close_unless_inherited
 from bridge.backends.sql.publishing import Written
 from bridge.backends.sql.reading import NOWHERE, Head
 from bridge.backends.sql.retention import milliseconds, renew
@@ -23,37 +23,37 @@ from bridge.model.state import END, Retention
 from bridge.support.waker import Waker
 
 ANSWERED_AT_ONCE = 50
-"""Requests that are answered before the answers are handed on; some have a page each."""
+"""Requests that are answered in one call of `poll`. Each answer may be a page."""
 
 COMPARE_EVERY = 10.0
-"""Seconds between two looks at where each topic is, woken or not."""
+"""Seconds between two comparisons of the positions of all topics, even without a notification."""
 
 
 class SqlListener:
-    """Reads what follows the place that it knows of each topic, whenever a topic may have changed."""
+    """Reads the new messages of each topic whenever the topic may have changed."""
 
     def __init__(self, database: Database, namespace: str, retention: Retention) -> None:
         self._database = database
         self._namespace = namespace
         self._retention = retention
         self._process = os.getpid()
-        self._topics: dict[str, str] = {}  # by key
-        self._at: dict[str, Position] = {}  # by key: up to where all has been handed on
+        self._topics: dict[str, str] = {}  # by key: the name
+        self._at: dict[str, Position] = {}  # by key: all messages up to there were returned
         self._changed: set[str] = set()
-        self._handed: deque[Written] = deque()  # Filled by other threads.
-        self._asked: deque[tuple[str, str, Position, str | None]] = deque()
+        self._written: deque[Written] = deque()  # Filled by other threads.
+        self._requests: deque[tuple[str, str, Position, str | None]] = deque()
         self._compare_at = time.monotonic() + COMPARE_EVERY
         self._look_at = 0.0
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._connection = database.open_reading()
-        self._watch = database.watch(self._connection, self._hand)
+        self._watch = database.watch(self._connection, self._on_written)
         self._watch.listen(self._selector)
 
     def attach(self, topic: str) -> None:
         self._topics[key_of(self._namespace, topic)] = topic
-        self._ask("attach", topic)
+        self._request("attach", topic)
 
     def detach(self, topic: str) -> None:
         key = key_of(self._namespace, topic)
@@ -62,37 +62,37 @@ class SqlListener:
         self._changed.discard(key)
 
     def request_state(self, topic: str, after: str | None) -> None:
-        self._ask("state", topic, after=after)
+        self._request("state", topic, after=after)
 
     def request_history(self, topic: str, start: Position) -> None:
-        self._ask("history", topic, start)
+        self._request("history", topic, start)
 
-    def _ask(self, what: str, topic: str, start: Position = ORIGIN, after: str | None = None) -> None:
-        self._asked.append((what, key_of(self._namespace, topic), start, after))
+    def _request(self, what: str, topic: str, start: Position = ORIGIN, after: str | None = None) -> None:
+        self._requests.append((what, key_of(self._namespace, topic), start, after))
 
-    def _hand(self, written: Sequence[Written]) -> None:
-        """Take what was written in this process. Any thread may call it."""
+    def _on_written(self, written: Sequence[Written]) -> None:
+        """Note messages that were written in this process. Any thread may call it."""
         known = [message for message in written if message.key in self._topics]
         if known:
-            self._handed.extend(known)
+            self._written.extend(known)
             self.wake()
 
     def poll(self) -> Sequence[Event]:
-        if not (self._asked or self._changed or self._handed or self._watch.has_news()):
+        if not (self._requests or self._changed or self._written or self._watch.has_news()):
             self._wait()
         events: list[Event] = []
-        self._take_handed(events)
-        if events and not self._asked and time.monotonic() < self._look_at:
+        self._take_written(events)
+        if events and not self._requests and time.monotonic() < self._look_at:
             return events
         with self._database.errors(ConnectionLost, "did not answer"):
             self._look(events)
             self._answer(events)
         return events
 
-    def _take_handed(self, events: list[Event]) -> None:
-        """Hand on what was written in this process, if it is what comes next."""
-        while self._handed:
-            message = self._handed.popleft()
+    def _take_written(self, events: list[Event]) -> None:
+        """Add messages that were written in this process to `events`, if they are the next ones."""
+        while self._written:
+            message = self._written.popleft()
             key, position = message.key, message.position
             at = self._at.get(key)
             if at is None or (position.number <= at.number and position.epoch == at.epoch):
@@ -123,7 +123,7 @@ class SqlListener:
             self._waker.drain()
 
     def _read_changed(self, events: list[Event], comparing: bool) -> None:
-        """Hand on what has come in the topics that may have changed."""
+        """Read the new messages of the topics that may have changed."""
         keys = list(self._changed)
         self._changed.clear()
         heads = reading.heads(self._connection, keys)
@@ -144,7 +144,7 @@ class SqlListener:
         messages = reading.page(self._connection, topic, head, at.number + 1)
         last = messages[-1].position if messages else None
         if last is None:
-            # All of them were let go, or the topic was, since the head was read.
+            # The messages, or the topic, were removed after the head was read.
             events.append(Seen(topic, to))
         events.extend(messages)
         self._at[key] = last or to
@@ -152,19 +152,19 @@ class SqlListener:
             self._changed.add(key)
 
     def _touch(self, heads: dict[str, Head]) -> None:
-        """What is read does not expire: the epoch of a quiet topic would be lost with it."""
+        """Renew quiet topics that are read. If they expired, their epoch would be lost."""
         due = milliseconds() - round(self._retention.seconds * 1000 / 2)
         quiet = [key for key, head in heads.items() if head.upkeep < due]
         if not quiet:
             return
-        with suppress(SQLAlchemyError):  # who may only read leaves it to those who publish
+        with suppress(SQLAlchemyError):  # A user who may only read cannot. Publishers do it too.
             for start in range(0, len(quiet), reading.MANY):
                 with self._database.writing() as connection:
                     renew(connection, quiet[start : start + reading.MANY], END)
 
     def _answer(self, events: list[Event]) -> None:
-        """Answer a part of what was asked, in order; those who attach together with one look."""
-        some = [self._asked.popleft() for _ in range(min(len(self._asked), ANSWERED_AT_ONCE))]
+        """Answer some requests in order. One query finds the positions of all their topics."""
+        some = [self._requests.popleft() for _ in range(min(len(self._requests), ANSWERED_AT_ONCE))]
         asked = [ask for ask in some if ask[1] in self._topics]
         heads = self._heads({key for what, key, _, _ in asked if what != "state"})
         for what, key, start, after in asked:
@@ -199,5 +199,5 @@ class SqlListener:
         if os.getpid() == self._process:
             self._watch.close()
         self._selector.close()
-        let_go(self._connection, self._process)
+        close_unless_inherited(self._connection, self._process)
         self._waker.close()

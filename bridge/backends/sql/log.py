@@ -1,6 +1,8 @@
-"""The log of a topic: appending a message, within a transaction of the caller."""
+"""Appends messages to the log of a topic, within a transaction of the caller."""
 
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, insert, select, update
@@ -18,7 +20,7 @@ ANY_RANK = 2**62
 
 _number = TOPICS.c.number + 1
 _first_kept = _number + 1 - bindparam("b_keep")
-# The number comes last: MySQL reads what it has set already.
+# The number comes last, because MySQL reads the columns that it has already set.
 _DRAW = (
     update(TOPICS)
     .where(TOPICS.c.key == bindparam("b_key"), TOPICS.c.rank <= bindparam("b_highest"))
@@ -57,7 +59,7 @@ def append(
     """Append a message to the log of `topic`; return the row of the topic.
 
     `counts` are those of the canvas at this message. `known` is a position in the topic that this publisher
-    once had confirmed. If the rank of the topic is above `highest`, nothing is written, and `None` returned.
+    once had confirmed. If the rank of the topic is above `highest`, writes nothing and returns `None`.
     """
     connection, now = transaction.connection, milliseconds()
     epoch = publication.token[:8].decode()
@@ -70,7 +72,7 @@ def append(
         if row is None:
             return None
     if known is not None and _has_forgotten(connection, row, known):
-        # It is an older copy, in which messages are missing. With a new epoch their readers notice.
+        # The database is an older copy without some messages. A new epoch shows this to their readers.
         connection.execute(SET.values(epoch=epoch), {"b_id": row.id})
         row = connection.execute(BY_KEY, {"b_key": row.key}).one()
     _keep(connection, row, publication, counts)

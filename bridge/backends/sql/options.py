@@ -1,4 +1,4 @@
-"""What the databases' URLs have in common."""
+"""Parses the URLs of databases."""
 
 import re
 from contextlib import suppress
@@ -10,7 +10,7 @@ from bridge.errors import PERCENT_ENCODE, ConfigurationError
 
 
 def parse(url: str, scheme: str, example: str) -> URL:
-    """Return what a URL says. Raises `ConfigurationError`.
+    """Parse the URL of a database. Raises `ConfigurationError`.
 
     Neither the error nor its context quotes the URL: a part of it may be a password.
     """
@@ -23,5 +23,5 @@ def parse(url: str, scheme: str, example: str) -> URL:
 
 
 def _is_cut_wrongly(url: str, parsed: URL) -> bool:
-    """Whether a part of a password that is not escaped stands for the host, the database or a parameter."""
+    """Return whether a part of an unescaped password was parsed as host, database or parameter."""
     return "@" in f"{parsed.host}{parsed.database}" or bool(re.search(r"\?[^@]*=[^@]*@", url))

@@ -1,9 +1,11 @@
-"""PostgreSQL through psycopg 3: readers are woken by NOTIFY, which carries only the topic and the number."""
+"""PostgreSQL through psycopg 3. NOTIFY wakes the readers. It carries only the topic and the number."""
 
 import math
 import selectors
 import time
 from collections.abc import Generator, Sequence
+
+# `Any` in this module: the parameters of a URL, and the generics of psycopg, which do not matter here.
 from typing import Any
 
 import psycopg
@@ -12,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.sql.backend import SqlBackend
-from bridge.backends.sql.database import Database, Hand
+from bridge.backends.sql.database import Database, OnWritten
 from bridge.backends.sql.options import parse
 from bridge.backends.sql.publishing import Written
 from bridge.errors import ConfigurationError, ConnectionLost
@@ -45,7 +47,7 @@ def open_backend(
 
 
 class PostgresDatabase(Database):
-    """A server whose answers are waited for no longer than the timeout."""
+    """A PostgreSQL server. No call waits longer than the timeout."""
 
     def __init__(self, url: URL, parameters: dict[str, Any], timeout: float, poll_interval: float) -> None:
         limits = f"-c statement_timeout={math.ceil(timeout * 1000)}"
@@ -57,26 +59,26 @@ class PostgresDatabase(Database):
         }
         engine = create_engine(url, pool_timeout=timeout, use_native_hstore=False)
 
-        class Patient(psycopg.Connection[Any]):
-            """Gives a server that does not answer up."""
+        class TimedConnection(psycopg.Connection[Any]):
+            """Gives up on a server that does not answer."""
 
             def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-                return super().wait(_no_longer_than(timeout + 1, gen, self), *args, **kwargs)
+                return super().wait(_with_timeout(timeout + 1, gen, self), *args, **kwargs)
 
-        event.listen(engine, "do_connect", lambda *_: Patient.connect(**given))
+        event.listen(engine, "do_connect", lambda *_: TimedConnection.connect(**given))
         super().__init__(engine, timeout, poll_interval)
 
     def announce(self, connection: Connection, written: Sequence[Written]) -> None:
-        # One wakes the readers of a topic for all.
+        # One notification for each topic is enough.
         for message in {message.key: message for message in written}.values():
             connection.execute(_NOTIFY, {"place": f"{message.key} {message.position.number}"})
 
-    def watch(self, connection: Connection, hand: Hand) -> "Notifications":
+    def watch(self, connection: Connection, on_written: OnWritten) -> "Notifications":
         return Notifications(connection, self.poll_interval)
 
 
 class Notifications:
-    """What PostgreSQL says of commits, on the reader's own connection."""
+    """The notifications of commits, on the reader's own connection."""
 
     def __init__(self, connection: Connection, interval: float) -> None:
         self.interval = interval
@@ -94,12 +96,12 @@ class Notifications:
         selector.register(self._driver.fileno(), selectors.EVENT_READ)
 
     def has_news(self) -> bool:
-        # What came during a query has been read with its answer: the socket says nothing of it.
+        # Notifications that came during a query were read with its answer, so the socket is not readable.
         self._take()
         return bool(self._changed)
 
     def _take(self) -> None:
-        """Take the notifications that have come, without waiting."""
+        """Read the notifications that have come, without waiting."""
         server = self._driver.pgconn
         try:
             server.consume_input()
@@ -120,10 +122,10 @@ class Notifications:
         self._driver.remove_notify_handler(self._notified)
 
 
-def _no_longer_than(
+def _with_timeout(
     seconds: float, steps: Generator[Any, Any, Any], connection: psycopg.Connection[Any]
 ) -> Generator[Any, Any, Any]:
-    """Run psycopg's steps of a conversation with the server, but lose the connection if it takes too long."""
+    """Run the steps of a psycopg call. If they take too long, close the connection and raise an error."""
     deadline = time.monotonic() + seconds
     try:
         wanted = next(steps)

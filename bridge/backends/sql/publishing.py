@@ -1,6 +1,8 @@
-"""Publishing one message, within a transaction: to its topic and its group, with what it changes."""
+"""Publishes one message to its topic and its group, and applies its change, within a transaction."""
 
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -15,7 +17,7 @@ from bridge.model.position import Position
 from bridge.model.publication import Publication
 
 LOOK_BACK = 1000
-"""Messages among which one that is published again is looked for."""
+"""The number of last messages in which a repeated message is searched for."""
 
 _BY_TOKEN = (
     select(MESSAGES, TOPICS.c.key, TOPICS.c.epoch)
@@ -44,11 +46,11 @@ class Written:
 def publish(
     transaction: Transaction, publication: Publication, known: Position | None = None
 ) -> list[Written]:
-    """Write a message to its topic, and with a change to the group too; nothing if the change is refused.
+    """Write a message to its topic, and if it has a change, to the group too. Return what is written.
 
-    A message about a part of a canvas may bring its follow-up. If a repeated message was already written,
-    nothing is written, and the last one that was is returned. `known` is a position in the topic that this
-    publisher once had confirmed.
+    If the change is refused, nothing is written. A message about a part of a canvas may be written with its
+    follow-up. If a repeated message was already written, nothing is written, and the last one is returned.
+    `known` is a position in the topic that this publisher once had confirmed.
     """
     connection, change = transaction.connection, publication.change
     if publication.repeated:
@@ -78,7 +80,7 @@ def _write(
     known: Position | None,
     highest: int = ANY_RANK,
 ) -> list[Written]:
-    """Write a message to its topic and its group, and apply what it changes, unless the rank is too high."""
+    """Write a message to its topic and its group, and apply its change, unless the rank is too high."""
     row = append(transaction, publication.topic, publication, counts, known=known, highest=highest)
     if row is None:
         return []
@@ -99,7 +101,7 @@ def _written(row: Row[Any], publication: Publication, counts: Counts | None) -> 
 
 
 def _find(connection: Connection, key: str, publication: Publication) -> Written | None:
-    """Return the last message that an earlier attempt to publish has written, if there is one."""
+    """Return the last message that an earlier attempt has written, or `None`."""
     tokens = [publication.token.decode()]
     if publication.part is not None and publication.part.follow_up is not None:
         tokens.append(publication.part.follow_up.token.decode())

@@ -1,10 +1,12 @@
-"""Reading where topics are, and their messages.
+"""Reads the positions of topics, and their messages.
 
-Each function is right whatever is committed between its statements; its docstring says why.
+Each function is correct even if others commit between its statements. Its docstring says why.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -16,13 +18,13 @@ from bridge.model.message import Message, make_message
 from bridge.model.position import ORIGIN, Position
 
 PAGE = 500
-"""Messages read in one go, within `PAGE_BYTES`."""
+"""The most messages in a page, which also has at most `PAGE_BYTES`."""
 
 UNMEASURED = 4
-"""Messages that are read without a look at their sizes first."""
+"""Messages that are read without a query for their sizes first."""
 
 MANY = 500
-"""Names in one statement."""
+"""The most keys in one statement."""
 
 _HEADS = select(
     TOPICS.c.key,
@@ -58,7 +60,7 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a topic is."""
+    """The position of a topic."""
 
     id: int
     position: Position
@@ -67,7 +69,7 @@ class Head:
 
 
 NOWHERE = Head(0, ORIGIN, 1, 0)
-"""The head of a topic that nobody has published to."""
+"""The head of a topic without messages."""
 
 
 def position_of(row: Any) -> Position:
@@ -75,7 +77,7 @@ def position_of(row: Any) -> Position:
 
 
 def heads(connection: Connection, keys: Sequence[str]) -> dict[str, Head]:
-    """Return where each of these topics is, if there is anything of it."""
+    """Return the heads of those of the topics that exist, by key."""
     found = {}
     for start in range(0, len(keys), MANY):
         for row in connection.execute(_HEADS, {"b_keys": keys[start : start + MANY]}):
@@ -84,7 +86,7 @@ def heads(connection: Connection, keys: Sequence[str]) -> dict[str, Head]:
 
 
 def page(connection: Connection, topic: str, head: Head, first: int) -> list[Message]:
-    """Return a page of messages from `first` on, with two at least if there are so many: see `messages`."""
+    """Return a page of messages from `first` on: at least two if there are two. See `messages`."""
     first = max(first, head.oldest)
     if head.position.number - first < UNMEASURED:
         return messages(connection, topic, head, first, UNMEASURED)
@@ -99,9 +101,9 @@ def page(connection: Connection, topic: str, head: Head, first: int) -> list[Mes
 
 
 def messages(connection: Connection, topic: str, head: Head, first: int, limit: int) -> list[Message]:
-    """Return messages from `first` on, up to the head: they were there when it was read.
+    """Return messages from `first` on, up to the head. They existed when the head was read.
 
-    Those that were let go meanwhile are missing at the beginning, where readers look for it.
+    Messages that were removed meanwhile are missing at the beginning, where readers check for it.
     """
     bounds = {"b_topic": head.id, "b_first": max(first, head.oldest), "b_last": head.position.number}
     rows = connection.execute(_MESSAGES, {**bounds, "b_limit": limit})
@@ -114,7 +116,7 @@ def messages(connection: Connection, topic: str, head: Head, first: int, limit: 
 
 
 LATEST = select(func.coalesce(func.max(MESSAGES.c.id), 0))
-"""The id of the last message of all, where ids are given in the order of commits: on SQLite."""
+"""The id of the last message of all topics. Only on SQLite are ids in the order of commits."""
 
 CHANGED = (
     select(TOPICS.c.key, func.max(MESSAGES.c.id))
@@ -122,4 +124,4 @@ CHANGED = (
     .where(MESSAGES.c.id > bindparam("b_id"))
     .group_by(TOPICS.c.key)
 )
-"""The topics with messages after that id."""
+"""The topics with messages after an id."""

@@ -1,6 +1,8 @@
-"""Reading the state of topics. Right whatever is committed between two statements: see `states` for why."""
+"""Reads the state of topics, also while others commit. See `states` for why this is correct."""
 
 from collections.abc import Mapping, Sequence
+
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, literal, select, union_all
@@ -13,7 +15,7 @@ from bridge.model.position import ORIGIN
 from bridge.model.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
 
 MEMBERS_AT_ONCE = 100
-"""Members of a group whose states are read in one go, within `PAGE_BYTES`."""
+"""The most members of a group in a page, which also has at most `PAGE_BYTES`."""
 
 _ENTRY_SIZES = (
     select(ENTRIES.c.topic, func.sum(func.length(ENTRIES.c.payload)))
@@ -85,10 +87,10 @@ def field(connection: Connection, key: str, name: str) -> bytes | None:
 
 
 def states(connection: Connection, name: str, key: str, after: str | None) -> States:
-    """Return a page of the state of a topic: its own, and where it is a group those of members, newest first.
+    """Return a page of the state of a topic: its own, and for a group those of its members, newest first.
 
-    One statement reads all but the entries, so it is one point in the order of messages. Entries are only
-    ever added: those up to the number read then are those of that point.
+    One statement reads everything except the entries, so the state is that of one position. Entries are only
+    added. So the entries up to the number in that statement belong to the same position.
     """
     before, shown_before = (2**62, 0) if after is None else map(int, after.split("-"))
     limit = min(MEMBERS_AT_ONCE, MAX_MEMBERS - shown_before)
@@ -111,7 +113,7 @@ def states(connection: Connection, name: str, key: str, after: str | None) -> St
 
 
 def _fitting(connection: Connection, order: Sequence[Row[Any]], found: Mapping[int, TopicState]) -> int:
-    """Return how many of the first rows make a page."""
+    """Return how many of the first rows fit in a page."""
     with_entries = [row.id for row in order if row.entries]
     entries: dict[int, int] = {}
     if with_entries:
@@ -125,7 +127,7 @@ def _fitting(connection: Connection, order: Sequence[Row[Any]], found: Mapping[i
 
 
 def _add(state: TopicState, row: Row[Any]) -> None:
-    """Take a field, or the counts and the row of a part, into the state of its topic."""
+    """Add a field, or the counts and the row of a part, to the state of its topic."""
     if row.size is not None:
         state.counts = counts_of(row)
     if row.age is not None:

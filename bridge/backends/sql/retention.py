@@ -1,7 +1,10 @@
-"""Letting go of what is older than retention allows, a few rows at a time."""
+"""Removes what is older than the retention, a few rows at a time."""
 
 import time
 from collections.abc import Sequence
+
+# `Any` in this module: the new values of columns, each of its own type. SQLAlchemy types rows only for
+# mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, update
@@ -20,10 +23,10 @@ from bridge.backends.sql.tables import (
 from bridge.model.state import END, Retention
 
 BATCH = 256
-"""Rows deleted at most with one message."""
+"""The most rows that are deleted with one message."""
 
 FEW = 64
-"""Rows that may wait to be deleted, so that not every message deletes one."""
+"""Rows that may wait to be deleted, so that not every message deletes a row."""
 
 SET = update(TOPICS).where(TOPICS.c.id == bindparam("b_id"))
 _FIRST_SINCE = (
@@ -56,10 +59,10 @@ def milliseconds() -> int:
 
 
 def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) -> None:
-    """Let go of what is older than retention allows.
+    """Remove messages that are older than the retention.
 
-    The bound is moved exactly; rows below it are deleted a few at a time. Age is looked after when a 64th
-    of it has passed, which costs most messages nothing.
+    The number of the oldest message is exact. The rows below it are deleted a few at a time. The age is
+    checked after each 64th of the retention time, so it costs nothing for most messages.
     """
     moved: dict[str, Any] = {}
     oldest = row.oldest
@@ -76,10 +79,10 @@ def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) 
 
 
 def renew(connection: Connection, keys: Sequence[str], highest: int) -> None:
-    """Let the retention of these topics begin anew, where the rank is not above `highest`.
+    """Start the retention of these topics again, if their rank is not above `highest`.
 
-    Whoever holds one of them publishes to it, and so does the same: to wait could be a deadlock. Not every
-    database can pass over what is held.
+    PostgreSQL skips locked topics, because waiting could be a deadlock. The publisher that has locked a topic
+    renews it too. Not every database can skip locked rows.
     """
     kept = _KEPT_AND_FREE if connection.dialect.name == "postgresql" else _KEPT
     found = connection.scalars(kept, {"b_keys": list(keys), "b_highest": highest}).all()
@@ -88,17 +91,18 @@ def renew(connection: Connection, keys: Sequence[str], highest: int) -> None:
 
 
 def sweep(connection: Connection, namespace: str, retention: Retention) -> bool:
-    """Forget a part of one topic that nobody wrote or read for long; return whether there was one.
+    """Remove a part of one expired topic. Return whether there was one.
 
-    A group is kept as long as a member that has not ended may be.
+    A topic expires when nobody has written or read it for the retention time. A group is kept as long as one
+    of its members may be kept that has not ended.
     """
     now = milliseconds()
     since, unended_since = (
         now - round(seconds * 1000 * 65 / 64) for seconds in (retention.seconds, retention.unended)
     )
     lists = exists().where(MEMBERS.c.of_group == TOPICS.c.id)
-    over = or_(TOPICS.c.rank >= END, (TOPICS.c.rank < 0) & ~lists, TOPICS.c.upkeep < unended_since)
-    expired = (TOPICS.c.namespace == namespace, TOPICS.c.upkeep < since, over)
+    may_expire = or_(TOPICS.c.rank >= END, (TOPICS.c.rank < 0) & ~lists, TOPICS.c.upkeep < unended_since)
+    expired = (TOPICS.c.namespace == namespace, TOPICS.c.upkeep < since, may_expire)
     durable = exists().where(DURABLE.c.topic == TOPICS.c.id)
     topic = connection.scalar(
         select(TOPICS.c.id).where(*expired, ~durable).order_by(TOPICS.c.upkeep).limit(1)

@@ -1,4 +1,4 @@
-"""The tables made, and their version looked at."""
+"""Creates and upgrades the tables, and checks their version."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,15 +14,15 @@ STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE bridge_message ADD COLUMN kind VARCHAR(100)",
         "ALTER TABLE bridge_message ADD COLUMN counts VARCHAR(150)",
         "ALTER TABLE bridge_tally ADD COLUMN size BIGINT DEFAULT 0 NOT NULL",
-        # The sizes of canvases that have ended, and of those whose parts do not know them. Other parts bring
-        # the size with their next message.
+        # The sizes of canvases that have ended, and of those whose parts do not know them. Other parts have
+        # the size in their next message.
         """UPDATE bridge_tally SET size = stage2 + stage3 + stage4 WHERE NOT EXISTS
            (SELECT 1 FROM bridge_part WHERE bridge_part.topic = bridge_tally.topic)""",
         """UPDATE bridge_tally SET size = COALESCE((SELECT MAX(value) FROM bridge_part
            WHERE bridge_part.topic = bridge_tally.topic AND bridge_part.stage = 0), size)""",
     )
 }
-"""The statements that lead from each older version to the next."""
+"""The statements that upgrade each older version to the next."""
 
 _ADVISORY_LOCK = 7_265_100_541_909_324
 
@@ -30,7 +30,7 @@ Within = Callable[[], AbstractContextManager[Connection]]
 
 
 def check(reading: Within, writing: Within, address: str) -> None:
-    """Make the tables if there are none; raise `ConfigurationError` unless they are of our version."""
+    """Create the tables if there are none. Raise `ConfigurationError` if they have another version."""
     with reading() as connection:
         version = _version(connection)
     if version is None:
@@ -40,33 +40,33 @@ def check(reading: Within, writing: Within, address: str) -> None:
             if not _is_refusal(error):
                 raise
             raise ConfigurationError(
-                f"{address} has no tables of the bridge, and they may not be made with these rights: "
-                f"run `bridge migrate URL` as someone who may ({str(error.orig).strip()})"
+                f"{address} has no tables of the bridge, and this user may not create them: "
+                f"run `bridge migrate URL` as a user who may ({str(error.orig).strip()})"
             ) from error
     elif version < VERSION:
         raise ConfigurationError(
             f"the tables in {address} are of schema version {version}, and this package needs {VERSION}: "
-            "stop those who use them, then run `bridge migrate URL`"
+            "stop all processes that use them, then run `bridge migrate URL`"
         )
     else:
         _refuse_newer(version, address)
 
 
 def migrate(writing: Within, address: str) -> int:
-    """Make the tables, or bring older ones to our version, in one transaction where the database can.
+    """Create the tables or upgrade older ones, in one transaction if the database supports it.
 
-    Returns that version.
+    Returns the version of the tables.
     """
     with writing() as connection:
         if connection.dialect.name == "postgresql":
-            # Processes that start together make them one after the other.
+            # The lock lets processes that start together create them one after another.
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
         version = _version(connection)
         if version is not None:
             _refuse_newer(version, address)
             for step in range(version, VERSION):
                 if step not in STEPS:
-                    raise ConfigurationError(f"no way leads from schema version {step} in {address}")
+                    raise ConfigurationError(f"schema version {step} in {address} cannot be upgraded")
                 for statement in STEPS[step]:
                     connection.execute(text(statement))
         METADATA.create_all(connection)
@@ -93,6 +93,6 @@ def _version(connection: Connection) -> int | None:
 
 
 def _is_refusal(error: DBAPIError) -> bool:
-    """Whether the database answered, and would not."""
-    said = str(error.orig)
-    return getattr(error.orig, "sqlstate", None) == "42501" or "readonly" in said or "denied" in said
+    """Return whether the database refused a statement because of missing permissions."""
+    text = str(error.orig)
+    return getattr(error.orig, "sqlstate", None) == "42501" or "readonly" in text or "denied" in text

@@ -1,4 +1,4 @@
-"""SQLite: a file that several processes of one machine share."""
+"""SQLite: a file that the processes of one machine share."""
 
 import random
 import sqlite3
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bridge.backends.sql.backend import SqlBackend
-from bridge.backends.sql.database import Database, Hand
+from bridge.backends.sql.database import Database, OnWritten
 from bridge.backends.sql.file import FileWatch, file_of, identity_of
 from bridge.backends.sql.options import parse
 from bridge.backends.sql.publishing import Written
@@ -23,7 +23,7 @@ from bridge.support.validate import check_positive
 POLL_INTERVAL = 0.02
 
 BUSY_SECONDS = 0.1
-"""How long SQLite itself waits for a lock: it then blocks every greenlet of the process."""
+"""Seconds that SQLite itself waits for a lock. Meanwhile every greenlet of the process is blocked."""
 
 
 def open_backend(
@@ -35,7 +35,7 @@ def open_backend(
     if parsed.host or parsed.username or not parsed.database or ":memory:" in parsed.database:
         raise ConfigurationError(
             "name a file after three slashes, as in sqlite:///relative.db or sqlite:////absolute.db; "
-            "what needs no file is memory://"
+            "memory:// needs no file"
         )
     if parsed.query:
         raise ConfigurationError(f"a sqlite:// URL takes no parameters, not {', '.join(parsed.query)}")
@@ -46,7 +46,7 @@ class SqliteDatabase(Database):
     """A file in WAL mode: readers do not wait for writers."""
 
     _identity: tuple[int, int] | None
-    """Which file it was when it was last prepared."""
+    """The device and the inode of the file when it was last prepared."""
 
     def __init__(self, url: str, timeout: float, poll_interval: float) -> None:
         # With AUTOCOMMIT the driver begins no transaction by itself; `writing` does.
@@ -61,7 +61,7 @@ class SqliteDatabase(Database):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         deadline = time.monotonic() + self.timeout
-        if not self._file.turn.acquire(timeout=self.timeout):
+        if not self._file.write_lock.acquire(timeout=self.timeout):
             raise OperationalError(None, None, sqlite3.OperationalError("database is locked"))
         try:
             with self.engine.connect() as connection:
@@ -76,7 +76,7 @@ class SqliteDatabase(Database):
                         driver.execute("ROLLBACK")
                     raise
         finally:
-            self._file.turn.release()
+            self._file.write_lock.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -87,7 +87,7 @@ class SqliteDatabase(Database):
         identity = identity_of(self.path)
         if identity is not None and identity == self._identity:
             return
-        # Another file has this name now: what is open is the old one.
+        # Another file has this name now. The open connections are to the old one.
         self.engine.dispose()
         self._ready = False
         super().prepare()
@@ -102,20 +102,21 @@ class SqliteDatabase(Database):
         self._identity = None
 
     def published(self, written: Sequence[Written]) -> None:
-        for hand in self._file.readers:
-            hand(written)
+        for on_written in self._file.readers:
+            on_written(written)
 
     def open_reading(self) -> Connection:
         connection = self.engine.connect()
         connection.detach()
         return connection
 
-    def watch(self, connection: Connection, hand: Hand) -> FileWatch:
-        return FileWatch(self.path, self._file, connection, hand, self.poll_interval)
+    def watch(self, connection: Connection, on_written: OnWritten) -> FileWatch:
+        return FileWatch(self.path, self._file, connection, on_written, self.poll_interval)
 
 
 def _prepare_connection(connection: sqlite3.Connection, _: object) -> None:
-    # Commits outlive the process at once and the machine within moments; what is lost then is told.
+    # A commit survives the end of the process at once, and a crash of the machine after a moment. Readers
+    # notice a loss.
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         try:
             connection.execute(f"PRAGMA {pragma}")
@@ -125,7 +126,7 @@ def _prepare_connection(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin(driver: sqlite3.Connection, deadline: float) -> None:
-    """Begin to write. Waits in Python, so that other greenlets go on, and in small steps."""
+    """Begin a transaction that writes. Waits in Python, in small steps, so that other greenlets run."""
     while True:
         try:
             _run(driver, "BEGIN IMMEDIATE")
@@ -137,7 +138,7 @@ def _begin(driver: sqlite3.Connection, deadline: float) -> None:
 
 
 def _run(driver: sqlite3.Connection, statement: str) -> None:
-    """Run a statement without SQLAlchemy's part in it, which would take longer than the statement."""
+    """Run a statement without SQLAlchemy, whose overhead is larger than the statement."""
     try:
         driver.execute(statement)
     except sqlite3.OperationalError as error:

@@ -1,5 +1,6 @@
-"""What a message changes beside the log: fields and entries of its topic, and the group's list."""
+"""Applies the change of a message: fields and entries of its topic, and the list of the group."""
 
+# `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
@@ -26,7 +27,7 @@ _ENLIST = insert(MEMBERS).from_select(
 
 
 def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes) -> None:
-    """Move the state of a topic, whose row is locked, on."""
+    """Apply a change to the state of a topic, whose row is locked."""
     if change.fields:
         connection.execute(_UNSET, {"b_topic": row.id, "b_names": list(change.fields)})
         fields = [{"topic": row.id, "name": name, "value": value} for name, value in change.fields.items()]
@@ -42,5 +43,5 @@ def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes)
 
 
 def enlist(connection: Connection, group: Row[Any], topic: Row[Any]) -> None:
-    """Have the group list the topic, if it does not yet."""
+    """Add the topic to the list of the group, if it is not there."""
     connection.execute(_ENLIST, {"b_group": group.id, "b_topic": topic.id})

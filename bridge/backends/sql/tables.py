@@ -1,10 +1,10 @@
-"""The tables. One set serves every namespace, so that who makes them or grants rights does it once.
+"""The tables. All namespaces share them, so they are created and rights are granted once.
 
-A topic is a row, locked by the UPDATE that draws a message's number, until the transaction ends. So the
-numbers of a topic are given in the order of commits, without a hole: a reader that has seen a number has
-seen all before it, and a transaction that commits late is never skipped. The price is that two publishers
-of one topic take turns. (Reading behind the oldest running transaction instead would let any long
-transaction of the database, not only one that publishes, hold back every reader.)
+A topic is a row. The UPDATE that takes a message's number locks it until the transaction ends. So the numbers
+of a topic are in the order of commits and have no hole: a reader that has seen a number has seen all before
+it, and a transaction that commits late is not skipped. The cost is that publishers of one topic wait for each
+other. (If readers waited for the oldest running transaction instead, any long transaction of the database,
+not only one that publishes, would delay every reader.)
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import LONGBLOB
 
 VERSION = 2
-"""Of the tables; written down in `bridge_schema`."""
+"""The schema version, which `bridge_schema` contains."""
 
 METADATA = MetaData()
 
@@ -41,16 +41,16 @@ TOPICS = Table(
     Column("key", String(32), nullable=False, unique=True),
     Column("namespace", Unicode(255), nullable=False),
     Column("name", Unicode(255), nullable=False),
-    # Where the topic is: its last message. Before the first one there is no epoch.
+    # The position of the last message. Before the first message the epoch is empty.
     Column("epoch", String(32), nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("mark", BigInteger, nullable=False),
-    # Messages below `oldest` are no longer kept; those from `swept` on are still there.
+    # Messages below `oldest` have expired. Those from `swept` on are not deleted yet.
     Column("oldest", BigInteger, nullable=False),
     Column("swept", BigInteger, nullable=False),
-    # When it was last seen to; not with every message, which would write the index each time.
+    # The time of the last upkeep. It is not set with every message, because that would write the index.
     Column("upkeep", BigInteger, nullable=False),
-    # Its state: the rank, and how many entries there ever were.
+    # The state: its rank, and the number of all entries, also of deleted ones.
     Column("rank", BigInteger, nullable=False),
     Column("entries", BigInteger, nullable=False),
     Index("bridge_topic_upkeep", "namespace", "upkeep", mysql_length={"namespace": 64}),
@@ -96,12 +96,12 @@ COUNTS = Table(
     Column("topic", BigInteger, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False, server_default="0"),
     Column("done", BigInteger, nullable=False),
-    # How many parts are at each stage, those waiting excepted.
+    # The number of parts at each stage, without those that wait.
     Column("stage1", BigInteger, nullable=False),
     Column("stage2", BigInteger, nullable=False),
     Column("stage3", BigInteger, nullable=False),
     Column("stage4", BigInteger, nullable=False),
-    # How many rows `bridge_line` has.
+    # The number of rows in `bridge_line`.
     Column("shown", Integer, nullable=False),
 )
 
@@ -147,5 +147,5 @@ DURABLE = Table(
 
 
 def key_of(*names: str) -> str:
-    """Return what stands for these names in an index, whatever their script, length and collation."""
+    """Return a key for an index that is independent of the length and the collation of the names."""
     return hashlib.blake2b("\0".join(names).encode(), digest_size=16).hexdigest()

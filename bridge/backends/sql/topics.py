@@ -1,5 +1,6 @@
-"""The rows of topics: making one, and locking it until the transaction ends."""
+"""Creates the row of a topic, and locks it until the transaction ends."""
 
+# `Any` in this module: SQLAlchemy types rows only for mapped classes, and the two `insert` differ in type.
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
@@ -15,7 +16,7 @@ _LOCK_RETURNING = _LOCK.returning(*TOPICS.c)
 
 
 def make_topic(connection: Connection, namespace: str, name: str) -> None:
-    """Make the row of a topic if there is none."""
+    """Create the row of a topic if there is none."""
     row: dict[str, Any] = dict.fromkeys(("number", "mark", "entries"), 0)
     row |= {"key": key_of(namespace, name), "namespace": namespace, "name": name}
     row |= {"epoch": "", "oldest": 1, "swept": 1, "rank": -1, "upkeep": milliseconds()}
@@ -41,7 +42,7 @@ def hold_topic(connection: Connection, namespace: str, name: str) -> Row[Any]:
     if row is None:
         make_topic(connection, namespace, name)
         row = _lock(connection, key)
-        assert row is not None, "it has just been made"
+        assert row is not None, "it has just been created"
     return row
 
 

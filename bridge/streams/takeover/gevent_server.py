@@ -6,6 +6,8 @@ gevent is not imported unless a server runs on it. It has no types here, so its 
 import os
 import sys
 from contextlib import suppress
+
+# `Any` in this module: gevent has no types here, because it is not imported unless a server runs on it.
 from typing import Any
 
 

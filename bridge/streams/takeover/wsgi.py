@@ -13,6 +13,9 @@ import errno
 import os
 from collections.abc import Generator
 from contextlib import suppress
+
+# `Any` in this module: the server's socket and the values of a WSGI environ, whose types depend on the
+# server.
 from typing import Any
 
 from bridge.streams.takeover import gevent_server
@@ -28,7 +31,7 @@ _PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 class Takeover:
     """Takes over the connection of one response. All methods run in the server's own thread.
 
-    `refusal` says why the connection cannot be taken over, and is `None` while it can. `exhausted` says that
+    `refusal` is the reason why the connection cannot be taken over, or `None`. `exhausted` says that
     only a file descriptor is missing, so that another attempt may succeed.
     """
 

@@ -62,7 +62,7 @@ def test_migrate_makes_and_updates_tables(
         channel.topic("orders").publish(b"one")
         monkeypatch.setattr(schema, "VERSION", VERSION + 1)
         assert cli.main(["migrate", url]) == 1
-        assert f"no way leads from schema version {VERSION}" in capsys.readouterr().err
+        assert f"schema version {VERSION} in" in capsys.readouterr().err
         step = ("ALTER TABLE bridge_topic ADD COLUMN note VARCHAR(10)",)
         monkeypatch.setattr(schema, "STEPS", {VERSION: step})
         assert cli.main(["migrate", url]) == 0
