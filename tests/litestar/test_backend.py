@@ -684,8 +684,14 @@ def test_the_litestar_example_works(own_valkey: Valkey, tmp_path: Path) -> None:
             url = f"http://127.0.0.1:{port}/news/sport"
             httpx.post(url, json={"goal": str(number)}, trust_env=False).raise_for_status()
         late = [stack.enter_context(websocket(port)) for port in ports]
-        for socket in (*early, *late):
+        for socket in late:
             assert [socket.recv(timeout=10) for _ in range(2)] == ['{"goal":"0"}', '{"goal":"1"}']
+        for socket in early:
+            # Litestar reads the history after it has subscribed: a message in between comes twice.
+            received = [socket.recv(timeout=10)]
+            while received[-1] != '{"goal":"1"}':
+                received.append(socket.recv(timeout=10))
+            assert sorted(set(received)) == ['{"goal":"0"}', '{"goal":"1"}']
 
 
 def test_the_route_with_last_event_id_works(own_valkey: Valkey, tmp_path: Path) -> None:
