@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import Engine, event, insert, select, update
 
 import bridge
 from benchmarks.common import Column, Question, pick, prepare, report, rounds
 from benchmarks.load import STAMP, payload
 from benchmarks.servers import ROOT
 from bridge.backends.sql import tables
+from bridge.backends.sql.backend import SqlBackend
 from bridge.channel.transport import transport_of
 from tests.servers import Postgres
 
@@ -102,6 +103,13 @@ def read(url: str, count: int) -> None:
         )
 
 
+def engine_of(channel: object) -> Engine:
+    """Return the engine of the database behind a channel."""
+    backend = transport_of(channel).backend
+    assert isinstance(backend, SqlBackend)
+    return backend._database.engine
+
+
 def idle(url: str) -> None:
     """Be the idle process: say what it cost."""
     with bridge.connect(url) as channel:
@@ -109,7 +117,7 @@ def idle(url: str) -> None:
             channel.topic(f"topic {number}").subscribe()
         time.sleep(0.5)
         statements: list[str] = []
-        engine = transport_of(channel).backend._database.engine
+        engine = engine_of(channel)
         event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
         cpu = time.process_time()
         time.sleep(IDLE_SECONDS)
@@ -153,7 +161,7 @@ def fill(channel: Any, topic: str, count: int) -> str:
     _, number, mark = first.split("-")
     key = tables.key_of("bridge", topic)
     message = {"mark": int(mark), "token": "0" * 16, "payload": payload(0)}
-    with transport_of(channel).backend._database.engine.begin() as connection:
+    with engine_of(channel).begin() as connection:
         row = connection.execute(select(tables.TOPICS.c.id).where(tables.TOPICS.c.key == key)).one()
         added = [{"topic": row.id, "number": int(number) + 1 + offset, **message} for offset in range(count)]
         connection.execute(insert(tables.MESSAGES), added)

@@ -19,13 +19,16 @@ app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_star
 install(app, os.environ["APP_BRIDGE"])
 dump_on_signal()
 if "APP_SLOWLY" in os.environ:
-    transport = installed(app).transport  # type: ignore[union-attr]
+    bridge = installed(app)
+    assert bridge is not None
+    transport = bridge.transport
     publish_many = transport.publish_many
 
     def slowly(*arguments: Any, **options: Any) -> int:
         time.sleep(0.2)
         return publish_many(*arguments, **options)
 
+    # The worker is a process of its own, which ends with this in place.
     transport.publish_many = slowly  # type: ignore[method-assign]
 reports.PROGRESS_EVERY = 0.0  # so that a test sees all that a task reports
 

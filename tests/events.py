@@ -14,6 +14,14 @@ from bridge.tasks.snapshot import snapshot as snapshot
 
 decode = parse_members
 
+
+def decoded(payload: bytes) -> dict[str, Any]:
+    """Return the JSON object in `payload`; fail if it is not a task event."""
+    event = parse_members(payload)
+    assert event is not None, payload
+    return event
+
+
 _TYPES: dict[str, type[Event]] = {
     "state": State,
     "progress": Progress,

@@ -215,7 +215,9 @@ class Server:
     def say(self, task: str, kind: str, **fields: Any) -> Seen:
         """Publish an event of a task; return what its viewers must see."""
         event = events.make(kind, task, **fields)
-        return Seen(kind, transport_of(self.channel).publish(event), event.payload.decode())
+        message_id = transport_of(self.channel).publish(event)
+        assert message_id is not None
+        return Seen(kind, message_id, event.payload.decode())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from bridge.aio.executor import executor_of
 from bridge.aio.loop_waker import waker_of
+from bridge.channel.channel import View
 from bridge.channel.contract import Producer, Subscriber
 from bridge.channel.subscription import Start, check_start, find_start, not_established, open_reader
 from bridge.channel.transport import Transport, transport_of
@@ -125,7 +126,7 @@ def subscribe(
     The subscription is also closed when the uvicorn or gunicorn that runs the process is told to end, because
     such a server waits for the responses that read the subscription.
     """
-    transport = transport_of(subscriber)
+    transport = _transport_of(subscriber)
     check_start(transport, after, durable)
     return _subscribed(transport, subscriber.topic, after, durable)
 
@@ -160,7 +161,14 @@ async def publish(producer: Producer, payload: bytes) -> str | None:
     calls run at once. Raises what `bridge.Producer.publish` raises. If a call is cancelled before the backend
     gets the message, nothing is published. Otherwise the message may still arrive.
     """
-    return await publish_to(transport_of(producer), Publication(producer.topic, payload))
+    return await publish_to(_transport_of(producer), Publication(producer.topic, payload))
+
+
+def _transport_of(view: Producer | Subscriber) -> Transport:
+    """Return the transport of a topic or of one of its views; raise `TypeError` for anything else."""
+    if not isinstance(view, View):
+        raise TypeError(f"a topic or a view of it is needed, not {type(view).__name__}")
+    return transport_of(view)
 
 
 def publish_to(
@@ -179,7 +187,7 @@ def publish_to(
 
 async def history(subscriber: Subscriber, *, limit: int = 100) -> list[Message]:
     """Return the last `limit` messages that are kept. Raises what `bridge.Subscriber.history` raises."""
-    return await _in_thread(transport_of(subscriber), partial(subscriber.history, limit=limit))
+    return await _in_thread(_transport_of(subscriber), partial(subscriber.history, limit=limit))
 
 
 async def _in_thread(transport: Transport, work: Callable[..., T], *arguments: object) -> T:

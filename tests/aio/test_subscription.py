@@ -110,9 +110,9 @@ def test_a_bad_argument_is_refused_before_anything_is_sent(channel: bridge.Broad
         async with aio.subscribe(topic) as messages:
             for payload in ("text", b"x" * (LIMIT + 1)):
                 with pytest.raises(ValueError, match=str(LIMIT)):
-                    await aio.publish(topic, payload)  # type: ignore[arg-type]
+                    await aio.publish(topic, payload)  # type: ignore[arg-type]  # wrong on purpose
             with pytest.raises(TypeError, match="topic"):
-                await aio.publish(channel, b"one")  # type: ignore[arg-type]
+                await aio.publish(channel, b"one")  # type: ignore[arg-type]  # wrong on purpose
             await aio.publish(topic, b"end")
             assert await messages.receive(timeout=5) == b"end"
 
@@ -124,12 +124,12 @@ def test_a_bad_place_is_refused_by_the_call_itself(channel: bridge.BroadcastChan
     topic = channel.topic("orders")
     for after in ("abc", "", "1-2", "beginning ", b"beginning", 7):
         with pytest.raises(ValueError, match="cursor"):
-            aio.subscribe(topic, after=after)  # type: ignore[arg-type]
+            aio.subscribe(topic, after=after)  # type: ignore[arg-type]  # wrong on purpose
     for durable in ("", "x" * 256, "a\nb", 7):
         with pytest.raises(ValueError, match="durable"):
-            aio.subscribe(topic, durable=durable)  # type: ignore[arg-type]
+            aio.subscribe(topic, durable=durable)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="topic"):
-        aio.subscribe(channel)  # type: ignore[arg-type]
+        aio.subscribe(channel)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("url", LIVE_ONLY, indirect=True)

@@ -213,7 +213,7 @@ def test_a_payload_that_is_no_bytes_says_how_to_make_it(payload: object, says: s
         bridge.connect("memory://payload") as channel,
         pytest.raises(ValueError, match="must be bytes, not") as error,
     ):
-        channel.topic("orders").publish(payload)  # type: ignore[arg-type]
+        channel.topic("orders").publish(payload)  # type: ignore[arg-type]  # wrong on purpose
     assert says in str(error.value)
     assert type(payload).__name__ in str(error.value)
 

@@ -129,7 +129,9 @@ class Worker:
     def __init__(self, app: Celery, namespace: str, folder: Path, start: Callable[[], object]) -> None:
         self.app = app
         self.namespace = namespace
-        self.channel = Channel(installed(app).transport)  # type: ignore[union-attr]
+        found = installed(app)
+        assert found is not None
+        self.channel = Channel(found.transport)
         self.folder = folder
         self.start = start
 

@@ -14,18 +14,18 @@ from tests.tasks.test_encoding import Awkward
         (lambda: publish("a\nb"), "line break"),
         (lambda: publish("state"), "state"),
         (lambda: publish(""), "1 to 100"),
-        (lambda: progress("1"), "current"),  # type: ignore[arg-type]
+        (lambda: progress("1"), "current"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: progress(float("nan")), "current"),
         (lambda: progress(1, total=float("inf")), "total"),
         (lambda: progress(10**400), "current"),
-        (lambda: track([1], total="many"), "total"),  # type: ignore[arg-type]
+        (lambda: track([1], total="many"), "total"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: step(""), "name"),
         (lambda: step("a\nb"), "name"),
         (lambda: step("a", weight=-1), "weight"),
-        (lambda: step(Awkward()), "name"),  # type: ignore[arg-type]
-        (lambda: publish(Awkward()), "event type"),  # type: ignore[arg-type]
-        (lambda: progress(Awkward()), "current"),  # type: ignore[arg-type]
-        (lambda: log("x", level=Awkward()), "level"),  # type: ignore[arg-type]
+        (lambda: step(Awkward()), "name"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: publish(Awkward()), "event type"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: progress(Awkward()), "current"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: log("x", level=Awkward()), "level"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: step("a", weight=float("nan")), "weight"),
         (lambda: log("x", level="loud"), "level"),
     ],

@@ -142,7 +142,9 @@ def test_a_task_that_its_worker_stops_and_the_broker_delivers_again(eager: tuple
 
     request = Context(id="stopped", retries=0, hostname="w1")
     task_retry.send(sender=work, request=request, einfo=None)
-    installed(app).publisher.flush(5)  # type: ignore[union-attr]
+    installation = installed(app)
+    assert installation is not None
+    installation.publisher.flush(5)
     (state,) = transport_of(channel).states(bridge.task_topic("stopped"))
     found = events.snapshot(state, "stopped")
     assert (found["state"], found["reason"]) == ("PENDING", "requeued")

@@ -27,7 +27,7 @@ def test_install_refuses_what_it_cannot_use() -> None:
     with pytest.raises(bridge.ConfigurationError, match="kafka"):
         install(Celery("x", set_as_current=False), "kafka://localhost")
     with pytest.raises(bridge.ConfigurationError, match="str"):
-        install("app", f"redis+pubsub://127.0.0.1:{free_port()}")  # type: ignore[arg-type]
+        install("app", f"redis+pubsub://127.0.0.1:{free_port()}")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_installing_twice_publishes_once(eager: tuple[Celery, Any]) -> None:

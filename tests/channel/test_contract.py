@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import bridge
 from bridge.backends.base import Item, States
 from bridge.channel.transport import transport_of
+from bridge.model.message import Message
 from bridge.tasks import canvas
 from tests import events
 from tests.conftest import Connect
@@ -22,7 +24,7 @@ LIMIT = 1024 * 1024
 
 def drain(subscription: bridge.Subscription, until: bytes) -> list[bytes]:
     """Receive until the sentinel comes; return what came before it."""
-    received = []
+    received: list[bytes] = []
     while (message := subscription.receive(timeout=10)) != until:
         assert message is not None, f"no sentinel after {received[-3:]}"
         received.append(bytes(message))
@@ -183,6 +185,7 @@ def test_close_comes_from_any_thread_at_any_moment(channel: bridge.BroadcastChan
         subscription.close()
     thread, outcome = wait_in_receive(subscription)
     if moment != "before":
+        # Nothing public shows that a thread waits.
         eventually(lambda: subscription._reader._changed._waiters)  # type: ignore[attr-defined]
     started = time.monotonic()
     subscription.close()
@@ -247,7 +250,7 @@ def test_a_bad_payload_is_refused_before_anything_is_sent(channel: bridge.Broadc
     with topic.subscribe() as subscription:
         for payload in ("text", None, 7, b"x" * (LIMIT + 1)):
             with pytest.raises(ValueError, match=str(LIMIT)):
-                topic.publish(payload)  # type: ignore[arg-type]
+                topic.publish(payload)  # type: ignore[arg-type]  # wrong on purpose
         topic.publish(b"end")
         assert drain(subscription, b"end") == []
 
@@ -407,6 +410,9 @@ class Watcher:
         self.topics = frozenset({topic})
         self.entries: list[bytes] = []
 
+    def has(self, count: int) -> bool:
+        return len(self.entries) >= count
+
     @property
     def post(self) -> Callable[[Sequence["Watcher"], Sequence[Item]], None]:
         return keep
@@ -427,8 +433,9 @@ class Watcher:
 
 def keep(watchers: Sequence[Watcher], items: Sequence[Item]) -> None:
     for item in items:
-        states = item.states if isinstance(item, States) else None
-        entries = [item] if states is None else [entry for state in states for entry in state.entries]
+        entries: list[bytes] = [item] if isinstance(item, Message) else []
+        if isinstance(item, States):
+            entries = [entry for state in item.states for entry in state.entries]
         for watcher in watchers:
             watcher.entries += entries
 
@@ -450,8 +457,8 @@ def test_a_view_of_state_loses_and_repeats_nothing(channel: bridge.BroadcastChan
         transport.hub.join(watcher)
     publisher.join()
     for watcher in watchers:
-        eventually(lambda entries=watcher.entries: len(entries) >= total)  # type: ignore[misc]
-        seen = [events.decode(entry)["message"] for entry in watcher.entries]  # type: ignore[index]
+        eventually(partial(watcher.has, total))
+        seen = [events.decoded(entry)["message"] for entry in watcher.entries]
         assert seen == [str(number) for number in range(total)]
         transport.hub.leave(watcher)
 

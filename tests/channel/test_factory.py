@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -34,12 +35,10 @@ from bridge.channel.transport import transport_of
         ("redis+pubsub://localhost", {"retention_seconds": 0}, "retention_seconds"),
     ],
 )
-def test_a_bad_url_or_option_is_a_configuration_error(
-    url: str, options: dict[str, object], says: str
-) -> None:
+def test_a_bad_url_or_option_is_a_configuration_error(url: str, options: dict[str, Any], says: str) -> None:
     """Whatever `connect` cannot use is refused at the call, by name."""
     with pytest.raises(bridge.ConfigurationError, match=says):
-        bridge.connect(url, **options)  # type: ignore[arg-type]
+        bridge.connect(url, **options)
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -13,6 +13,7 @@ from bridge.backends.base import Attached, ListenerEvent
 from bridge.channel.hub import Hub
 from bridge.channel.queued_reader import QueuedReader
 from bridge.model.message import Message
+from bridge.model.position import Position
 from bridge.model.state import Retention
 from bridge.support.backoff import LONGEST_DELAY, backoff
 from tests.servers import eventually
@@ -41,6 +42,9 @@ class ScriptedReader:
 
     def request_state(self, topic: str, after: str | None) -> None:
         raise AssertionError(f"nobody asked for the state of {topic}")
+
+    def request_history(self, topic: str, start: Position) -> None:
+        raise AssertionError(f"nobody asked for the history of {topic}")
 
     def poll(self) -> Sequence[ListenerEvent]:
         event = self._events.get(timeout=10)
@@ -77,10 +81,15 @@ def hubs() -> Iterator[list[Hub]]:
         hub.close()
 
 
-def make_hub(hubs: list[Hub], *readers: ScriptedReader) -> Hub:
-    hub = Hub(ScriptedBackend(*readers), Retention(60, 100))  # type: ignore[arg-type]
+def hub_of(hubs: list[Hub], backend: ScriptedBackend) -> Hub:
+    # The hub only opens listeners; the rest of a backend is for publishers.
+    hub = Hub(backend, Retention(60, 100))  # type: ignore[arg-type]
     hubs.append(hub)
     return hub
+
+
+def make_hub(hubs: list[Hub], *readers: ScriptedReader) -> Hub:
+    return hub_of(hubs, ScriptedBackend(*readers))
 
 
 def join(hub: Hub, topic: str) -> QueuedReader:
@@ -116,7 +125,7 @@ def test_the_last_reader_detaches_the_topic(hubs: list[Hub]) -> None:
     assert reader.attached == ["a"]
 
 
-def test_nobody_waits_while_the_backend_is_asked(hubs: list[Hub]) -> None:
+def test_nobody_waits_while_the_backend_is_asked(hubs: list[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that takes its time to attach one topic holds up no call, as event loops make them."""
     reader = ScriptedReader()
     asked, go_on = threading.Event(), threading.Event()
@@ -127,7 +136,7 @@ def test_nobody_waits_while_the_backend_is_asked(hubs: list[Hub]) -> None:
         assert go_on.wait(10)
         attach(topic)
 
-    reader.attach = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(reader, "attach", slow)
     hub = make_hub(hubs, reader)
     first = join(hub, "a")
     assert asked.wait(5)
@@ -159,8 +168,7 @@ def test_a_subscription_opened_during_an_outage_sees_no_gap(hubs: list[Hub]) -> 
     """What was not yet established cannot have missed anything."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first)
-    hub = Hub(backend, Retention(60, 100))  # type: ignore[arg-type]
-    hubs.append(hub)
+    hub = hub_of(hubs, backend)
     before = join(hub, "a")
     assert before.wait_established(5)
     first.put(bridge.ConnectionLost("gone"))
@@ -198,8 +206,7 @@ def test_a_hub_that_nobody_waits_for_rests(hubs: list[Hub]) -> None:
     """With no subscription left, a lost connection is not opened again until someone subscribes."""
     first, second = ScriptedReader(), ScriptedReader()
     backend = ScriptedBackend(first, second)
-    hub = Hub(backend, Retention(60, 100))  # type: ignore[arg-type]
-    hubs.append(hub)
+    hub = hub_of(hubs, backend)
     subscription = join(hub, "a")
     assert subscription.wait_established(5)
     subscription.close()

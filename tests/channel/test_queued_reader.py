@@ -93,7 +93,12 @@ def test_the_end_of_the_channel_is_no_reason(
 def test_the_owner_is_notified_of_all_that_is_new(hub: Any) -> None:
     """When it is established, of an item and of the end."""
     notified: list[int] = []
-    reader = QueuedReader(hub, ["t"], queue_size=SIZE, notify=lambda: notified.append(1) is None)
+
+    def notify() -> bool:
+        notified.append(1)
+        return True
+
+    reader = QueuedReader(hub, ["t"], queue_size=SIZE, notify=notify)
     reader.establish("t")
     reader.establish("t")
     assert len(notified) == 1

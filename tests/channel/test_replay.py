@@ -176,7 +176,7 @@ def test_history_is_the_last_messages(channel: bridge.BroadcastChannel) -> None:
     assert len(topic.as_subscriber().history()) == 20
     for limit in (0, -1, "all"):
         with pytest.raises(ValueError, match="limit"):
-            topic.history(limit=limit)  # type: ignore[arg-type]
+            topic.history(limit=limit)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @replaying

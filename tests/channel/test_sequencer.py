@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridge.backends.base import History, Item, States
+from bridge.channel import reader as contract
 from bridge.channel.reader import Delivery
 from bridge.channel.sequencer import Request, Sequencer
-from bridge.errors import PositionLost
+from bridge.errors import PositionLost, SubscriptionClosed
 from bridge.model.message import Gap, Message
 from bridge.model.position import BEGINNING, ORIGIN, Position, parse
 from bridge.model.state import Retention
@@ -62,8 +63,10 @@ class Server:
         return History("t", kept[:PAGE], self.end, complete=len(kept) < PAGE, oldest=number)
 
 
-class Reader:
+class Reader(contract.Reader):
     """Records what it gets."""
+
+    topics = frozenset({"t"})
 
     def __init__(self, stateful: bool = False, size: int = 1000) -> None:
         self.stateful = self.opens_with_state = stateful
@@ -73,12 +76,21 @@ class Reader:
         self.lost = False
         self.established = False
 
-    def establish(self, topic: str) -> bool:
-        first, self.established = not self.established, True
-        return first
+    @property
+    def post(self) -> Callable[[Sequence["Reader"], Sequence[Item]], None]:
+        raise AssertionError("the world delivers")
+
+    def establish(self, topic: str) -> None:
+        self.established = True
 
     def room(self, items: Sequence[Item]) -> int:
         return min(len(items), max(0, self.size - self.queued))
+
+    def fail(self, reason: SubscriptionClosed) -> None:
+        raise AssertionError("only the hub fails a reader") from reason
+
+    def reset_after_fork(self) -> None:
+        raise AssertionError("no test forks")
 
     def numbers(self) -> list[int]:
         """The numbers received; the first page of the last state stands for those up to it.
@@ -338,7 +350,7 @@ def _before(world: World, received: set[Position]) -> set[Position]:
     return {place for place in received if place.number < first.number or not world.server.kept}
 
 
-def test_history_is_read_once_for_those_who_come_together() -> None:
+def test_history_is_read_once_for_those_who_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand readers with places of their own are served by one pass, and later ones from the cache."""
     world = World()
     for _ in range(30):
@@ -358,7 +370,7 @@ def test_history_is_read_once_for_those_who_come_together() -> None:
         reads += 1
         return read(start)
 
-    world.server.read = counting  # type: ignore[method-assign]
+    monkeypatch.setattr(world.server, "read", counting)
     world.settle()
     assert reads <= 30 / (PAGE - 1) + 2
     for reader, start in world.readers:

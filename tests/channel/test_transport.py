@@ -5,6 +5,7 @@ import pytest
 import bridge
 from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
+from tests import events
 
 
 def test_a_channel_and_all_its_views_have_one_transport() -> None:
@@ -36,8 +37,6 @@ def test_a_closed_transport_publishes_nothing() -> None:
 
 def test_states_are_read_over_all_pages_up_to_the_limit() -> None:
     """A group has more members than one page holds."""
-    from bridge.tasks import events
-
     with bridge.connect("memory://pages") as channel:
         transport = transport_of(channel)
         for number in range(10):

@@ -200,7 +200,7 @@ def test_a_bad_option_is_refused(events: SyncEventChannel, options: dict[str, An
 def test_what_is_no_event_channel_is_refused() -> None:
     """A URL is not an event channel."""
     with pytest.raises(bridge.ConfigurationError, match="str"):
-        bridge.sqlspec.connect("postgresql://localhost")  # type: ignore[arg-type]
+        bridge.sqlspec.connect("postgresql://localhost")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What viewers see of messages and states."""
 
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,7 +15,7 @@ from tests import events
 TASK = bridge.task_topic("t1")
 
 
-def event(kind: str, **fields: object) -> Message:
+def event(kind: str, **fields: Any) -> Message:
     """An event of the task, as the hub hands it on."""
     return Message(events.make(kind, "t1", **fields).payload, topic=TASK)
 
@@ -95,7 +96,7 @@ def seen_of(message: Message) -> bytes:
     return b"".join(Encoder([message.topic], Cursor(), with_ids=False).frames(message))
 
 
-def message_of(kind: str, topic: str = TASK, *, typed: bool = True, **fields: object) -> Message:
+def message_of(kind: str, topic: str = TASK, *, typed: bool = True, **fields: Any) -> Message:
     """Return an event as a backend hands it out, or as somebody publishes it who knows no kinds."""
     payload = events.make(kind, "t1", **fields).payload
     return Message(payload, topic=topic, kind=kind if typed else None)

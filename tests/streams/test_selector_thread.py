@@ -65,9 +65,12 @@ def test_a_socket_that_is_ready_is_reported_with_its_data(thread: SelectorThread
             ready.append((data, mask))
             ours.recv(10)
 
+        def register() -> None:
+            assert thread.selector is not None
+            thread.selector.register(ours, selectors.EVENT_READ, "it")
+
         thread.start(on_ready, ignore, every=10)
-        assert thread.selector is not None
-        thread.do(thread.selector.register, ours, selectors.EVENT_READ, "it")
+        thread.do(register)
         theirs.send(b"1")
         eventually(lambda: ready == [("it", selectors.EVENT_READ)])
 

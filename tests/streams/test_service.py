@@ -63,7 +63,7 @@ def test_a_bad_topic_is_not_found(make: Callable[..., StreamService]) -> None:
     refusal = refused(service.check_name, "a\nb")
     assert (refusal.status, refusal.retry_after) == (404, None)
     with pytest.raises(ValueError, match="not int"):
-        service.check_name(7)  # type: ignore[arg-type]
+        service.check_name(7)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_the_adapter_may_bring_the_decision(make: Callable[..., StreamService]) -> None:

@@ -1,5 +1,6 @@
 """Asks for progress as the background publisher does."""
 
+from collections.abc import Generator
 from typing import Any
 
 from bridge.tasks.progress import Meter
@@ -43,6 +44,12 @@ class Sender:
 
     def loop(self, total: float | None, message: str | None = None) -> TrackedLoop:
         return TrackedLoop(here.get() or self.meter.root, total, message)
+
+    def items(self, total: int | None, count: int) -> Generator[int]:
+        """Return a loop over `count` items that may be closed before its end."""
+        items = self.loop(total).iterate(iter(range(count)))
+        assert isinstance(items, Generator)
+        return items
 
     @property
     def last(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 import bridge
 from bridge.channel.transport import transport_of
-from bridge.model.counts import Counts
+from bridge.model.counts import ENDINGS, Counts
 from bridge.model.message import make_message
 from bridge.model.publication import Publication
 from bridge.model.state import MAX_ROWS
@@ -181,7 +181,7 @@ def test_whatever_is_said_the_bar_never_steps_back(connect: Connect) -> None:
         topic = bridge.task_topic(canvas)
         parts = [f"part {number}" for number in range(size)]
         said = [(part, "STARTED", chance.uniform(0, 100)) for part in parts * 3]
-        said += [(part, chance.choice(canvas_events.ENDINGS), 0.0) for part in parts for _ in range(2)]
+        said += [(part, chance.choice(ENDINGS), 0.0) for part in parts for _ in range(2)]
         chance.shuffle(said)
         with channels[0].topic(topic).subscribe() as subscription:
             known = chance.choice((size, None))
@@ -211,7 +211,7 @@ def _check(seen: list[dict[str, Any]], said: list[tuple[str, str, float]], found
     assert progress[-1]["percent"] == int(sum(values.values()) / len(values)) / 100
     assert progress[-1]["current"] == len(endings)
     ends = [event["state"] for event in seen if events.end_of(event)]
-    assert ends == [max(endings.values(), key=canvas_events.ENDINGS.index)] == [found["state"]]
+    assert ends == [max(endings.values(), key=ENDINGS.index)] == [found["state"]]
     assert seen[-1]["type"] == "state"
 
 

@@ -67,7 +67,7 @@ def test_a_publication_names_the_type_of_its_event() -> None:
     for event in (Progress("t1"), Custom("t1", kind="preview"), State("t1", state="STARTED")):
         made = publication(event)
         assert (made.topic, made.kind) == ("task:t1", event.kind)
-        assert events.decode(made.payload)["type"] == event.kind  # type: ignore[index]
+        assert events.decoded(made.payload)["type"] == event.kind
 
 
 def test_the_feed_does_not_list_parts_of_a_canvas() -> None:
@@ -83,4 +83,4 @@ def test_what_stands_in_for_events_changes_what_they_changed() -> None:
     assert notice.change is not None
     assert notice.change.entry
     assert set(notice.change.fields) == {"steps"}
-    assert events.decode(notice.payload)["message"].startswith("2 events were left out")  # type: ignore[index]
+    assert events.decoded(notice.payload)["message"].startswith("2 events were left out")

@@ -18,6 +18,7 @@ from bridge.tasks.event_types import (
     Reset,
     State,
     Step,
+    StepStatus,
 )
 from tests.tasks.test_encoding import Awkward
 
@@ -108,8 +109,8 @@ def test_what_is_encoded_is_decoded(event: Event) -> None:
 
 def test_the_steps_of_a_snapshot_are_no_member_of_a_step() -> None:
     """They would grow with each step; the state of the task keeps them."""
-    steps = [{"name": "a", "status": "started"}]
-    event = Step("t1", name="a", status="started", steps=steps)  # type: ignore[arg-type]
+    steps: list[StepStatus] = [{"name": "a", "status": "started"}]
+    event = Step("t1", name="a", status="started", steps=steps)
     assert "steps" not in events.members(event)
     assert events.decode_steps(events.encode_steps(event)) == steps
     assert events.decode_steps(b"") == events.decode_steps(b'{"steps": 1}') == []

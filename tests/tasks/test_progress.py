@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.tasks.progress import INTERVAL
-from bridge.tasks.spans import Span, TrackedStep, here
+from bridge.tasks.spans import TrackedStep, here
 from tests.tasks.sender import Sender
 
 
@@ -52,7 +53,7 @@ def test_a_new_message_or_total_is_not_lost(sender: Sender) -> None:
 
 def test_a_slow_item_after_fast_ones_is_told_in_time(sender: Sender) -> None:
     """While a loop runs it is looked at ten times a second, however long an item takes."""
-    loop = sender.loop(1000).iterate(iter(range(1000)))
+    loop = sender.items(1000, 1000)
     for _ in range(500):
         next(loop)
     sender.wait(60)
@@ -62,7 +63,7 @@ def test_a_slow_item_after_fast_ones_is_told_in_time(sender: Sender) -> None:
     next(loop)
     sender.wait(INTERVAL)
     assert sender.sent[-1][1]["current"] == 500
-    loop.close()  # type: ignore[attr-defined]
+    loop.close()
 
 
 @pytest.mark.parametrize("total", [0, -1, None, -0.0])
@@ -108,7 +109,7 @@ class Task:
     def __init__(self) -> None:
         self.sender = Sender()
         self.announced: list[TrackedStep] = []
-        self.open: list[Any] = []
+        self.open: list[TrackedStep | Generator[int]] = []
 
     def do(self, name: str, *arguments: Any) -> None:
         match name:
@@ -117,21 +118,21 @@ class Task:
             case "announce":
                 self.announced.append(self.sender.step("ahead", *arguments))
             case "step":
-                self.open.append(
-                    self.announced.pop() if self.announced else self.sender.step("now", *arguments)
-                )
-                self.open[-1].begin()
+                step = self.announced.pop() if self.announced else self.sender.step("now", *arguments)
+                self.open.append(step)
+                step.begin()
             case "loop":
-                self.open.append(self.sender.loop(*arguments).iterate(iter(range(4))))
-                next(self.open[-1])
-            case "turn" if self.open and not isinstance(self.open[-1], Span):
+                loop = self.sender.items(arguments[0], 4)
+                self.open.append(loop)
+                next(loop)
+            case "turn" if self.open and not isinstance(self.open[-1], TrackedStep):
                 next(self.open[-1], None)
             case "leave" if self.open:
                 self.leave()
 
     def leave(self) -> None:
         thing = self.open.pop()
-        thing.end() if isinstance(thing, Span) else thing.close()
+        thing.end() if isinstance(thing, TrackedStep) else thing.close()
 
 
 @given(acts)

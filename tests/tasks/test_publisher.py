@@ -153,7 +153,7 @@ def test_closing_ends_the_thread() -> None:
     eventually(lambda: threading.active_count() <= before)
 
 
-def test_what_was_confirmed_is_not_sent_again() -> None:
+def test_what_was_confirmed_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that takes one message at a time, and is away in between, gets each once and in order."""
     channel = bridge.connect("memory://")
     taken: list[bytes] = []
@@ -166,7 +166,7 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
         return 1
 
     transport = transport_of(channel)
-    transport.publish_many = publish_many  # type: ignore[method-assign]
+    monkeypatch.setattr(transport, "publish_many", publish_many)
     publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"one", b"two", b"three"):
@@ -177,7 +177,7 @@ def test_what_was_confirmed_is_not_sent_again() -> None:
     publisher.close()
 
 
-def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
+def test_what_is_left_of_a_batch_is_sent_as_a_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that published a part of a batch may have published more of it: it is told so, in order."""
     channel = bridge.connect("memory://")
     asked: list[tuple[list[bytes], bool]] = []
@@ -188,7 +188,7 @@ def test_what_is_left_of_a_batch_is_sent_as_a_repetition() -> None:
         return min(2, len(publications))
 
     transport = transport_of(channel)
-    transport.publish_many = publish_many  # type: ignore[method-assign]
+    monkeypatch.setattr(transport, "publish_many", publish_many)
     publisher = BackgroundPublisher(transport)
     with publisher._changed:
         for payload in (b"1", b"2", b"3", b"4", b"5"):

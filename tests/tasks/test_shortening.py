@@ -1,6 +1,6 @@
 """Events that are too large: what is cut, and what is kept."""
 
-from bridge.tasks.event_types import Custom, Error, State, Step
+from bridge.tasks.event_types import Custom, Error, State, Step, StepStatus
 from bridge.tasks.shortening import shortened, versions
 
 LONG = "x" * 50_000
@@ -37,6 +37,6 @@ def test_only_texts_and_large_values_are_cut() -> None:
 
 def test_the_steps_of_the_snapshot_stay() -> None:
     """There is a bound on their number already, and each has a short name."""
-    steps = [{"name": "a" * 100, "status": "started"}] * 100
-    event = Step("t1", name="a", status="started", path=["b", "a"], steps=steps)  # type: ignore[arg-type]
+    steps: list[StepStatus] = [{"name": "a" * 100, "status": "started"}] * 100
+    event = Step("t1", name="a", status="started", path=["b", "a"], steps=steps)
     assert shortened(event, 100) == event

@@ -127,11 +127,11 @@ def test_steps_in_a_loop_are_of_one_item(sender: Sender) -> None:
 
 def test_parts_closed_late_do_not_hide_those_opened_since(sender: Sender) -> None:
     """A loop that is only closed when its generator is thrown away leaves a step begun meanwhile in place."""
-    loop = sender.loop(3).iterate(iter(range(3)))
+    loop = sender.items(3, 3)
     next(loop)
     step = sender.step("save")
     step.begin()
-    loop.close()  # type: ignore[attr-defined]
+    loop.close()
     assert here.get() is step
     assert sender.last["step"] == "save"
     step.end()

@@ -65,6 +65,7 @@ class SqliteDatabase(Database):
             raise OperationalError(None, None, sqlite3.OperationalError("database is locked"))
         try:
             with self.engine.connect() as connection:
+                # SQLAlchemy declares a connection of any driver. The driver of this class is sqlite3.
                 driver = cast(sqlite3.Connection, connection.connection.dbapi_connection)
                 _begin(driver, deadline)
                 try:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import bridge
-from bridge.backends.redis import RedisBackend, open_backend
+from bridge.backends.redis import open_backend
+from bridge.backends.redis.backend import RedisBackend
 from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.model.publication import Publication
@@ -93,11 +94,13 @@ def test_the_kind_of_an_event_arrives_in_its_topic_and_in_the_feed(url: str) -> 
 
 
 @pytest.mark.parametrize("scheme", LIVE_ONLY)
-def test_a_plain_message_is_its_payload_alone_on_pubsub(valkey: Valkey, scheme: str) -> None:
+def test_a_plain_message_is_its_payload_alone_on_pubsub(
+    valkey: Valkey, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no messages are kept any Redis client can read a message without a kind."""
     published: list[Any] = []
     with backend_of(valkey.url(scheme), "plain") as backend:
-        backend._servers.send = lambda *command: published.append(command)  # type: ignore[method-assign]
+        monkeypatch.setattr(backend._servers, "send", lambda *command: published.append(command))
         backend.publish(Publication("orders", b"one"))
         backend.publish(Publication("orders", b"one", "state"))
     assert [command[2] for command in published] == [b"one", b"bridge/1 5 0 stateone"]

@@ -34,7 +34,7 @@ def test_the_sizes_say_where_the_payload_begins() -> None:
     counted = parse_frame("orders", b'0a-7-99 5 15 state2 10000 1 1 0 0{"v":1}')
     assert counted.counted
     assert counted.kind == "state"
-    assert b'"running":1,"succeeded":1' in counted
+    assert b'"running":1,"succeeded":1' in bytes(counted)
 
 
 def test_an_entry_of_an_earlier_version_has_no_kind() -> None:

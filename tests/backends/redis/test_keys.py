@@ -40,7 +40,7 @@ def test_two_databases_of_a_server_do_not_hear_each_other(own_valkey: Valkey, ur
             transport_of(second).publish(events.make("log", "t", level="info", message="own"))
             message = feed.receive(timeout=5)
             assert message is not None
-            assert events.decode(message)["message"] == "own"
+            assert events.decoded(message)["message"] == "own"
 
 
 def test_two_databases_behind_sentinel_do_not_hear_each_other(sentinel: Sentinel) -> None:

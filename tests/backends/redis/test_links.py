@@ -46,11 +46,15 @@ def request(topic: str, key: bytes) -> Request:
     return Request("HISTORY", topic, key, "GET", key)
 
 
+def fail() -> None:
+    raise ConnectionLost("lost")
+
+
 def lose(links: RetryingLinks, link: Link) -> list[str]:
     """Lose a connection; return the topics that are refused."""
     refused: list[str] = []
     with links.one_more_try(link, lambda topic, _error: refused.append(topic)):
-        raise ConnectionLost("lost")
+        fail()
     return refused
 
 

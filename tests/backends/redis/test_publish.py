@@ -132,13 +132,15 @@ def test_two_messages_with_one_token_are_one(channel: Channel) -> None:
 def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call to the server takes so many messages and so many bytes, and larger messages one by one."""
     sizes: list[int] = []
-    send = transport_of(channel).backend._servers.send
+    redis_backend = transport_of(channel).backend
+    assert isinstance(redis_backend, backend.RedisBackend)
+    send = redis_backend._servers.send
 
-    def noting(*command: object) -> object:
+    def noting(*command: str | bytes | int) -> object:
         sizes.append(sum(len(word) for word in command if isinstance(word, bytes)))
         return send(*command)
 
-    monkeypatch.setattr(transport_of(channel).backend._servers, "send", noting)
+    monkeypatch.setattr(redis_backend._servers, "send", noting)
     large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
     assert transport_of(channel).publish_many(large) == 20
     assert max(sizes) < backend.MAX_BATCH_BYTES + 10_000

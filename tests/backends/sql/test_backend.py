@@ -24,7 +24,7 @@ from bridge.channel.transport import transport_of
 from bridge.model import state
 from bridge.tasks import canvas as canvas_events
 from tests import events
-from tests.backends.sql.tools import engine_of, rows, sql, sqlite, statements
+from tests.backends.sql.tools import database_of, engine_of, rows, sql, sqlite, statements
 from tests.channel.test_replay import publish, received
 from tests.conftest import Connect
 from tests.servers import Postgres, eventually
@@ -252,7 +252,9 @@ def test_a_notification_during_a_query_is_not_overlooked(
 
         monkeypatch.setattr(module, query, run_while_notified)
         if query == "states":
-            transport_of(channel).hub._listener.request_state("one", None)
+            listener = transport_of(channel).hub._listener
+            assert listener is not None
+            listener.request_state("one", None)
         one.publish(b"x" * 1_000_000)
         assert reading_other.receive(timeout=3) == b"small"
         assert len(reading_one.receive(timeout=3) or b"") == 1_000_000
@@ -278,7 +280,7 @@ def test_a_commit_that_is_seen_late_is_found_on_sqlite(tmp_path: Path) -> None:
     with bridge.connect(f"sqlite:///{tmp_path}/bridge.db") as channel:
         topic = channel.topic("orders")
         topic.publish(b"one")
-        database: Any = transport_of(channel).backend._database
+        database: Any = database_of(channel)
         connection = database.open_reading()
         watch = FileWatch(tmp_path / "bridge.db", File(), connection, lambda _: None, 0.02)
         eventually(lambda: not watch.look(), 5)
@@ -318,7 +320,7 @@ def test_an_idle_process_asks_little(connect: Connect, url: str) -> None:
     channel: Any = connect(poll_interval=0.1) if url.startswith("sql+") else connect()
     subscriptions = [channel.topic(f"topic {number}").subscribe() for number in range(100)]
     time.sleep(0.2)  # what was read a moment ago is looked at once more
-    found = statements(transport_of(channel).backend._database.engine)
+    found = statements(database_of(channel).engine)
     time.sleep(2)
     assert len(found) <= 40
     for subscription in subscriptions:

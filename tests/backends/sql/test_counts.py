@@ -9,7 +9,7 @@ from bridge.backends.sql import tables
 from bridge.channel.transport import transport_of
 from bridge.model.state import MAX_ROWS
 from bridge.tasks import canvas as canvas_events
-from tests.backends.sql.tools import rows, sql, statements
+from tests.backends.sql.tools import database_of, rows, sql, statements
 from tests.conftest import Connect
 
 
@@ -18,7 +18,7 @@ def test_a_part_costs_the_same_in_a_large_whole(connect: Connect, namespace: str
     """As many statements a part among 300 as among 100; few lines are kept, and no parts after the end."""
     channel: Any = connect(namespace=namespace)
     topic = bridge.task_topic("canvas:w")
-    found = statements(transport_of(channel).backend._database.engine)
+    found = statements(database_of(channel).engine)
     costs = []
     for part in range(300):
         found.clear()

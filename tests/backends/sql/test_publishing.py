@@ -14,7 +14,7 @@ from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks import canvas as canvas_events
 from tests import events
-from tests.backends.sql.tools import sql
+from tests.backends.sql.tools import database_of, sql
 from tests.channel.test_contract import drain
 from tests.conftest import Connect
 from tests.publications import repeated
@@ -47,7 +47,7 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
         assert drain(subscription, b"end") == []
         assert len(drain(feed, b"end")) == 2
     entries = transport_of(channel).states(task)[0].entries
-    assert [events.decode(entry)["message"] for entry in entries] == ["0", "2"]  # type: ignore[index]
+    assert [events.decoded(entry)["message"] for entry in entries] == ["0", "2"]
 
 
 @sql
@@ -176,14 +176,15 @@ def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
             failing.set()
             raise RuntimeError("the power went out")
 
-    engine = transport_of(channel).backend._database.engine
+    engine = database_of(channel).engine
     event.listen(engine, "before_cursor_execute", fail)
     with pytest.raises(RuntimeError, match="power"):
         transport_of(channel).publish(events.make("log", "t1", level="info", message="2"))
     assert failing.is_set()
     event.remove(engine, "before_cursor_execute", fail)
     third = transport_of(channel).publish(events.make("log", "t1", level="info", message="3"))
+    assert third is not None
     assert third.split("-")[1] == "2"
-    entries = [events.decode(entry)["message"] for entry in transport_of(channel).states(task)[0].entries]
+    entries = [events.decoded(entry)["message"] for entry in transport_of(channel).states(task)[0].entries]
     assert entries == ["1", "3"]
     assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 2

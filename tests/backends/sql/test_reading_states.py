@@ -33,5 +33,5 @@ def test_entries_beyond_the_limit_are_counted(connect: Connect, namespace: str, 
         transport_of(channel).publish(events.make("log", "t1", level="info", message=str(number)))
     (found,) = transport_of(channel).states(task)
     assert (len(found.entries), found.omitted) == (1000, 100)
-    assert events.decode(found.entries[0])["message"] == "100"  # type: ignore[index]
+    assert events.decoded(found.entries[0])["message"] == "100"
     assert rows(database, tables.ENTRIES, task, namespace) < 1100

@@ -120,7 +120,7 @@ def test_migrate_says_what_is_wrong(tmp_path: Path) -> None:
         (f"postgresql://u:secret@127.0.0.1:{free_port()}/x", "could not be migrated"),
         (f"sqlite:///{tmp_path}/no/such/folder.db", "unable to open"),
     ):
-        command = [Path(sys.executable).with_name("bridge"), "migrate", url]
+        command = [str(Path(sys.executable).with_name("bridge")), "migrate", url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
         assert done.returncode == 1
         assert done.stderr.startswith("bridge: ")

@@ -6,6 +6,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, func, select
 
 from bridge.backends.sql import tables
+from bridge.backends.sql.backend import SqlBackend
+from bridge.backends.sql.database import Database
+from bridge.channel.transport import transport_of
 
 SQL = ("sqlite", "postgresql", "sql+postgresql")
 sql = pytest.mark.parametrize("url", SQL, indirect=True)
@@ -14,6 +17,13 @@ sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 def engine_of(url: str) -> Engine:
     return create_engine(url.removeprefix("sql+").replace("postgresql://", "postgresql+psycopg://"))
+
+
+def database_of(channel: object) -> Database:
+    """Return the database behind a channel."""
+    backend = transport_of(channel).backend
+    assert isinstance(backend, SqlBackend)
+    return backend._database
 
 
 def rows(engine: Engine, table: Any, topic: str, namespace: str) -> int:

@@ -12,7 +12,9 @@ from tests.celery.canvas.watching import Watched, snapshot
 
 def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) -> None:
     """The events of a task name its parent, its root, its group and index, and its canvas."""
-    result = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()).apply_async()
+    result: Any = chain(
+        tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s()
+    ).apply_async()
     Watched(address, canvas_id(result))
     body = snapshot(channel, result.id)
     members = [snapshot(channel, member.id) for member in result.parent.results]
@@ -29,9 +31,8 @@ def test_tasks_know_what_they_belong_to(tasks: Any, address: str, channel: Any) 
 def test_headers_of_a_canvas_do_not_hide_the_canvas(tasks: Any, address: str, channel: Any) -> None:
     """A canvas within another hands its own headers to its tasks, which stay parts."""
     inner = group(tasks.add.s(1), tasks.add.s(2)).set(headers={"own": "yes"})
-    outer = group(
-        chain(tasks.add.s(1, 1), inner), chain(tasks.add.s(1, 1), tasks.add.s(1)).set(headers={"o": 1})
-    )
+    own: dict[str, Any] = {"o": 1}
+    outer = group(chain(tasks.add.s(1, 1), inner), chain(tasks.add.s(1, 1), tasks.add.s(1)).set(headers=own))
     watched = Watched(address, canvas_id(outer.apply_async()))
     watched.check()
     assert watched.state == "SUCCESS"

@@ -61,7 +61,7 @@ class Shared(list[Any]):
 def test_no_header_stays_where_celery_changes_the_tasks_of_the_caller(sender: tuple[Celery, Any]) -> None:
     """Also where Celery puts its own copies into a chord, each start of it has its own id."""
     work = work_of(sender[0])
-    canvas = chord([work, work], work, app=work.app)
+    canvas: Any = chord([work, work], work, app=work.app)
     canvas.tasks = Shared(canvas.tasks)
     names = {canvas_id(canvas.apply_async()) for _ in range(2)}
     assert all("task_id" in task.options for task in canvas.tasks)

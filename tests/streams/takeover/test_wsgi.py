@@ -105,7 +105,7 @@ class Server:
     port: int
     log: Path
 
-    def get(self, path: str, **parameters: object) -> httpx.Response:
+    def get(self, path: str, **parameters: int) -> httpx.Response:
         address = f"http://127.0.0.1:{self.port}{path}"
         return httpx.get(address, params=parameters, timeout=SECONDS, trust_env=False)
 
