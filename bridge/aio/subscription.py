@@ -123,7 +123,7 @@ def subscribe(
     `PositionLost` and `ConnectionLost`, are raised when the context is entered or later. Leaving the context
     closes the subscription. A task that is cancelled while the subscription opens leaves nothing open.
 
-    The subscription is also closed when the uvicorn or gunicorn that runs the process is told to end, because
+    The subscription is also closed when the uvicorn or gunicorn that runs the process is stopped, because
     such a server waits for the responses that read the subscription.
     """
     transport = _transport_of(subscriber)

@@ -77,7 +77,7 @@ class States:
         return sum(state.size for state in self.states)
 
 
-Event = Message | Attached | Refused | Seen | History | States
+ListenerEvent = Message | Attached | Refused | Seen | History | States
 Item = Message | States
 """What a reader gets."""
 
@@ -116,7 +116,7 @@ class Listener(Protocol):
         """
         ...
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[ListenerEvent]:
         """Wait for events or a call of `wake`. Return the events in order."""
         ...
 

@@ -24,7 +24,7 @@ from celery.utils.time import maybe_make_aware
 
 from bridge.celery.apps import Installed, installed
 from bridge.celery.canvas import header, reports
-from bridge.celery.canvas.header import Source
+from bridge.celery.canvas.header import HeaderSource
 from bridge.celery.publishing import publish_event
 from bridge.tasks import events
 from bridge.tasks.event_types import State
@@ -35,7 +35,7 @@ def publish_state(
     state: str,
     task_id: str | None,
     retries: int | None,
-    source: Source,
+    source: HeaderSource,
     **fields: Any,
 ) -> None:
     """Publish that a task is now in `state`.

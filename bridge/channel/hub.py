@@ -10,7 +10,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bridge.backends.base import Attached, Backend, Event, History, Item, Listener, Refused, Seen, States
+from bridge.backends.base import (
+    Attached,
+    Backend,
+    History,
+    Item,
+    Listener,
+    ListenerEvent,
+    Refused,
+    Seen,
+    States,
+)
 from bridge.channel.reader import Delivery, Reader
 from bridge.channel.topic_table import TopicTable
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
@@ -200,7 +210,7 @@ class Hub:
         for reader in readers:
             reader.fail(reason)
 
-    def _dispatch(self, events: Sequence[Event]) -> None:
+    def _dispatch(self, events: Sequence[ListenerEvent]) -> None:
         """Hand on `events` in order, adjacent messages of a topic in one go."""
         batches: defaultdict[str, list[Message]] = defaultdict(list)
         for event in events:

@@ -13,7 +13,7 @@ from bridge.model.position import Position
 from bridge.model.state import Retention
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     """What the hub does next for one topic."""
 
     request: Callable[[], None] | None
@@ -86,29 +86,29 @@ class TopicTable:
             if not sequencer.readers:
                 del self._sequencers[topic]
 
-    def next_step(self, listener: Listener) -> Step:
+    def next_step(self, listener: Listener) -> NextStep:
         """Return what to do for the next pending topic: attach it, detach it, or request what is needed."""
         topic = self.pending.popleft()
         sequencer = self._sequencers.get(topic)
         if sequencer is None:
-            return Step(None, ())
+            return NextStep(None, ())
         if not sequencer.readers:
             del self._sequencers[topic]
             if topic not in self._requested:
-                return Step(None, ())
+                return NextStep(None, ())
             self._requested.discard(topic)
-            return Step(partial(listener.detach, topic), ())
+            return NextStep(partial(listener.detach, topic), ())
         if topic not in self._requested:
             self._requested.add(topic)
-            return Step(partial(listener.attach, topic), ())
+            return NextStep(partial(listener.attach, topic), ())
         deliveries = list(sequencer.serve_from_cache())
         match sequencer.next_request():
             case None:
-                return Step(None, deliveries)
+                return NextStep(None, deliveries)
             case Position() as position:
-                return Step(partial(listener.request_history, topic, position), deliveries)
+                return NextStep(partial(listener.request_history, topic, position), deliveries)
             case page:
-                return Step(partial(listener.request_state, topic, page.after), deliveries)
+                return NextStep(partial(listener.request_state, topic, page.after), deliveries)
 
     def take(
         self, topic: str, event: Attached | Seen | History | States | list[Message]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from bridge.backends.base import Attached, Event, States
+from bridge.backends.base import Attached, ListenerEvent, States
 from bridge.channel.channel import Channel
 from bridge.channel.transport import Transport
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
@@ -23,7 +23,7 @@ from bridge.support.validate import check_name, check_positive
 with needs_extra("bridge.sqlspec", "sqlspec"):
     from sqlspec.extensions.events import AsyncEventChannel, SyncEventChannel
 
-    from bridge.sqlspec.event_channel import EventChannel, Events, Found
+    from bridge.sqlspec.event_channel import EventChannel, Found, SharedEventChannel
 
 LARGEST_PAYLOAD = 4096
 """Bytes. A notification of PostgreSQL has at most 8,000, which include SQLSpec's JSON around the payload."""
@@ -58,7 +58,7 @@ def connect(
     if max_payload > LARGEST_PAYLOAD:
         raise ConfigurationError(f"max_payload can be at most {LARGEST_PAYLOAD} here, not {max_payload}")
     try:
-        events = Events(event_channel, check_name(namespace, "a namespace"), timeout)
+        events = SharedEventChannel(event_channel, check_name(namespace, "a namespace"), timeout)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return Channel(
@@ -77,7 +77,7 @@ def connect(
 class EventListener:
     """Reads one SQLSpec channel, and ignores topics that are not attached."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: SharedEventChannel) -> None:
         self._topics: set[str] = set()
         self._found: SimpleQueue[Found] = SimpleQueue()
         self._stopped = threading.Event()
@@ -103,11 +103,11 @@ class EventListener:
     def request_history(self, topic: str, start: Position) -> None:
         raise AssertionError("nothing is kept")
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[ListenerEvent]:
         found = [self._found.get()]
         while not self._found.empty():
             found.append(self._found.get())
-        events: list[Event] = []
+        events: list[ListenerEvent] = []
         for item in found:
             if isinstance(item, Exception):
                 raise ConnectionLost(f"SQLSpec's event channel failed: {item}") from item
@@ -129,7 +129,7 @@ class EventBackend:
 
     replays = False
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: SharedEventChannel) -> None:
         self._events = events
 
     def publish(self, publication: Publication) -> Position | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlspec.extensions.events import AsyncEventChannel, EventMessage, SyncEventChannel
 
-from bridge.backends.base import Event
+from bridge.backends.base import ListenerEvent
 from bridge.errors import ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.sqlspec.event_loops import EventLoops, NoEventLoop
@@ -25,10 +25,10 @@ _LOSSES = (".events.listener.reconnect", ".events.listener.queue.dropped")
 EventChannel = SyncEventChannel | AsyncEventChannel
 
 READY = object()
-Found = Event | Exception | object
+Found = ListenerEvent | Exception | object
 
 
-class Events:
+class SharedEventChannel:
     """One SQLSpec channel. Threads may share it. An asynchronous one runs in an event loop."""
 
     def __init__(self, events: EventChannel, namespace: str, timeout: float) -> None:

@@ -21,7 +21,8 @@ class Heartbeat:
 
     def encode(self) -> bytes:
         """Return the JSON of this heartbeat."""
-        members = {"process": self.process, "worker": self.worker, "number": self.number, "last": self.last}
+        # The name `gone` is fixed: other versions of the bridge read it.
+        members = {"process": self.process, "worker": self.worker, "number": self.number, "gone": self.last}
         return json.dumps({"v": 1, "type": "beat", **members}).encode()
 
 
@@ -32,7 +33,7 @@ def decode_heartbeat(payload: bytes) -> Heartbeat | None:
     except (ValueError, RecursionError):
         return None
     match members:
-        case {"type": "beat", "process": str(process), "number": int(number), "last": bool(last)}:
+        case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(last)}:
             worker = members.get("worker")
             return Heartbeat(process, worker if isinstance(worker, str) else None, number, last)
     return None

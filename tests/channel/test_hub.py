@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 import bridge
-from bridge.backends.base import Attached, Event
+from bridge.backends.base import Attached, ListenerEvent
 from bridge.channel.hub import Hub
 from bridge.channel.queued_reader import QueuedReader
 from bridge.model.message import Message
@@ -27,9 +27,9 @@ class ScriptedReader:
         self.closed = threading.Event()
         self.attached: list[str] = []
         self.detached: list[str] = []
-        self._events: queue.Queue[Event | Exception | None] = queue.Queue()
+        self._events: queue.Queue[ListenerEvent | Exception | None] = queue.Queue()
 
-    def put(self, event: Event | Exception) -> None:
+    def put(self, event: ListenerEvent | Exception) -> None:
         self._events.put(event)
 
     def attach(self, topic: str) -> None:
@@ -46,7 +46,7 @@ class ScriptedReader:
     def request_history(self, topic: str, start: Position) -> None:
         raise AssertionError(f"nobody asked for the history of {topic}")
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[ListenerEvent]:
         event = self._events.get(timeout=10)
         if isinstance(event, Exception):
             raise event

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from bridge.backends.base import Event
+from bridge.backends.base import ListenerEvent
 from bridge.backends.memory.store import Store
 from bridge.model.position import Position
 
@@ -15,10 +15,10 @@ class MemoryListener:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._topics: set[str] = set()
-        self._events: deque[Event] = deque()
+        self._events: deque[ListenerEvent] = deque()
         self._ready = threading.Event()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: ListenerEvent) -> None:
         """Queue an event. The store calls it with its lock held, from any thread."""
         self._events.append(event)
         self._ready.set()
@@ -39,7 +39,7 @@ class MemoryListener:
         with self._store.lock:
             self.put(self._store.log(topic).read(start))
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[ListenerEvent]:
         self._ready.wait()
         self._ready.clear()
         return [self._events.popleft() for _ in range(len(self._events))]

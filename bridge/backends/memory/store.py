@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from bridge.backends.base import PAGE_BYTES, Attached, States
-from bridge.backends.memory.topic import Log, Put, State
+from bridge.backends.memory.topic import Put, StoredState, TopicLog
 from bridge.model.counts import Counts
 from bridge.model.position import ORIGIN, Position
 from bridge.model.publication import Publication
@@ -26,13 +26,13 @@ class Store:
     def reset_after_fork(self) -> None:
         # Guards everything below, and the queues of the listeners.
         self.lock = threading.Lock()
-        self._logs: dict[str, Log] = {}
-        self._states: dict[str, State] = {}
+        self._logs: dict[str, TopicLog] = {}
+        self._states: dict[str, StoredState] = {}
         self._members: dict[str, dict[str, None]] = {}
 
-    def log(self, topic: str) -> Log:
+    def log(self, topic: str) -> TopicLog:
         """Return the log of `topic`. Create it if it does not exist. Requires holding `lock`."""
-        return self._logs.get(topic) or self._logs.setdefault(topic, Log(topic))
+        return self._logs.get(topic) or self._logs.setdefault(topic, TopicLog(topic))
 
     def publish(self, publication: Publication, retention: Retention) -> Position | None:
         """Publish a message and its follow-up. Return its position, or `None` if its change is refused."""
@@ -41,7 +41,7 @@ class Store:
             if publication.change is None:
                 position = self.log(topic).append(publication, None, retention)
             else:
-                state = self._states.setdefault(topic, State(topic))
+                state = self._states.setdefault(topic, StoredState(topic))
                 admitted = state.admit(publication)
                 counts = None if publication.part is None else state.counts
                 for each in admitted:
@@ -50,7 +50,7 @@ class Store:
         return position
 
     def _publish_change(
-        self, state: State, publication: Publication, counts: Counts | None, retention: Retention
+        self, state: StoredState, publication: Publication, counts: Counts | None, retention: Retention
     ) -> Position:
         """Publish a message with a change. Requires holding `lock`."""
         change, topic = publication.change, publication.topic

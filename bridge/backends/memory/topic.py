@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from bridge.backends.base import PAGE_BYTES, Event, History
+from bridge.backends.base import PAGE_BYTES, History, ListenerEvent
 from bridge.backends.memory.parts import Parts
 from bridge.model.counts import Counts
 from bridge.model.message import Message, make_message
@@ -14,11 +14,11 @@ from bridge.model.position import ORIGIN, Position
 from bridge.model.publication import Publication
 from bridge.model.state import MAX_ENTRIES, Retention, TopicState
 
-Put = Callable[[Event], None]
+Put = Callable[[ListenerEvent], None]
 """Puts an event into the queue of a listener."""
 
 
-class Log:
+class TopicLog:
     """The messages of one topic, the positions of its durable readers, and its current listeners."""
 
     def __init__(self, topic: str) -> None:
@@ -60,7 +60,7 @@ class Log:
         return History(self.topic, page, self.end, complete=complete, oldest=oldest)
 
 
-class State:
+class StoredState:
     """The state of one topic."""
 
     def __init__(self, topic: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 
-from bridge.backends.base import PAGE_BYTES, Attached, Event, Refused, Seen
+from bridge.backends.base import PAGE_BYTES, Attached, ListenerEvent, Refused, Seen
 from bridge.backends.redis.frames import parse_frame, parse_live_frame
 from bridge.backends.redis.keys import Keys
 from bridge.backends.redis.link import Argument, Link, RefusedReply, Request
@@ -102,8 +102,8 @@ class RedisListener:
         request = Request(purpose, topic, meta, "HMGET", meta, "epoch", "number", "mark")
         return self._links.to(meta).send(request)
 
-    def poll(self) -> Sequence[Event]:
-        events: list[Event] = []
+    def poll(self) -> Sequence[ListenerEvent]:
+        events: list[ListenerEvent] = []
         refuse = partial(self._refuse, events)
         for link in self._links:
             self._links.write(link)
@@ -129,7 +129,7 @@ class RedisListener:
         due = min((link.until_probe() for link in links), default=COMPARE_EVERY)
         return min(due, max(0.0, self._compare_at - time.monotonic())) if self._logged else due
 
-    def _probe(self, events: list[Event]) -> None:
+    def _probe(self, events: list[ListenerEvent]) -> None:
         """Probe the connections that have been silent; close those for large answers if they are unused."""
         for link in self._links:
             if link.until_probe() == 0:
@@ -150,7 +150,7 @@ class RedisListener:
             meta = self._keys.meta(topic)
             self._links.to(meta).send(Request("KEEP", topic, meta, "EVAL", text, 1, meta))
 
-    def _read(self, link: Link, events: list[Event]) -> None:
+    def _read(self, link: Link, events: list[ListenerEvent]) -> None:
         for answer in link.read():
             if isinstance(answer, hiredis.PushNotification):
                 self._take_push(link, answer, events)
@@ -158,7 +158,7 @@ class RedisListener:
                 self._take_answer(link.requests.popleft(), answer, events)
 
     # Any: the elements of a push and of an answer depend on the command.
-    def _take_push(self, link: Link, push: list[Any], events: list[Event]) -> None:
+    def _take_push(self, link: Link, push: list[Any], events: list[ListenerEvent]) -> None:
         kind = push[0]
         if kind in (b"message", b"smessage"):
             topic = self._topics.get(push[1])
@@ -173,7 +173,7 @@ class RedisListener:
         elif kind == b"sunsubscribe":
             raise ConnectionLost("the server moved a topic to another node")
 
-    def _take_answer(self, request: Request, answer: Any, events: list[Event]) -> None:
+    def _take_answer(self, request: Request, answer: Any, events: list[ListenerEvent]) -> None:
         topic, purpose = request.topic, request.purpose
         if isinstance(answer, RefusedReply):
             self._take_error(request, str(answer), events)
@@ -190,14 +190,14 @@ class RedisListener:
             if states is not None:
                 events.append(states)
 
-    def _take_error(self, request: Request, error: str, events: list[Event]) -> None:
+    def _take_error(self, request: Request, error: str, events: list[ListenerEvent]) -> None:
         """Handle an error: a fault of the server ends the connection, another one the topic."""
         if request.purpose == "PING" or error.startswith(_SERVER_FAULTS):
             raise ConnectionLost(f"the server refused to answer: {error}")
         if request.purpose != "KEEP":  # a user who may only read cannot, and publishers do it too
             self._refuse(events, request.topic, error)
 
-    def _refuse(self, events: list[Event], topic: str, error: str) -> None:
+    def _refuse(self, events: list[ListenerEvent], topic: str, error: str) -> None:
         """Stop reading a topic."""
         if self._keys.channel(topic) in self._topics:
             self.detach(topic)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.backends.base import Attached, Event, History, Seen
+from bridge.backends.base import Attached, History, ListenerEvent, Seen
 from bridge.backends.sql import reading, reading_states
 from bridge.backends.sql.database import Database, close_unless_inherited
 from bridge.backends.sql.publishing import Written
@@ -77,10 +77,10 @@ class SqlListener:
             self._written.extend(known)
             self.wake()
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[ListenerEvent]:
         if not (self._requests or self._changed or self._written or self._watch.has_news()):
             self._wait()
-        events: list[Event] = []
+        events: list[ListenerEvent] = []
         self._take_written(events)
         if events and not self._requests and time.monotonic() < self._look_at:
             return events
@@ -89,7 +89,7 @@ class SqlListener:
             self._answer(events)
         return events
 
-    def _take_written(self, events: list[Event]) -> None:
+    def _take_written(self, events: list[ListenerEvent]) -> None:
         """Add messages that were written in this process to `events`, if they are the next ones."""
         while self._written:
             message = self._written.popleft()
@@ -106,7 +106,7 @@ class SqlListener:
             else:
                 self._changed.add(key)
 
-    def _look(self, events: list[Event]) -> None:
+    def _look(self, events: list[ListenerEvent]) -> None:
         changed = self._watch.look()
         self._look_at = time.monotonic() + self._watch.interval
         comparing = time.monotonic() >= self._compare_at
@@ -122,7 +122,7 @@ class SqlListener:
         if self._selector.select(patience):
             self._waker.drain()
 
-    def _read_changed(self, events: list[Event], comparing: bool) -> None:
+    def _read_changed(self, events: list[ListenerEvent], comparing: bool) -> None:
         """Read the new messages of the topics that may have changed."""
         keys = list(self._changed)
         self._changed.clear()
@@ -133,7 +133,7 @@ class SqlListener:
             self._compare_at = time.monotonic() + COMPARE_EVERY
             self._touch(heads)
 
-    def _catch_up(self, key: str, head: Head, events: list[Event]) -> None:
+    def _catch_up(self, key: str, head: Head, events: list[ListenerEvent]) -> None:
         topic, at, to = self._topics[key], self._at[key], head.position
         if to == at:
             return
@@ -162,7 +162,7 @@ class SqlListener:
                 with self._database.writing() as connection:
                     renew(connection, quiet[start : start + reading.MANY], END)
 
-    def _answer(self, events: list[Event]) -> None:
+    def _answer(self, events: list[ListenerEvent]) -> None:
         """Answer some requests in order. One query finds the positions of all their topics."""
         some = [self._requests.popleft() for _ in range(min(len(self._requests), ANSWERED_AT_ONCE))]
         asked = [ask for ask in some if ask[1] in self._topics]

@@ -14,7 +14,7 @@ from celery.app.task import Context
 HEADER = "bridge_canvas"
 
 
-class Source(Protocol):
+class HeaderSource(Protocol):
     """What holds the header: the request of a task, its message's headers, or its signature's options."""
 
     def get(self, key: str, default: Any = None, /) -> Any:
@@ -29,13 +29,13 @@ class Membership(NamedTuple):
     """The number of tasks, or `None` where it is published later."""
 
 
-def read(source: Source) -> str | None:
+def read(source: HeaderSource) -> str | None:
     """Return the value of the header, or `None` if there is none."""
     value = source.get(HEADER) or (source.get("headers") or {}).get(HEADER)
     return value if isinstance(value, str) else None
 
 
-def membership(source: Source) -> Membership | None:
+def membership(source: HeaderSource) -> Membership | None:
     """Return the canvas of a task. Return `None` if it has none, or if its header has no meaning."""
     size, _, canvas_id = (read(source) or "").partition(" ")
     if canvas_id and size == "?":
@@ -45,13 +45,13 @@ def membership(source: Source) -> Membership | None:
     return None
 
 
-def canvas_of(source: Source) -> str | None:
+def canvas_of(source: HeaderSource) -> str | None:
     """Return the id of the canvas that a task belongs to, or `None` if it belongs to none."""
     found = membership(source)
     return None if found is None else found.canvas_id
 
 
-def relations(source: Source) -> dict[str, Any]:
+def relations(source: HeaderSource) -> dict[str, Any]:
     """Return the fields of an event that say what a task belongs to."""
     task_id, root = source.get("id"), source.get("root_id")
     return {

@@ -10,7 +10,7 @@ from celery import signals
 
 from bridge.celery.apps import publisher_of
 from bridge.celery.canvas import header, tree
-from bridge.celery.canvas.header import Source
+from bridge.celery.canvas.header import HeaderSource
 from bridge.support.recent import Recent
 from bridge.tasks import canvas as canvas_events
 from bridge.tasks.changes import publication
@@ -31,7 +31,11 @@ _ended_unrun: Recent[str, None] = Recent(_REMEMBERED)
 
 
 def report(
-    publisher: BackgroundPublisher, source: Source, state: str, name: str | None = None, percent: float = 0.0
+    publisher: BackgroundPublisher,
+    source: HeaderSource,
+    state: str,
+    name: str | None = None,
+    percent: float = 0.0,
 ) -> None:
     """Report the state of a task to its canvas, if it has one.
 
@@ -50,7 +54,7 @@ def report(
         _end_stranded(publisher, source, state)
 
 
-def _end_stranded(publisher: BackgroundPublisher, source: Source, state: str) -> None:
+def _end_stranded(publisher: BackgroundPublisher, source: HeaderSource, state: str) -> None:
     """End the tasks that will never run because the task of `source` ended in `state`."""
     error = Error(
         type="NotRun", message=f"task {source.get('id')}, which was to run before, ended in {state}"
