@@ -6,12 +6,13 @@ makes it the body of a response.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple  # the values of a snapshot are JSON
 from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
+from bridge.errors import ConfigurationError
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import (
@@ -195,7 +196,15 @@ _HEAD = Answer(200, HEADERS)
 
 
 def check_decision(allowed: object) -> None:
-    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true."""
+    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true.
+
+    Raises `ConfigurationError` for a coroutine: it is true, but nothing has decided.
+    """
+    if isinstance(allowed, Awaitable):
+        raise ConfigurationError(
+            "the function that decides who may read is a coroutine function, which this framework does not "
+            "await; use a plain function"
+        )
     if not allowed:
         raise Refusal(403, "you may not read this topic")
 

@@ -1,0 +1,132 @@
+"""Takes the connection of a response over from uvicorn, which then believes that the client has left.
+
+The outermost ASGI application calls `remember_connection`. It leaves in the scope what serves the request:
+uvicorn's `send` is a method of the object that has the transport. While the head of the response and its
+first chunk are sent, a recorder stands in for that transport. The chunk comes out unchanged, or framed as an
+HTTP chunk, or changed by a middleware that rewrites or holds back the body. In the first two cases the socket
+is duplicated and the transport aborted, which closes only the server's descriptor.
+"""
+
+import _socket  # the loop serves native sockets
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any  # the values of an ASGI scope and message, and objects of uvicorn, have any type
+
+from bridge.streams.takeover.connection import TakenConnection, chunk
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SEND_WITHIN = 1.0
+"""Seconds in which the first chunk must have left the server. Usually it leaves at once."""
+
+_KEY = "bridge.connection"
+
+
+def remember_connection(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leave in the scope of a request what serves it. The outermost application calls it."""
+    extensions = scope["extensions"] = dict(scope.get("extensions") or {})
+    extensions[_KEY] = (getattr(send, "__self__", None), receive)
+
+
+class Takeover:
+    """What the response to one request needs to take its connection over.
+
+    `refusal` says why it cannot be done, and is `None` as long as it can.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = (scope.get("extensions") or {}).get(_KEY)
+        self._cycle: Any = found[0] if found else getattr(send, "__self__", None)
+        self._receive: Receive = found[1] if found else receive
+        self.refusal = _why_not(scope, self._cycle, wrapped=found is not None)
+
+    async def take(self, send: Send, head: Message, first: bytes) -> TakenConnection | None:
+        """Send `head` and `first`; return the connection, or `None` to go on as before.
+
+        `first` must be short. After a connection, the application waits for `disconnected` and returns.
+        """
+        body: Message = {"type": "http.response.body", "body": first, "more_body": True}
+        if self.refusal is not None:
+            await send(head)
+            await send(body)
+            return None
+        transport = self._cycle.transport
+        recorder = self._cycle.transport = _Recorder(transport)
+        try:
+            await send(head)
+            await send(body)
+            chunked = await recorder.has_sent(first)
+        finally:
+            self._cycle.transport = transport
+        if chunked is None:
+            self.refusal = (
+                "something between the application and the server rewrites the body or holds it back"
+            )
+            return None
+        return self._duplicate(transport, chunked)
+
+    def _duplicate(self, transport: asyncio.Transport, chunked: bool) -> TakenConnection | None:
+        try:
+            descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError as error:  # out of descriptors, or the client has left
+            self.refusal = f"the connection cannot be duplicated: {error.strerror}"
+            return None
+        transport.abort()
+        return TakenConnection(_socket.socket(fileno=descriptor), chunked, b"")
+
+    async def disconnected(self) -> None:
+        """Wait until the server has noticed that the connection is no longer its own."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class _Recorder:
+    """Stands in for a transport, and keeps what is written to it."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._written = bytearray()
+        self._changed = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._written += data
+        self._changed.set()
+        self._transport.write(data)
+
+    async def has_sent(self, first: bytes) -> bool | None:
+        """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEND_WITHIN):
+                body = bytes(self._written).partition(b"\r\n\r\n")[2]
+                while body not in (first, chunk(first)):
+                    self._changed.clear()
+                    await self._changed.wait()
+                    body = bytes(self._written).partition(b"\r\n\r\n")[2]
+                while self._transport.get_write_buffer_size():
+                    await asyncio.sleep(0.01)
+                return body != first
+        return None
+
+
+def _why_not(scope: Scope, cycle: Any, *, wrapped: bool) -> str | None:
+    """Return why the connection cannot be taken over, `None` if it can."""
+    transport: Any = getattr(cycle, "transport", None)
+    if not type(cycle).__module__.startswith("uvicorn.") or not hasattr(transport, "get_extra_info"):
+        if wrapped:
+            return "the server is not uvicorn"
+        return "the application is not wrapped: call install(app), or serve wrap(app)"
+    if scope.get("http_version") not in ("1.0", "1.1") or scope["method"] == "HEAD":
+        return "only HTTP/1 responses with a body are taken over"
+    if transport.get_extra_info("sslcontext") is not None:
+        return "the server itself encrypts the connection"
+    if transport.get_extra_info("socket") is None:
+        return "the server does not show its socket"
+    return None
