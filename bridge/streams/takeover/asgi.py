@@ -20,6 +20,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SEND_WITHIN = 1.0
 """Seconds in which the first chunk must have left the server. Usually it leaves at once."""
@@ -39,36 +40,44 @@ class Takeover:
     `refusal` says why it cannot be done, and is `None` as long as it can.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive | None = None, send: Send | None = None) -> None:
+        """`receive` and `send` are those of the application, if its framework shows them."""
         found = (scope.get("extensions") or {}).get(_KEY)
         self._cycle: Any = found[0] if found else getattr(send, "__self__", None)
-        self._receive: Receive = found[1] if found else receive
+        self._receive: Receive | None = found[1] if found else receive
+        self._recorder: _Recorder | None = None
         self.refusal = _why_not(scope, self._cycle, wrapped=found is not None)
 
-    async def take(self, send: Send, head: Message, first: bytes) -> TakenConnection | None:
-        """Send `head` and `first`; return the connection, or `None` to go on as before.
+    def record(self) -> None:
+        """Record what the server writes from now on, until `take`. Nothing happens if there is a refusal."""
+        if self.refusal is None:
+            self._recorder = self._cycle.transport = _Recorder(self._cycle.transport)
 
-        `first` must be short. After a connection, the application waits for `disconnected` and returns.
+    async def take(self, first: bytes) -> TakenConnection | None:
+        """Return the connection, or `None` if the response goes on as before.
+
+        `first` is the first chunk of the body. It must be short, and sent after `record`, while the head may
+        be sent before or after. After a connection, the application waits for `disconnected` and returns.
         """
-        body: Message = {"type": "http.response.body", "body": first, "more_body": True}
-        if self.refusal is not None:
-            await send(head)
-            await send(body)
+        recorder = self._recorder
+        if recorder is None:
             return None
-        transport = self._cycle.transport
-        recorder = self._cycle.transport = _Recorder(transport)
         try:
-            await send(head)
-            await send(body)
             chunked = await recorder.has_sent(first)
         finally:
-            self._cycle.transport = transport
+            self.stop_recording()
         if chunked is None:
             self.refusal = (
                 "something between the application and the server rewrites the body or holds it back"
             )
             return None
-        return self._duplicate(transport, chunked)
+        return self._duplicate(recorder.transport, chunked)
+
+    def stop_recording(self) -> None:
+        """Undo `record`. May be called again."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            self._cycle.transport = recorder.transport
 
     def _duplicate(self, transport: asyncio.Transport, chunked: bool) -> TakenConnection | None:
         try:
@@ -81,7 +90,7 @@ class Takeover:
 
     async def disconnected(self) -> None:
         """Wait until the server has noticed that the connection is no longer its own."""
-        while (await self._receive())["type"] != "http.disconnect":
+        while self._receive is not None and (await self._receive())["type"] != "http.disconnect":
             pass
 
 
@@ -89,28 +98,31 @@ class _Recorder:
     """Stands in for a transport, and keeps what is written to it."""
 
     def __init__(self, transport: Any) -> None:
-        self._transport = transport
+        self.transport = transport
         self._written = bytearray()
         self._changed = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.transport, name)
 
     def write(self, data: bytes) -> None:
         self._written += data
         self._changed.set()
-        self._transport.write(data)
+        self.transport.write(data)
+
+    def _body(self) -> bytes:
+        """Return what was written of the body. The head may have left before."""
+        written = bytes(self._written)
+        return written.partition(b"\r\n\r\n")[2] if written.startswith(b"HTTP/") else written
 
     async def has_sent(self, first: bytes) -> bool | None:
         """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SEND_WITHIN):
-                body = bytes(self._written).partition(b"\r\n\r\n")[2]
-                while body not in (first, chunk(first)):
+                while (body := self._body()) not in (first, chunk(first)):
                     self._changed.clear()
                     await self._changed.wait()
-                    body = bytes(self._written).partition(b"\r\n\r\n")[2]
-                while self._transport.get_write_buffer_size():
+                while self.transport.get_write_buffer_size():
                     await asyncio.sleep(0.01)
                 return body != first
         return None
