@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"bridge.channel"},
     {"bridge.tasks"},
     {"bridge", "bridge.aio", "bridge.cli", "bridge.streams"},
-    {"bridge.asgi", "bridge.celery", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
+    {"bridge.asgi", "bridge.celery", "bridge.django", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
     {"worker"},
     {"api"},
 ]
@@ -32,6 +32,7 @@ FOREIGN = {
     "bridge.backends.redis": {"hiredis", "redis"},
     "bridge.backends.sql": {"psycopg", "sqlalchemy"},
     "bridge.celery": {"celery"},
+    "bridge.django": {"asgiref", "django"},
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.litestar": {"litestar"},
     "bridge.sqlspec": {"sqlspec"},
