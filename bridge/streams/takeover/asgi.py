@@ -49,6 +49,7 @@ class Takeover:
         """Send `head` and `first`; return the connection, or `None` to go on as before.
 
         `first` must be short. After a connection, the application waits for `disconnected` and returns.
+        `None` without a `refusal` says that the client has left.
         """
         body: Message = {"type": "http.response.body", "body": first, "more_body": True}
         if self.refusal is not None:
@@ -63,6 +64,8 @@ class Takeover:
             chunked = await recorder.has_sent(first)
         finally:
             self._cycle.transport = transport
+        if transport.is_closing():  # the client has left
+            return None
         if chunked is None:
             self.refusal = (
                 "something between the application and the server rewrites the body or holds it back"
@@ -73,7 +76,7 @@ class Takeover:
     def _duplicate(self, transport: asyncio.Transport, chunked: bool) -> TakenConnection | None:
         try:
             descriptor = os.dup(transport.get_extra_info("socket").fileno())
-        except OSError as error:  # out of descriptors, or the client has left
+        except OSError as error:  # no descriptor is left
             self.refusal = f"the connection cannot be duplicated: {error.strerror}"
             return None
         transport.abort()
@@ -83,6 +86,13 @@ class Takeover:
         """Wait until the server has noticed that the connection is no longer its own."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def abort(self) -> bool:
+        """Close the connection to a client that does not read; return whether that is possible here."""
+        if not _is_of_uvicorn(self._cycle):
+            return False
+        self._cycle.transport.abort()
+        return True
 
 
 class _Recorder:
@@ -103,28 +113,39 @@ class _Recorder:
 
     async def has_sent(self, first: bytes) -> bool | None:
         """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
+        framed = chunk(first)
         with suppress(TimeoutError):
             async with asyncio.timeout(SEND_WITHIN):
-                body = bytes(self._written).partition(b"\r\n\r\n")[2]
-                while body not in (first, chunk(first)):
+                while (body := self._body()) not in (first, framed):
+                    if not (first.startswith(body) or framed.startswith(body)):
+                        return None
                     self._changed.clear()
                     await self._changed.wait()
-                    body = bytes(self._written).partition(b"\r\n\r\n")[2]
                 while self._transport.get_write_buffer_size():
                     await asyncio.sleep(0.01)
-                return body != first
+                return body == framed
         return None
+
+    def _body(self) -> bytes:
+        """Return what was written of the body."""
+        return bytes(self._written).partition(b"\r\n\r\n")[2]
+
+
+def _is_of_uvicorn(cycle: Any) -> bool:
+    """Whether `cycle` is the object of uvicorn that answers one request."""
+    transport = getattr(cycle, "transport", None)
+    return type(cycle).__module__.startswith("uvicorn.") and hasattr(transport, "get_extra_info")
 
 
 def _why_not(scope: Scope, cycle: Any, *, wrapped: bool) -> str | None:
     """Return why the connection cannot be taken over, `None` if it can."""
-    transport: Any = getattr(cycle, "transport", None)
-    if not type(cycle).__module__.startswith("uvicorn.") or not hasattr(transport, "get_extra_info"):
+    if not _is_of_uvicorn(cycle):
         if wrapped:
-            return "the server is not uvicorn"
+            return "the server is not uvicorn, or something wraps the application once more"
         return "the application is not wrapped: call install(app), or serve wrap(app)"
     if scope.get("http_version") not in ("1.0", "1.1") or scope["method"] == "HEAD":
         return "only HTTP/1 responses with a body are taken over"
+    transport = cycle.transport
     if transport.get_extra_info("sslcontext") is not None:
         return "the server itself encrypts the connection"
     if transport.get_extra_info("socket") is None:
