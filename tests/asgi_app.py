@@ -11,10 +11,15 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -148,7 +153,8 @@ def command(server: str, port: int) -> list[str]:
             worker = ["-k", "uvicorn_worker.UvicornWorker", "--log-level", "warning", "--no-control-socket"]
             return [*python, "gunicorn", *worker, "-b", f"127.0.0.1:{port}", *options, app]
         case "hypercorn":
-            return [*python, "hypercorn", "-b", f"127.0.0.1:{port}", *options, app]
+            listen = ["-b", f"127.0.0.1:{port}"]
+            return [*python, "hypercorn", *listen, *options, "tests.asgi_app:create_app()"]
         case "granian":
             return [*python, "granian", "--interface", "asgi", "--port", str(port), *options, app]
         case "daphne":
@@ -175,9 +181,7 @@ def serving(server: str, url: str, namespace: str, *, tls: bool = False, **setti
 
 
 def stats(address: str) -> dict[str, Any]:
-    counted: dict[str, Any] = httpx.get(
-        f"{address}/stats", timeout=20, trust_env=False, verify=False
-    ).json()
+    counted: dict[str, Any] = httpx.get(f"{address}/stats", timeout=20, trust_env=False, verify=False).json()
     return counted
 
 
@@ -186,3 +190,21 @@ def _answers(address: str) -> bool:
         return bool(stats(address))
     except httpx.TransportError:
         return False
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """Return files with a certificate for localhost, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return files
