@@ -39,9 +39,10 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
 
     media_type = "text/event-stream"
 
-    def __init__(self, respond: Respond) -> None:
-        # Not Starlette's: there is no body, and most headers are known when the request is.
-        self.status_code = 200
+    def __init__(self, respond: Respond, *, status_code: int = 200) -> None:
+        # Not Starlette's: there is no body, and most headers are known when the request is. The status is an
+        # argument only because FastAPI's documentation of `response_class=StreamResponse` reads its default.
+        self.status_code = status_code
         self.background: Callable[[], Awaitable[None]] | None = None
         self.body = b""
         self.raw_headers: Headers = []

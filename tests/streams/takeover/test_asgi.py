@@ -258,6 +258,8 @@ def test_elsewhere_the_same_bytes_come_from_a_coroutine(
         assert (counted["viewers_handed_over"], counted["viewers_opened"]) == (0, 2)
         assert why in counted["why"]
         assert log.read_text().count("cannot be taken over") == 1
+        if case == "not installed":
+            check_stop(address)
         assert not re.search("Traceback|ERROR", log.read_text())
 
 
