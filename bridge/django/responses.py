@@ -14,10 +14,9 @@ from django.http import JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from bridge.errors import ConfigurationError
-from bridge.streams.asgi import ASGIStream
+from bridge.streams.asgi_body import ASGIBody
 from bridge.streams.refusal import Refusal
 from bridge.streams.service import Answer, StreamService
-from bridge.streams.takeover.asgi import Takeover
 from bridge.streams.takeover.wsgi import close_after_response
 from bridge.streams.wsgi import WSGIStream
 
@@ -102,7 +101,7 @@ def _body(service: StreamService, answer: Answer, request: Any) -> Any:
         return () if scope is None else _nothing()
     if scope is None:
         return WSGIStream(service, answer.opening, request.environ, on_fallback=_close_connections)
-    return ASGIStream(service, answer.opening, Takeover(scope), on_fallback=_end_thread)
+    return ASGIBody(service, answer.opening, scope, on_fallback=_end_thread)
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -120,7 +119,7 @@ def _close_connections() -> None:
             connection.close()
 
 
-async def _end_thread() -> None:
+def _end_thread() -> None:
     """End the thread in which this request runs plain code, after closing its database connections.
 
     Django keeps one per request until its response ends. asgiref has no public name for it, and starts

@@ -1,7 +1,6 @@
 """What views call: `stream` for a response, the others for snapshots and figures."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any  # a snapshot is JSON, and Django has no types
@@ -164,8 +163,6 @@ def _may_read(authorize: Authorize | None, request: Any, *, awaits: bool) -> May
         decision = authorize(request, topic)
         if awaits and isinstance(decision, Awaitable):
             return async_to_sync(_result)(decision)
-        if inspect.iscoroutine(decision):
-            decision.close()  # the service refuses it
         return decision
 
     return may_read

@@ -6,7 +6,7 @@ makes it the body of a response.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple  # the values of a snapshot are JSON
 from urllib.parse import parse_qs
 
@@ -81,7 +81,7 @@ class StreamService:
         )
         self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
         self.not_taken_over: str | None = None
-        """Why a stream of this process had to keep its thread or greenlet, `None` if none had to."""
+        """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""
         self._logged: set[LimitReached] = set()
 
     # What may be read.
@@ -162,11 +162,11 @@ class StreamService:
         )
 
     def note_not_taken_over(self, reason: str | None) -> None:
-        """Note why a stream keeps a thread or a greenlet. Logs the first."""
+        """Note why a stream keeps a thread, greenlet or coroutine. Logs the first."""
         if self.not_taken_over is None:
             self.not_taken_over = reason or "unknown"
             logger.warning(
-                "connections cannot be taken over, so each stream keeps a thread or greenlet: %s",
+                "connections cannot be taken over, so each stream keeps a thread, greenlet or coroutine: %s",
                 self.not_taken_over,
             )
 
@@ -201,6 +201,8 @@ def check_decision(allowed: object) -> None:
     Raises `ConfigurationError` for a coroutine: it is true, but nothing has decided.
     """
     if isinstance(allowed, Awaitable):
+        if isinstance(allowed, Coroutine):
+            allowed.close()  # otherwise Python warns that nothing awaited it
         raise ConfigurationError(
             "the function that decides who may read is a coroutine function, which this framework does not "
             "await; use a plain function"

@@ -48,30 +48,28 @@ class Takeover:
         self._recorder: _Recorder | None = None
         self.refusal = _why_not(scope, self._cycle, wrapped=found is not None)
 
-    def record(self) -> None:
-        """Record what the server writes from now on, until `take`. Nothing happens if there is a refusal."""
-        if self.refusal is None:
-            self._recorder = self._cycle.transport = _Recorder(self._cycle.transport)
+    async def take(self, send: Send, head: Message, first: bytes) -> TakenConnection | None:
+        """Send `head` and `first`; return the connection, or `None` to go on as before.
 
-    async def take(self, first: bytes) -> TakenConnection | None:
-        """Return the connection, or `None` if the response goes on as before.
-
-        `first` is the first chunk of the body. It must be short, and sent after `record`, while the head may
-        be sent before or after. After a connection, the application waits for `disconnected` and returns.
+        `first` must be short. After a connection, the application waits for `disconnected` and returns.
+        `None` without a `refusal` says that the client has left.
         """
-        recorder = self._recorder
-        if recorder is None:
+        body: Message = {"type": "http.response.body", "body": first, "more_body": True}
+        if self.refusal is not None:
+            await send(head)
+            await send(body)
             return None
+        self.record()
         try:
-            chunked = await recorder.has_sent(first)
+            await send(head)
+            await send(body)
+            return await self.recorded(first)
         finally:
             self.stop_recording()
-        if chunked is None:
-            self.refusal = (
-                "something between the application and the server rewrites the body or holds it back"
-            )
-            return None
-        return self._duplicate(recorder.transport, chunked)
+
+    def record(self) -> None:
+        """Record what the server writes from now on, until `stop_recording`. Needs no `refusal`."""
+        self._recorder = self._cycle.transport = _Recorder(self._cycle.transport)
 
     def stop_recording(self) -> None:
         """Undo `record`. May be called again."""
@@ -79,10 +77,30 @@ class Takeover:
         if recorder is not None:
             self._cycle.transport = recorder.transport
 
+    async def recorded(self, first: bytes) -> TakenConnection | None:
+        """Return the connection once `first` was sent, or `None` to go on as before.
+
+        `first` is sent after `record`, and the head before or after. For the rest see `take`.
+        """
+        recorder = self._recorder
+        if recorder is None:
+            return None
+        chunked = await recorder.has_sent(first)
+        self.stop_recording()
+        transport = recorder.transport
+        if transport.is_closing():  # the client has left
+            return None
+        if chunked is None:
+            self.refusal = (
+                "something between the application and the server rewrites the body or holds it back"
+            )
+            return None
+        return self._duplicate(transport, chunked)
+
     def _duplicate(self, transport: asyncio.Transport, chunked: bool) -> TakenConnection | None:
         try:
             descriptor = os.dup(transport.get_extra_info("socket").fileno())
-        except OSError as error:  # out of descriptors, or the client has left
+        except OSError as error:  # no descriptor is left
             self.refusal = f"the connection cannot be duplicated: {error.strerror}"
             return None
         transport.abort()
@@ -92,6 +110,13 @@ class Takeover:
         """Wait until the server has noticed that the connection is no longer its own."""
         while self._receive is not None and (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def abort(self) -> bool:
+        """Close the connection to a client that does not read; return whether that is possible here."""
+        if not _is_of_uvicorn(self._cycle):
+            return False
+        self._cycle.transport.abort()
+        return True
 
 
 class _Recorder:
@@ -110,33 +135,42 @@ class _Recorder:
         self._changed.set()
         self.transport.write(data)
 
-    def _body(self) -> bytes:
-        """Return what was written of the body. The head may have left before."""
-        written = bytes(self._written)
-        return written.partition(b"\r\n\r\n")[2] if written.startswith(b"HTTP/") else written
-
     async def has_sent(self, first: bytes) -> bool | None:
         """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
+        framed = chunk(first)
         with suppress(TimeoutError):
             async with asyncio.timeout(SEND_WITHIN):
-                while (body := self._body()) not in (first, chunk(first)):
+                while (body := self._body()) not in (first, framed):
+                    if not (first.startswith(body) or framed.startswith(body)):
+                        return None
                     self._changed.clear()
                     await self._changed.wait()
                 while self.transport.get_write_buffer_size():
                     await asyncio.sleep(0.01)
-                return body != first
+                return body == framed
         return None
+
+    def _body(self) -> bytes:
+        """Return what was written of the body. The head may have been written before."""
+        written = bytes(self._written)
+        return written.partition(b"\r\n\r\n")[2] if written.startswith(b"HTTP/") else written
+
+
+def _is_of_uvicorn(cycle: Any) -> bool:
+    """Whether `cycle` is the object of uvicorn that answers one request."""
+    transport = getattr(cycle, "transport", None)
+    return type(cycle).__module__.startswith("uvicorn.") and hasattr(transport, "get_extra_info")
 
 
 def _why_not(scope: Scope, cycle: Any, *, wrapped: bool) -> str | None:
     """Return why the connection cannot be taken over, `None` if it can."""
-    transport: Any = getattr(cycle, "transport", None)
-    if not type(cycle).__module__.startswith("uvicorn.") or not hasattr(transport, "get_extra_info"):
+    if not _is_of_uvicorn(cycle):
         if wrapped:
-            return "the server is not uvicorn"
+            return "the server is not uvicorn, or something wraps the application once more"
         return "the application is not wrapped: call install(app), or serve wrap(app)"
     if scope.get("http_version") not in ("1.0", "1.1") or scope["method"] == "HEAD":
         return "only HTTP/1 responses with a body are taken over"
+    transport = cycle.transport
     if transport.get_extra_info("sslcontext") is not None:
         return "the server itself encrypts the connection"
     if transport.get_extra_info("socket") is None:
