@@ -29,8 +29,9 @@ from bridge.errors import ConfigurationError
 from tests import events
 from tests.django_app import MIDDLEWARE, SERVERS, async_stream, configure, figures, serving, stream
 from tests.listener import SECONDS, Listener
-from tests.processes import ROOT
-from tests.servers import Valkey, eventually
+from tests.markdown import block
+from tests.processes import ROOT, running
+from tests.servers import Valkey, eventually, free_port
 
 MAY_READ = "tests.django_app.may_read"
 MAY_READ_ASYNC = "tests.django_app.may_read_async"
@@ -459,3 +460,61 @@ def test_without_a_project_the_error_says_so() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
     assert "works in a Django project only" in done.stdout
+
+
+WSGI_FILE = """
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+"""
+
+ENVIRONMENT = """
+SECRET_KEY = "a test"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "jobs"
+"""
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_the_example_of_the_guide_streams_a_task(own_valkey: Valkey, tmp_path: Path, interface: str) -> None:
+    """The settings, the view and the ASGI application stand as they are in the guide."""
+    settings_file = block("docs/guide.md", 'INSTALLED_APPS = ["bridge.django"]')
+    url = f"redis://localhost:{own_valkey.port}/0"
+    files = {
+        "settings.py": ENVIRONMENT + settings_file.replace("redis://localhost:6379/0", url),
+        "jobs.py": block("docs/guide.md", "from bridge import task_topic\n"),
+        "wsgi.py": WSGI_FILE,
+        "asgi.py": block("docs/guide.md", "from bridge.django import wrap\n"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    port = free_port()
+    served = f"{interface}:application"
+    gunicorn = ["gunicorn", "--no-control-socket", "-b", f"127.0.0.1:{port}", served]
+    server = gunicorn if interface == "wsgi" else ["uvicorn", "--port", str(port), served]
+    env = {"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(ROOT)}
+    checked = subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        cwd=tmp_path,
+        env={**os.environ, **env, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "no issues" in checked.stdout
+    with bridge.connect(url) as channel:
+        for state in ("STARTED", "SUCCESS"):
+            transport_of(channel).publish(events.make("state", "7", state=state))
+        with running([sys.executable, "-m", *server], cwd=tmp_path, env=env) as log:
+            address = f"http://127.0.0.1:{port}/jobs/7/events"
+
+            def text() -> str:
+                try:
+                    return httpx.get(address, trust_env=False, timeout=SECONDS).text
+                except httpx.ConnectError:
+                    return ""
+
+            eventually(
+                lambda: re.findall(r"^event: (\w+)", text(), re.MULTILINE) == ["snapshot", "end"], SECONDS
+            )
+            assert "cannot be taken over" not in log.read_text()
