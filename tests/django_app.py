@@ -10,6 +10,7 @@ from typing import Any
 
 import django
 import httpx
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import PermissionDenied
@@ -17,6 +18,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.utils.decorators import sync_and_async_middleware
 
 import bridge.django
 from tests.processes import dump_on_signal, running
@@ -63,6 +65,38 @@ def configure(**given: Any) -> None:
     }
     settings.configure(**{**options, **given})
     django.setup()
+
+
+@sync_and_async_middleware
+def shouting(get_response: Any) -> Any:
+    """A middleware that changes the body of every response that streams."""
+
+    def changed(response: Any) -> Any:
+        body = response.streaming_content
+        if response.is_async:
+
+            async def shout() -> Any:
+                async for chunk in body:
+                    yield chunk.upper()
+
+            response.streaming_content = shout()
+        else:
+            response.streaming_content = (chunk.upper() for chunk in body)
+        return response
+
+    if not iscoroutinefunction(get_response):
+
+        def middleware(request: HttpRequest) -> Any:
+            response = get_response(request)
+            return changed(response) if response.streaming else response
+
+        return middleware
+
+    async def async_middleware(request: HttpRequest) -> Any:
+        response = await get_response(request)
+        return changed(response) if response.streaming else response
+
+    return async_middleware
 
 
 def may_read(request: HttpRequest, topic: str) -> bool:

@@ -271,6 +271,32 @@ def test_a_stream_that_is_not_taken_over_holds_no_database_connection(
         assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("kind", ["gunicorn gthread", "uvicorn asgi"])
+def test_a_middleware_that_changes_the_body_is_obeyed(valkey: Valkey, topic: str, kind: str) -> None:
+    """The stream stays with the server and comes through it; a client that does not read is cut off."""
+    options = {"URL": valkey.url("redis"), "PUBLIC": True, "VIEWER_BACKLOG": 100_000}
+    with (
+        bridge.connect(valkey.url("redis")) as channel,
+        serving(kind, BRIDGE=options, MIDDLEWARE=["tests.django_app.shouting"]) as (address, log),
+    ):
+        reading, stuck = Listener(address, topic), Listener(address, topic, receive_buffer=4096)
+        for listener in (reading, stuck):
+            listener.until(b"RETRY: ")
+        eventually(lambda: "rewrites the body" in figures(address)["plain"], SECONDS)
+        number = 0
+        while not figures(address)["viewers_cut_off"]:
+            number += 1
+            assert number < 500
+            channel.topic(topic).publish(b"<%d>" % number + b"x" * 50_000)
+            reading.until(b"<%d>" % number)
+        reading.until(b"X" * 1000)
+        if "asgi" in kind:
+            with pytest.raises((AssertionError, ConnectionError)):
+                stuck.until(b"never")
+        assert figures(address)["viewers"] == 1
+        assert "Traceback" not in log.read_text()
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 def test_an_async_authorize_decides_for_async_views(valkey: Valkey, topic: str, kind: str) -> None:
     """Under ASGI it decides for plain views too; under WSGI these answer 500, and the log says why."""
