@@ -42,7 +42,9 @@ def read_options() -> Mapping[str, Any]:
         raise ConfigurationError('set BRIDGE in the settings, for example to {"URL": "redis://localhost/0"}')
     if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
         what = "with other keys than names" if isinstance(options, Mapping) else type(options).__name__
-        raise ConfigurationError(f'settings.BRIDGE must be a dict such as {{"URL": "redis://…"}}, not {what}')
+        raise ConfigurationError(
+            f'settings.BRIDGE must be a dict such as {{"URL": "redis://localhost"}}, not {what}'
+        )
     return options
 
 
