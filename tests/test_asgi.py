@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
@@ -48,7 +48,7 @@ def make_app(authorize: Any = None, **options: Any) -> tuple[Starlette, Bridge]:
         body = await request.body()
         return streams.stream(body.decode())
 
-    routes = [
+    routes: list[BaseRoute] = [
         *(Route("/stream", stream), Route("/task/{id:path}", task), Route("/tasks", tasks)),
         Route("/posted", posted, methods=["POST"]),
     ]
@@ -353,7 +353,7 @@ def test_headers_cookies_and_background_tasks_are_kept() -> None:
     """What a route adds to the response is sent, and its background task runs."""
     streams = Bridge(f"memory://{uuid.uuid4().hex}", public=True)
     app = FastAPI()
-    ran = []
+    ran: list[int] = []
 
     @app.get("/stream")
     def stream(background: BackgroundTasks) -> Response:
