@@ -462,6 +462,45 @@ def test_the_lifespan_of_the_application_still_runs() -> None:
     assert steps == ["start", "stop"]
 
 
+@pytest.mark.parametrize("kind", ["raises", "raises after the start", "returns"])
+def test_an_application_without_lifespan_gets_one(kind: str) -> None:
+    """Streams end on shutdown also where the application itself does not hear of it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "raises after the start":
+            await receive()
+        if kind != "returns":
+            raise AssertionError(scope["type"])
+
+    streams = Bridge(f"memory://{uuid.uuid4().hex}", public=True)
+    steps: list[str] = []
+
+    async def end() -> None:
+        steps.append("end")
+
+    streams.end = end  # type: ignore[method-assign]  # to see that it is called
+    with client(streams.wrap(app)):
+        assert steps == []
+    assert steps == ["end"]
+
+
+def test_a_start_that_fails_is_not_hidden() -> None:
+    """An application that supports lifespans, and cannot start, does not start."""
+
+    class Lifespan:
+        def __init__(self, app: Any) -> None: ...
+
+        async def __aenter__(self) -> None:
+            raise ZeroDivisionError
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    app = Starlette(lifespan=Lifespan)
+    Bridge(f"memory://{uuid.uuid4().hex}", public=True).install(app)
+    with pytest.raises(ZeroDivisionError), client(app):
+        pass
+
+
 def test_openapi_documents_every_answer() -> None:
     """FastAPI shows the statuses of a stream, and that it is text/event-stream."""
     streams = Bridge(f"memory://{uuid.uuid4().hex}", public=True)
