@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
@@ -48,7 +48,7 @@ def make_app(authorize: Any = None, **options: Any) -> tuple[Starlette, Bridge]:
         body = await request.body()
         return streams.stream(body.decode())
 
-    routes = [
+    routes: list[BaseRoute] = [
         *(Route("/stream", stream), Route("/task/{id:path}", task), Route("/tasks", tasks)),
         Route("/posted", posted, methods=["POST"]),
     ]
@@ -353,7 +353,7 @@ def test_headers_cookies_and_background_tasks_are_kept() -> None:
     """What a route adds to the response is sent, and its background task runs."""
     streams = Bridge(f"memory://{uuid.uuid4().hex}", public=True)
     app = FastAPI()
-    ran = []
+    ran: list[int] = []
 
     @app.get("/stream")
     def stream(background: BackgroundTasks) -> Response:
@@ -460,6 +460,45 @@ def test_the_lifespan_of_the_application_still_runs() -> None:
     with client(app), client(Starlette(lifespan=streams.lifespan)):
         pass
     assert steps == ["start", "stop"]
+
+
+@pytest.mark.parametrize("kind", ["raises", "raises after the start", "returns"])
+def test_an_application_without_lifespan_gets_one(kind: str) -> None:
+    """Streams end on shutdown also where the application itself does not hear of it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "raises after the start":
+            await receive()
+        if kind != "returns":
+            raise AssertionError(scope["type"])
+
+    streams = Bridge(f"memory://{uuid.uuid4().hex}", public=True)
+    steps: list[str] = []
+
+    async def end() -> None:
+        steps.append("end")
+
+    streams.end = end  # type: ignore[method-assign]  # to see that it is called
+    with client(streams.wrap(app)):
+        assert steps == []
+    assert steps == ["end"]
+
+
+def test_a_start_that_fails_is_not_hidden() -> None:
+    """An application that supports lifespans, and cannot start, does not start."""
+
+    class Lifespan:
+        def __init__(self, app: Any) -> None: ...
+
+        async def __aenter__(self) -> None:
+            raise ZeroDivisionError
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    app = Starlette(lifespan=Lifespan)
+    Bridge(f"memory://{uuid.uuid4().hex}", public=True).install(app)
+    with pytest.raises(ZeroDivisionError), client(app):
+        pass
 
 
 def test_openapi_documents_every_answer() -> None:

@@ -1,11 +1,14 @@
 """The outermost layer of an application: it sees the server, each request, and the shutdown."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any  # an application of any framework
 
 from bridge.errors import ConfigurationError
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send, remember_connection
+
+logger = logging.getLogger("bridge.asgi")
 
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 End = Callable[[], Awaitable[None]]
@@ -19,7 +22,7 @@ def wrapped(app: ASGIApplication, end: End) -> ASGIApplication:
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await app(scope, _ending(receive, end), send)
+            await _Lifespan(receive, send, end).run(app, scope)
             return
         if scope["type"] == "http":
             remember_connection(scope, receive, send)
@@ -48,13 +51,41 @@ def install(app: Any, wrap: Callable[[ASGIApplication], ASGIApplication]) -> Non
     app.build_middleware_stack = lambda: wrap(build())
 
 
-def _ending(receive: Receive, end: End) -> Receive:
-    """Return a `receive` of the lifespan that calls `end` before the application learns of the shutdown."""
+class _Lifespan:
+    """The lifespan of an application, with `end` called before the application learns of the shutdown.
 
-    async def receive_and_end() -> Message:
-        message = await receive()
+    An application that does not support lifespans gets one: uvicorn ends its process soon after it, too soon
+    for the thread that looks whether the server is ending.
+    """
+
+    def __init__(self, receive: Receive, send: Send, end: End) -> None:
+        self._receive_from_server = receive
+        self._send_to_server = send
+        self._end = end
+        self._started = False
+        self._supported = False
+
+    async def run(self, app: ASGIApplication, scope: Scope) -> None:
+        try:
+            await app(scope, self._receive, self._send)
+        except Exception:
+            if self._supported:
+                raise
+            logger.debug("the application does not support lifespans", exc_info=True)
+        if not self._supported:
+            if not self._started:
+                await self._receive()
+            await self._send({"type": "lifespan.startup.complete"})
+            await self._receive()
+            await self._send({"type": "lifespan.shutdown.complete"})
+
+    async def _receive(self) -> Message:
+        message = await self._receive_from_server()
+        self._started = True
         if message["type"] == "lifespan.shutdown":
-            await end()
+            await self._end()
         return message
 
-    return receive_and_end
+    async def _send(self, message: Message) -> None:
+        self._supported = True
+        await self._send_to_server(message)
