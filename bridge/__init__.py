@@ -3,9 +3,9 @@
 This package exports the public names of the channel: `connect` opens one, `task_topic` and `FEED` name topics
 of tasks, and the errors derive from `BridgeError`. Importing it loads no framework and opens no connection.
 
-Adapters are imported by name: `bridge.celery` publishes the events of tasks, `bridge.flask` streams them,
-`bridge.aio` and `bridge.litestar` serve coroutines. To read the code, open `channel/contract.py` first, and
-docs/architecture.md for the path of an event.
+Adapters are imported by name: `bridge.celery` publishes the events of tasks, `bridge.flask` and
+`bridge.django` stream them, `bridge.aio` and `bridge.litestar` serve coroutines. To read the code, open
+`channel/contract.py` first, and docs/architecture.md for the path of an event.
 """
 
 from bridge.channel.contract import BroadcastChannel, Producer, Subscriber, Subscription, Topic

@@ -24,16 +24,18 @@ FLOORS: list[set[str]] = [
     {"bridge.channel"},
     {"bridge.tasks"},
     {"bridge", "bridge.aio", "bridge.cli", "bridge.streams"},
-    {"bridge.celery", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
+    {"bridge.asgi", "bridge.celery", "bridge.django", "bridge.flask", "bridge.litestar", "bridge.sqlspec"},
     {"worker"},
     {"api"},
 ]
 
 # The packages that may import something from outside the standard library. All others import nothing.
 FOREIGN = {
+    "bridge.asgi": {"starlette"},
     "bridge.backends.redis": {"hiredis", "redis"},
     "bridge.backends.sql": {"psycopg", "sqlalchemy"},
     "bridge.celery": {"celery"},
+    "bridge.django": {"asgiref", "django"},
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.litestar": {"litestar"},
     "bridge.sqlspec": {"sqlspec"},

@@ -19,6 +19,8 @@ from sqlspec.extensions.events import SyncEventChannel
 import bridge
 import bridge.sqlspec
 from bridge.celery import install
+from bridge.channel.transport import transport_of
+from tests import events as task_events
 from tests import readme
 from tests.markdown import block
 from tests.processes import running
@@ -150,3 +152,25 @@ def test_the_gunicorn_command_serves_the_quick_start(own_valkey: Valkey, tmp_pat
         eventually(lambda: readme.answers(address), SECONDS, "gunicorn did not start")
         task = httpx.post(f"{address}/jobs", trust_env=False).json()["id"]
         assert readme.events_of(address, task)[-1] == "end"
+
+
+def test_the_fastapi_example_streams(own_valkey: Valkey, tmp_path: Path) -> None:
+    """uvicorn serves the application; a task streams to its end for a user who may read it."""
+    example = block("docs/guide.md", "from fastapi import FastAPI, Request\n")
+    (tmp_path / "jobs.py").write_text(example.replace("localhost:6379", f"localhost:{own_valkey.port}"))
+    port = free_port()
+    command = block("docs/guide.md", "uvicorn jobs:app").replace("8000", str(port))
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with (
+        bridge.connect(own_valkey.url("redis")) as channel,
+        running(["sh", "-c", command], cwd=tmp_path, env={"PATH": path}) as log,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        eventually(lambda: readme.answers(f"{client.base_url}/docs"), SECONDS, "uvicorn did not start")
+        for state in ("STARTED", "SUCCESS"):
+            transport_of(channel).publish(task_events.make("state", "t1", state=state))
+        assert client.get("/jobs/t1/events").status_code == client.get("/jobs/t1").status_code == 403
+        client.cookies.set("session", "ann")
+        assert client.get("/jobs/t1").json()["state"] == "SUCCESS"
+        assert client.get("/jobs/t1/events").text.count("event: end\n") == 1
+        assert "cannot be taken over" not in log.read_text()

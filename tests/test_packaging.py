@@ -61,6 +61,31 @@ assert next(response.iter_encoded()).startswith(b"retry:")
 response.close()
 """
 
+DJANGO = """
+from django.conf import settings
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    BRIDGE={"URL": "memory://", "PUBLIC": True},
+    INSTALLED_APPS=["bridge.django"],
+    ROOT_URLCONF="__main__",
+)
+
+import django
+from bridge.django import stream
+from django.core.checks import run_checks
+from django.test import Client
+from django.urls import path
+
+django.setup()
+urlpatterns = [path("events", lambda request: stream(request, "orders"))]
+assert run_checks() == []
+response = Client().get("/events")
+assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+assert next(iter(response.streaming_content)).startswith(b"retry:")
+response.close()
+"""
+
 LITESTAR = """
 import asyncio, bridge
 from bridge.litestar import BridgeChannelsBackend
@@ -92,6 +117,7 @@ SMOKE = {
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
     "celery": (CELERY,),
     "flask": (FLASK,),
+    "django": (DJANGO,),
     "litestar": (LITESTAR,),
     "sql": (ROUND_TRIP, "{sqlite}"),
     "postgresql": (ROUND_TRIP, "{postgresql}", "{sqlite}"),

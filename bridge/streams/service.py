@@ -6,7 +6,7 @@ makes it the body of a response.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
 # `Any` in this module: the values of a snapshot are JSON.
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
+from bridge.errors import ConfigurationError
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import (
@@ -82,7 +83,7 @@ class StreamService:
         )
         self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
         self.not_taken_over: str | None = None
-        """Why a stream of this process had to keep its thread or greenlet, `None` if none had to."""
+        """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""
         self._logged: set[LimitReached] = set()
 
     # What may be read.
@@ -163,11 +164,11 @@ class StreamService:
         )
 
     def note_not_taken_over(self, reason: str | None) -> None:
-        """Note why a stream keeps a thread or a greenlet. Logs the first."""
+        """Note why a stream keeps a thread, greenlet or coroutine. Logs the first."""
         if self.not_taken_over is None:
             self.not_taken_over = reason or "unknown"
             logger.warning(
-                "connections cannot be taken over, so each stream keeps a thread or greenlet: %s",
+                "connections cannot be taken over, so each stream keeps a thread, greenlet or coroutine: %s",
                 self.not_taken_over,
             )
 
@@ -197,7 +198,17 @@ _HEAD = Answer(200, HEADERS)
 
 
 def check_decision(allowed: object) -> None:
-    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true."""
+    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true.
+
+    Raises `ConfigurationError` for a coroutine: it is true, but nothing has decided.
+    """
+    if isinstance(allowed, Awaitable):
+        if isinstance(allowed, Coroutine):
+            allowed.close()  # otherwise Python warns that nothing awaited it
+        raise ConfigurationError(
+            "the function that decides who may read is a coroutine function, which this framework does not "
+            "await; use a plain function"
+        )
     if not allowed:
         raise Refusal(403, "you may not read this topic")
 

@@ -1,6 +1,6 @@
 """Settings: the `BRIDGE_*` options of an application, checked, whatever mapping they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # `Any` in this module: an option may have any value until it is checked.
@@ -54,16 +54,19 @@ class Settings:
     """The other arguments of `bridge.connect`."""
 
 
-def read_settings(options: Mapping[str, Any], *, prefix: str, url_setting: str) -> Settings:
+def read_settings(
+    options: Mapping[str, Any], *, prefix: str, url_setting: str, also: Sequence[str] = ()
+) -> Settings:
     """Check the options whose names begin with `prefix` and return them, with defaults for the others.
 
-    `url_setting` is how an application sets the URL, for the error message. Raises `ConfigurationError` for
+    `url_setting` is how an application sets the URL, for the error message. `also` names the options without
+    the prefix that the caller reads itself. Raises `ConfigurationError` for
     an unknown option, a missing URL, or a number that is not above zero.
     """
     given = {key.removeprefix(prefix): options[key] for key in options if key.startswith(prefix)}
-    unknown = sorted(set(given).difference(CHANNEL_OPTIONS, STREAM_OPTIONS))
+    unknown = sorted(set(given).difference(CHANNEL_OPTIONS, STREAM_OPTIONS, also))
     if unknown:
-        known = ", ".join(f"{prefix}{key}" for key in (*STREAM_OPTIONS, *CHANNEL_OPTIONS))
+        known = ", ".join(f"{prefix}{key}" for key in (*STREAM_OPTIONS, *also, *CHANNEL_OPTIONS))
         raise ConfigurationError(f"unknown configuration {prefix}{unknown[0]}; known are {known}")
     if not given.get("URL"):
         raise ConfigurationError(f"set {url_setting}, for example to redis://localhost:6379/0")

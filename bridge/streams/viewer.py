@@ -68,11 +68,13 @@ class Viewer:
     """When something was last sent."""
     wheel_slot: "set[Viewer] | None"
     """Where the timer wheel keeps the viewer."""
+    on_change: Callable[[], None] | None
+    """Called by any thread when there is something to take, for a coroutine that waits. Must not block."""
 
     __slots__ = (
         "__weakref__", "_awaited", "_changed", "_loop", "arrived", "backlog", "chunked", "client", "closed",
-        "encoder", "finished", "full", "granted", "opens_with_state", "sent_at", "socket", "topics",
-        "wheel_slot",
+        "encoder", "finished", "full", "granted", "on_change", "opens_with_state", "sent_at", "socket",
+        "topics", "wheel_slot",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +88,7 @@ class Viewer:
         self.chunked = self.finished = self.closed = self.full = False
         self.granted = self.arrived = 0
         self.sent_at = time.monotonic()
-        self.socket = self.backlog = self.wheel_slot = None
+        self.socket = self.backlog = self.wheel_slot = self.on_change = None
         self._awaited: set[str] | None = set(topics)  # topics that are not established yet
         # Guards the backlog and `finished` until the connection is taken over; `None` from then on.
         self._changed: threading.Condition | None = threading.Condition()
@@ -105,7 +107,7 @@ class Viewer:
             awaited.discard(topic)
             if not awaited:
                 self._awaited = None
-                _notify(changed)
+                self._notify(changed)
 
     def room(self, items: Sequence[Item]) -> int:
         """Return how many of `items`, of history or state, the hub may send now."""
@@ -169,6 +171,8 @@ class Viewer:
                 self._put(entry)
                 self.finished |= final
                 changed.notify_all()
+            if self.on_change is not None:
+                self.on_change()
 
     def _put(self, entry: Entry) -> None:
         if self.backlog is None:
@@ -191,7 +195,7 @@ class Viewer:
     def attach(self, connection: TakenConnection, resets: bytes) -> None:
         """Use a connection of its own from now on: send it `resets`, then what waits, framed for it."""
         self.socket, self.chunked = connection.socket, connection.chunked
-        self._changed = None
+        self._changed = self.on_change = None
         waiting, self.backlog = self.backlog, None
         head = connection.unsent + (chunk(resets) if resets and self.chunked else resets)
         if head:
@@ -212,7 +216,14 @@ class Viewer:
     def close(self) -> None:
         """Note that nothing more will be sent, and wake the thread that waits."""
         self.closed = True
-        _notify(self._changed)
+        self._notify(self._changed)
+
+    def _notify(self, changed: threading.Condition | None) -> None:
+        if changed is not None:
+            with changed:
+                changed.notify_all()
+            if self.on_change is not None:
+                self.on_change()
 
     # Called by the thread of the server, before the connection is taken over.
 
@@ -238,9 +249,3 @@ class Viewer:
             if data:
                 self.sent(len(data))
             return data
-
-
-def _notify(changed: threading.Condition | None) -> None:
-    if changed is not None:
-        with changed:
-            changed.notify_all()

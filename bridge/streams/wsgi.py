@@ -6,7 +6,7 @@ goes on, and sends what the loop puts into the viewer's backlog.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # `Any` in this module: the values of a WSGI environ, whose types depend on the server.
 from typing import Any
@@ -20,12 +20,23 @@ from bridge.support.server import uncount_request
 
 
 class WSGIStream:
-    """An iterable for a WSGI server. The stream opens when the server asks for the first chunk."""
+    """An iterable for a WSGI server. The stream opens when the server asks for the first chunk.
 
-    def __init__(self, service: StreamService, opening: Opening, environ: dict[str, Any]) -> None:
+    `on_fallback` is called once, by the server's thread, if the connection cannot be taken over.
+    """
+
+    def __init__(
+        self,
+        service: StreamService,
+        opening: Opening,
+        environ: dict[str, Any],
+        *,
+        on_fallback: Callable[[], None] | None = None,
+    ) -> None:
         self._service = service
         self._opening = opening
         self._takeover = Takeover(environ)
+        self._on_fallback = on_fallback
         self._chunks = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -55,6 +66,8 @@ class WSGIStream:
             yield sse.retry(random.uniform(*COME_BACK_AFTER))
             return
         self._service.note_not_taken_over(takeover.refusal)
+        if self._on_fallback is not None:
+            self._on_fallback()
         if resets := opening.resets():
             yield resets
         while not (viewer.closed or (viewer.finished and not viewer.backlog)):

@@ -1,0 +1,26 @@
+"""Django serves the streams, under WSGI and under ASGI: `stream` is the response of a view.
+
+The settings are `settings.BRIDGE`. With "bridge.django" in INSTALLED_APPS, Django's system checks check them.
+Under ASGI, serve what `wrap` returns. This package translates requests and responses, and decides nothing
+itself: the streams are in `bridge.streams`. Open `views.py` first, and `configuration.py` for the settings.
+"""
+
+from bridge.errors import needs_extra
+
+with needs_extra("bridge.django", "django"):
+    from bridge.django.configuration import channel
+    from bridge.django.views import aping, atask, atasks, ping, stats, stream, task, tasks, why_plain, wrap
+
+__all__ = [
+    "aping",
+    "atask",
+    "atasks",
+    "channel",
+    "ping",
+    "stats",
+    "stream",
+    "task",
+    "tasks",
+    "why_plain",
+    "wrap",
+]

@@ -1,0 +1,125 @@
+"""`settings.BRIDGE`: the options, the function that decides who may read, and the service made of them."""
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple  # Django has no types
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from bridge.channel.channel import Channel
+from bridge.errors import ConfigurationError
+from bridge.streams.service import StreamService
+from bridge.streams.settings import Settings, read_settings
+from bridge.support.fork import reset_in_child
+
+Authorize = Callable[[Any, str], object]
+"""Decides whether a topic may be read: takes the request and the topic."""
+
+HOW_TO_ALLOW = (
+    'Set BRIDGE["AUTHORIZE"] to the dotted path of a function that takes the request and a topic, '
+    'or BRIDGE["PUBLIC"] = True to let everyone read every topic'
+)
+
+
+class Configured(NamedTuple):
+    """What `settings.BRIDGE` says, ready for use."""
+
+    service: StreamService
+    authorize: Authorize | None
+
+
+def read_options() -> Mapping[str, Any]:
+    """Return `settings.BRIDGE`. Raises `ConfigurationError` if it is missing, or no dict of options."""
+    try:
+        options = getattr(settings, "BRIDGE", None)
+    except ImproperlyConfigured as error:
+        raise ConfigurationError(f"bridge.django works in a Django project only: {error}") from None
+    if options is None:
+        raise ConfigurationError('set BRIDGE in the settings, for example to {"URL": "redis://localhost/0"}')
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        what = "with other keys than names" if isinstance(options, Mapping) else type(options).__name__
+        raise ConfigurationError(
+            f'settings.BRIDGE must be a dict such as {{"URL": "redis://localhost"}}, not {what}'
+        )
+    return options
+
+
+def stream_settings(options: Mapping[str, Any]) -> Settings:
+    """Return the settings of the streams. Raises `ConfigurationError`."""
+    return read_settings(options, prefix="", url_setting='BRIDGE["URL"]', also=("AUTHORIZE",))
+
+
+def load_authorize(options: Mapping[str, Any]) -> Authorize | None:
+    """Return the function that `AUTHORIZE` names, `None` without one. Raises `ConfigurationError`."""
+    given = options.get("AUTHORIZE")
+    if given is None:
+        return None
+    try:
+        authorize = import_string(given) if isinstance(given, str) else given
+    except ImportError as error:
+        raise ConfigurationError(f"AUTHORIZE cannot be imported: {error}") from error
+    if not callable(authorize):
+        raise ConfigurationError(f"AUTHORIZE must be the dotted path of a function, not {given!r}")
+    try:
+        inspect.signature(authorize).bind(None, "")
+    except TypeError as error:
+        raise ConfigurationError(f"AUTHORIZE must take a request and a topic: {error}") from None
+    except ValueError:  # a function of C without a signature
+        pass
+    loaded: Authorize = authorize
+    return loaded
+
+
+class _Process:
+    """What this process serves the streams with. It is made at the first use."""
+
+    def __init__(self) -> None:
+        self._configured: Configured | None = None
+        self.reset_after_fork()
+        reset_in_child(self)
+
+    def reset_after_fork(self) -> None:
+        """The service resets itself, but another thread may have held the lock."""
+        self._lock = threading.Lock()  # Guards the making of `_configured`.
+
+    def configured(self) -> Configured:
+        if self._configured is None:
+            with self._lock:
+                if self._configured is None:
+                    options = read_options()
+                    service = StreamService(stream_settings(options), how_to_allow=HOW_TO_ALLOW)
+                    self._configured = Configured(service, load_authorize(options))
+        return self._configured
+
+    def forget(self) -> None:
+        """End all streams, and read the settings again at the next use."""
+        with self._lock:
+            configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.service.channel.close()
+
+
+_process = _Process()
+
+
+def configured() -> Configured:
+    """Return what this process serves the streams with. Raises `ConfigurationError`."""
+    return _process.configured()
+
+
+def channel() -> Channel:
+    """Return the broadcast channel of this process. Raises `ConfigurationError`."""
+    return configured().service.channel
+
+
+def _forget_settings(*, setting: str, **_: Any) -> None:
+    """Called when a test overrides a setting."""
+    if setting == "BRIDGE":
+        _process.forget()
+
+
+setting_changed.connect(_forget_settings)

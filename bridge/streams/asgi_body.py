@@ -1,0 +1,101 @@
+"""A stream as the body of a response that a framework sends for an ASGI application.
+
+`asgi.py` sends a response itself. A framework that sends responses with its own code iterates over an
+`ASGIBody`: it sends the head, and each chunk before it asks for the next one.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from bridge.streams import sse
+from bridge.streams.asgi import CLOSE_WITHIN, in_event_loop, wait_until
+from bridge.streams.opening import Opening
+from bridge.streams.service import StreamService
+from bridge.streams.takeover.asgi import Scope, Takeover
+from bridge.streams.viewer import Viewer
+
+
+class ASGIBody:
+    """The chunks of a stream. They may be iterated over once, in the event loop of the server.
+
+    The stream opens with the first chunk. It ends when the iterator is closed or cancelled, which the
+    framework does when the client leaves. `on_fallback` is called once if the connection is not taken over.
+    """
+
+    def __init__(
+        self, service: StreamService, opening: Opening, scope: Scope, *, on_fallback: Callable[[], None]
+    ) -> None:
+        self._service = service
+        self._opening = opening
+        self._takeover = Takeover(scope)
+        self._on_fallback = on_fallback
+
+    def close(self) -> None:
+        """End the stream, unless its connection was taken over. May be called again, from any thread."""
+        self._opening.close()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            viewer = self._opening.open()
+            if viewer is not None:
+                async with aclosing(self._chunks(viewer)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        finally:
+            self._takeover.stop_recording()
+            self.close()
+
+    async def _chunks(self, viewer: Viewer) -> AsyncGenerator[bytes, None]:
+        opening, takeover = self._opening, self._takeover
+        changed = asyncio.Event()
+        viewer.on_change = in_event_loop(changed.set)
+        established = await wait_until(
+            lambda: viewer.established or viewer.closed, changed, opening.seconds_to_wait
+        )
+        first = opening.first_chunk(viewer, established=established)
+        if takeover.refusal is None:
+            takeover.record()
+        yield first
+        connection = await takeover.recorded(first)
+        if connection is not None:
+            opening.adopt(connection)
+            await takeover.disconnected()
+            return
+        if takeover.refusal is not None:
+            self._service.note_not_taken_over(takeover.refusal)
+        self._on_fallback()
+        if resets := opening.resets():
+            yield resets
+        async with aclosing(self._backlog(viewer, changed)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _backlog(self, viewer: Viewer, changed: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        """Yield what waits for a viewer that has no connection of its own, until the stream ends."""
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+
+        def wake() -> None:
+            changed.set()
+            if viewer.closed:  # this iterator ends by itself, unless the client does not read
+                timers.append(loop.call_later(CLOSE_WITHIN, self._takeover.abort))
+
+        viewer.on_change = in_event_loop(wake)
+        try:
+            while not (viewer.closed or (viewer.finished and not viewer.backlog)):
+                changed.clear()
+                if data := viewer.take(0):
+                    yield data
+                    if viewer.full:
+                        self._service.loop.announce_room(viewer)
+                elif not await wait_until(
+                    lambda: bool(viewer.backlog or viewer.finished or viewer.closed),
+                    changed,
+                    self._service.settings.heartbeat,
+                ):
+                    yield sse.HEARTBEAT
+        finally:
+            viewer.on_change = None
+            for timer in timers:
+                timer.cancel()
