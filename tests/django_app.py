@@ -67,7 +67,8 @@ def configure(**given: Any) -> None:
     django.setup()
 
 
-@sync_and_async_middleware
+# Django has no types.
+@sync_and_async_middleware  # type: ignore[untyped-decorator]
 def shouting(get_response: Any) -> Any:
     """A middleware that changes the body of every response that streams."""
 

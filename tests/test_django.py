@@ -379,7 +379,7 @@ def test_an_async_view_keeps_what_decorators_add(memory: Callable[..., None]) ->
     """Headers and cookies that were set before the decision are those of the answer."""
     memory(AUTHORIZE=MAY_READ)
 
-    @never_cache
+    @never_cache  # type: ignore[untyped-decorator]  # Django has no types
     async def view(request: HttpRequest) -> Any:
         response = await async_stream(request)
         response.set_cookie("seen", "yes")
@@ -540,13 +540,13 @@ def test_the_example_of_the_guide_streams_a_task(own_valkey: Valkey, tmp_path: P
         with running([sys.executable, "-m", *server], cwd=tmp_path, env=env) as log:
             address = f"http://127.0.0.1:{port}/jobs/7/events"
 
-            def text() -> str:
+            def streamed() -> str:
                 try:
                     return httpx.get(address, trust_env=False, timeout=SECONDS).text
                 except httpx.ConnectError:
                     return ""
 
             eventually(
-                lambda: re.findall(r"^event: (\w+)", text(), re.MULTILINE) == ["snapshot", "end"], SECONDS
+                lambda: re.findall(r"^event: (\w+)", streamed(), re.MULTILINE) == ["snapshot", "end"], SECONDS
             )
             assert "cannot be taken over" not in log.read_text()

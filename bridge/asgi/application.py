@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any  # an application of any framework
+
+# `Any` in this module: an application of any framework.
+from typing import Any
 
 from bridge.errors import ConfigurationError
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send, remember_connection

@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Awaitable, Callable
+
+# `Any` in this module: see the docstring.
 from typing import Any
 
 from bridge.streams.refusal import Refusal

@@ -7,7 +7,9 @@
 """
 
 from collections.abc import Mapping
-from typing import Any  # Django has no types
+
+# `Any` in this module: Django has no types.
+from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 

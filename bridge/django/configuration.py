@@ -3,7 +3,9 @@
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple  # Django has no types
+
+# `Any` in this module: Django has no types.
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured

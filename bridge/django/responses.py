@@ -6,7 +6,9 @@ WSGI and a plain view under ASGI.
 """
 
 from collections.abc import AsyncIterator, Callable, ItemsView, Iterator
-from typing import Any  # Django has no types
+
+# `Any` in this module: Django has no types.
+from typing import Any
 
 from asgiref.sync import SyncToAsync
 from django.db import connections

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any  # a snapshot is JSON, and Django has no types
+
+# `Any` in this module: a snapshot is JSON, and Django has no types.
+from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import PermissionDenied

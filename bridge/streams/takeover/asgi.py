@@ -12,7 +12,9 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any  # the values of an ASGI scope and message, and objects of uvicorn, have any type
+
+# `Any` in this module: the values of an ASGI scope and message, and objects of uvicorn.
+from typing import Any
 
 from bridge.streams.takeover.connection import TakenConnection, chunk
 
