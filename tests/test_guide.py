@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy
-from celery import Celery, chord
+from celery import Celery, chord, signals
 from celery.contrib.testing.worker import start_worker
 from sqlspec.adapters.psycopg import PsycopgSyncConfig
 from sqlspec.extensions.events import SyncEventChannel
@@ -39,7 +39,14 @@ def app(url: str) -> Iterator[Celery]:
     """An app whose worker, in this process, is to be started by the test."""
     with Celery(broker="memory://", backend="cache+memory://", set_as_current=False) as app:
         install(app, url)
+        # Otherwise Celery sets the level of the root logger, for all tests that follow.
+        signals.setup_logging.connect(leave_logging_alone)
         yield app
+        signals.setup_logging.disconnect(leave_logging_alone)
+
+
+def leave_logging_alone(**_: object) -> None:
+    """Stand in for the set-up of logging."""
 
 
 def run(example: str, **names: Any) -> dict[str, Any]:
