@@ -37,7 +37,7 @@ def make(kind: str, task: str, *, attempt: int | None = 1, **fields: Any) -> Pub
         return publication(State(task, attempt=attempt, **fields))
     if kind == "log":
         fields = {"level": "info", "message": "", **fields}
-    event = _TYPES[kind](task, **fields) if kind in _TYPES else Custom(task, kind=kind, **fields)
+    event = _TYPES[kind](task, **fields) if kind in _TYPES else Custom(task, type=kind, **fields)
     return publication(event, attempt)
 
 

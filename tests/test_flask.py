@@ -1,5 +1,6 @@
 """The Flask extension: who may read, what a stream answers, and under which servers it works."""
 
+import contextlib
 import os
 import re
 import resource
@@ -69,6 +70,32 @@ class Reading:
         while word not in text:
             text += self.chunk()
         return text
+
+
+@pytest.mark.parametrize("url", ["memory", "redis", "redis+pubsub", "sqlite"], indirect=True)
+@pytest.mark.parametrize("topics", [["orders"], ["orders", "bills"]])
+def test_the_type_of_a_message_is_the_event(url: str, topics: list[str]) -> None:
+    """A stream names it, and names it again to a viewer that resumes; without a type it has no such line."""
+    app, extension = make_app(BRIDGE_URL=url, BRIDGE_PUBLIC=True, BRIDGE_NAMESPACE=uuid.uuid4().hex)
+    with app.app_context(), contextlib.closing(extension.channel) as channel:
+        reading = Reading(app, topics)
+        reading.chunk()
+        first = channel.topic("orders").publish(b"one", type="ordered")
+        channel.topic("orders").publish(b"two", type="größe")
+        channel.topic("orders").publish(b"three")
+        lines = reading.until("three").splitlines()
+        told = [line for line in lines if line.startswith(("event: ", "data: "))]
+        assert told[-5:] == ["event: ordered", "data: one", "event: größe", "data: two", "data: three"]
+        reading.response.close()
+        if first is not None:
+            last_seen = next(
+                line for line in lines[lines.index("event: ordered") :] if line.startswith("id: ")
+            )
+            again = Reading(app, topics, **{"Last-Event-ID": last_seen.removeprefix("id: ")})
+            replayed = again.until("three")
+            again.response.close()
+            assert "event: größe\n" in replayed
+            assert "data: one" not in replayed
 
 
 def test_without_a_decision_streaming_is_refused(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from bridge.channel.contract import Producer, Subscriber
 from bridge.channel.subscription import Start, check_start, find_start, not_established, open_reader
 from bridge.channel.transport import Transport, transport_of
 from bridge.errors import SubscriptionClosed
+from bridge.model.event_type import check_event_type
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.support.server import forget, while_ending
@@ -154,14 +155,23 @@ async def _subscribed(
         messages.close()
 
 
-async def publish(producer: Producer, payload: bytes) -> str | None:
+async def publish(
+    producer: Producer,
+    payload: bytes,
+    *,
+    type: str | None = None,  # noqa: A002
+) -> str | None:
     """Publish `payload`. Return the id of the message, or `None` if the backend keeps no ids.
+
+    `type` is the event type, as in `bridge.Producer.publish`.
 
     The messages that one event loop publishes to a topic arrive in the order of the calls, even if several
     calls run at once. Raises what `bridge.Producer.publish` raises. If a call is cancelled before the backend
     gets the message, nothing is published. Otherwise the message may still arrive.
     """
-    return await publish_to(_transport_of(producer), Publication(producer.topic, payload))
+    transport = _transport_of(producer)
+    event_type = None if type is None else check_event_type(type)
+    return await publish_to(transport, Publication(producer.topic, payload, event_type))
 
 
 def _transport_of(view: Producer | Subscriber) -> Transport:

@@ -29,5 +29,5 @@ def publish_event(publisher: BackgroundPublisher, event: Event, attempt: int | N
         logger.warning(
             "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
             "Choose a larger max_payload; further events that are too large are not logged",
-            event.kind, event.task, len(message.payload),
+            event.type, event.task, len(message.payload),
         )  # fmt: skip

@@ -166,7 +166,7 @@ def publish(type: str, data: Any = None) -> None:  # noqa: A002
     Raises `ValueError` if `type` is empty, longer than 100 characters, not printable, or a type that the
     bridge uses itself. Threads: see `progress`. Outside a task it does nothing.
     """
-    _publish("publish", Custom, kind=events.check_type(type), data=data)
+    _publish("publish", Custom, type=events.check_type(type), data=data)
 
 
 def _publish(caller: str, event_type: Callable[..., Event], **fields: Any) -> None:

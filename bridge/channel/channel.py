@@ -11,6 +11,7 @@ from typing import Any, Self
 from bridge.channel.contract import Producer, Subscriber, Subscription, Topic
 from bridge.channel.subscription import subscribe
 from bridge.channel.transport import Transport
+from bridge.model.event_type import check_event_type
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.support.validate import check_name, check_positive
@@ -58,8 +59,15 @@ class View:
 class TopicProducer(View):
     """The `Producer` of every backend."""
 
-    def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
-        return self._transport.publish(Publication(self._topic, payload), connection)
+    def publish(
+        self,
+        payload: bytes,
+        *,
+        type: str | None = None,  # noqa: A002
+        connection: Any = None,
+    ) -> str | None:
+        event_type = None if type is None else check_event_type(type)
+        return self._transport.publish(Publication(self._topic, payload, event_type), connection)
 
 
 class TopicSubscriber(View):

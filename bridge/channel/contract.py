@@ -62,12 +62,22 @@ class Producer(Protocol):
         """The topic's name."""
         ...
 
-    def publish(self, payload: bytes, *, connection: Any = None) -> str | None:
+    def publish(
+        self,
+        payload: bytes,
+        *,
+        type: str | None = None,  # noqa: A002
+        connection: Any = None,
+    ) -> str | None:
         """Publish `payload`; return the message's id, or `None` where the backend keeps no ids.
 
+        `type` is the event type: readers find it in `Message.type`, and a stream sends it as `event:`. It has
+        1 to 100 printable characters. The types of task events and streams, such as `state` and `end`, are
+        reserved on every topic. So no message of another topic can end a stream, or pass for a task's event.
+
         Messages that one thread publishes arrive in that order. Raises `ValueError`, before anything is
-        sent, if `payload` is not bytes or has more than `max_payload` bytes. Raises `PublishError` if the
-        backend does not accept the message within the channel's `timeout`.
+        sent, if `payload` is not bytes or has more than `max_payload` bytes, or if `type` is not allowed.
+        Raises `PublishError` if the backend does not accept the message within the channel's `timeout`.
 
         `connection` is a SQLAlchemy connection to the database that carries the channel. With it the message
         becomes a part of the connection's transaction. If the caller commits, the message exists with the

@@ -95,17 +95,17 @@ class Counts:
         at[after.stage] += 1
         return Counts(size, self.done + after.value - before.value, *at[RUNNING:])
 
-    def append_to(self, payload: bytes, kind: str | None) -> bytes:
+    def append_to(self, payload: bytes, event_type: str | None) -> bytes:
         """Return `payload` with the figures as its last members.
 
-        These are `current`, `total`, `percent` and `parts` if `kind` is `"progress"`, otherwise `parts`, and
-        `state` where all parts have ended.
+        These are `current`, `total`, `percent` and `parts` if `event_type` is `"progress"`, otherwise
+        `parts`, and `state` where all parts have ended.
         """
         members = (
             f'"parts":{{"waiting":{self.waiting},"running":{self.running},"succeeded":{self.succeeded},'
             f'"revoked":{self.revoked},"failed":{self.failed}}}'
         )
-        if kind == "progress":
+        if event_type == "progress":
             figures = f'"current":{self.ended},"total":{self.total},"percent":{self.percent:.2f}'
             members = f"{figures},{members}"
         elif self.complete:

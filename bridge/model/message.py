@@ -15,8 +15,8 @@ class Message(bytes):
     topic: str
     id: str | None
     """The id for `subscribe(after=...)` to continue after this message, or `None` if none are kept."""
-    kind: str | None
-    """The type of the task event in the payload; `None` for a message that is no task event."""
+    type: str | None
+    """The type that it was published with, the `event:` of a stream; `None` if it has none."""
     counted: bool = False
     """Whether the payload has the figures of a canvas: the counts of its parts at this message."""
     _acknowledge: Callable[[Position], None] | None = None
@@ -27,12 +27,12 @@ class Message(bytes):
         *,
         topic: str,
         id: str | None = None,  # noqa: A002
-        kind: str | None = None,
+        type: str | None = None,  # noqa: A002
     ) -> Self:
         message = bytes.__new__(cls, payload)
         message.topic = topic
         message.id = id
-        message.kind = kind
+        message.type = type
         return message
 
     @property
@@ -42,14 +42,14 @@ class Message(bytes):
 
     def for_reader(self, acknowledge: Callable[[Position], None]) -> Self:
         """Return a copy whose `ack` calls `acknowledge`. All readers share the message itself."""
-        copy = type(self)(self, topic=self.topic, id=self.id, kind=self.kind)
+        copy = type(self)(self, topic=self.topic, id=self.id, type=self.type)
         copy.counted = self.counted
         copy._acknowledge = acknowledge
         return copy
 
     def without_id(self) -> Self:
         """Return a copy without an id, so that no subscription can continue after it."""
-        copy = type(self)(self, topic=self.topic, kind=self.kind)
+        copy = type(self)(self, topic=self.topic, type=self.type)
         copy.counted = self.counted
         return copy
 
@@ -65,7 +65,8 @@ class Message(bytes):
         self._acknowledge(position)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}>"
+        event_type = "" if self.type is None else f" type={self.type!r}"
+        return f"<{type(self).__name__} {bytes(self)!r} topic={self.topic!r} id={self.id!r}{event_type}>"
 
 
 class Gap(Message):
@@ -82,12 +83,12 @@ def make_message(
     *,
     topic: str,
     id: str | None = None,  # noqa: A002
-    kind: str | None,
+    type: str | None,  # noqa: A002
     counts: Counts | None,
 ) -> Message:
     """Return the message that readers get, from what a backend has stored."""
     if counts is None:
-        return Message(payload, topic=topic, id=id, kind=kind)
-    message = Message(counts.append_to(payload, kind), topic=topic, id=id, kind=kind)
+        return Message(payload, topic=topic, id=id, type=type)
+    message = Message(counts.append_to(payload, type), topic=topic, id=id, type=type)
     message.counted = True
     return message

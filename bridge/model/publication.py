@@ -64,8 +64,8 @@ class Publication:
 
     topic: str
     payload: bytes
-    kind: str | None = None
-    """The type of the task event in `payload`; `None` for other messages."""
+    type: str | None = None
+    """The type of the event; `None` for a message without one."""
     change: Change | None = None
     part: Part | None = None
     """The part of a canvas that the message is about. It needs a `change`, and a topic of its own canvas.

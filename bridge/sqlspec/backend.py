@@ -136,7 +136,7 @@ class EventBackend:
         if publication.change is not None:
             raise PublishError("SQLSpec's event channels keep no state of tasks; use bridge.connect(url)")
         try:
-            self._events.publish(publication.topic, publication.payload, publication.kind)
+            self._events.publish(publication.topic, publication.payload, publication.type)
         except BridgeError:
             raise
         except Exception as error:  # The drivers of SQLSpec have no common base class.
@@ -167,7 +167,7 @@ class EventBackend:
 
     def ping(self) -> None:
         try:
-            self._events.publish("", b"")
+            self._events.publish("", b"", None)
         except Exception as error:
             raise ConnectionLost(f"SQLSpec's event channel cannot be reached: {error}") from error
 

@@ -63,10 +63,10 @@ class SharedEventChannel:
             events._backend._hub = None
         self._found.put(ConnectionLost("the event loop it was read in has ended"))
 
-    def publish(self, topic: str, payload: bytes, kind: str | None = None) -> None:
+    def publish(self, topic: str, payload: bytes, event_type: str | None) -> None:
         body = {"topic": topic, "data": base64.b64encode(payload).decode()}
-        if kind is not None:
-            body["kind"] = kind
+        if event_type is not None:
+            body["kind"] = event_type
         if isinstance(self._events, SyncEventChannel):
             self._events.publish(self._name, body)
             return
@@ -144,7 +144,7 @@ class SharedEventChannel:
         if event is not None and "topic" in event.payload:
             body = event.payload
             payload = base64.b64decode(body["data"])
-            found.put(Message(payload, topic=body["topic"], kind=body.get("kind")))
+            found.put(Message(payload, topic=body["topic"], type=body.get("kind")))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

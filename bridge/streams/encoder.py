@@ -22,7 +22,7 @@ def plain_text(items: Sequence[Item]) -> bytes | None:
     for item in items:
         if type(item) is not Message:
             return None
-        frames.append(sse.frame(item, id=item.id))
+        frames.append(sse.frame(item, event=item.type, id=item.id))
     return b"".join(frames)
 
 
@@ -80,24 +80,25 @@ class Encoder:
         self._cursor.advance(topic, str(page.position) if complete else None)
         for task in tasks[-1:]:
             text, snapshot = snapshot_text(by_task.get(task), task)
-            yield from self._event(text, snapshot.kind, snapshot, topic)
+            yield from self._event(text, snapshot.type, snapshot, topic)
 
     def _message(self, message: Message) -> Iterator[bytes]:
-        topic, kind = message.topic, events.kind_of(message)
-        event = events.decode(message) if kind == "state" and topic != events.FEED else None
+        topic, event_type = message.topic, events.type_of(message)
+        is_state = event_type == "state" and events.task_of(topic) is not None
+        event = events.decode(message) if is_state else None
         self._cursor.advance(topic, message.id)
-        yield from self._event(message, kind, event if isinstance(event, State) else None, topic)
+        yield from self._event(message, event_type, event if isinstance(event, State) else None, topic)
 
     def _event(
-        self, data: bytes, kind: str | None, state: State | Snapshot | None, topic: str
+        self, data: bytes, event_type: str | None, state: State | Snapshot | None, topic: str
     ) -> Iterator[bytes]:
-        """Yield an event of type `kind`, and the end of its task's stream if `state` is an end."""
+        """Yield an event of type `event_type`, and the end of its task's stream if `state` is an end."""
         if topic == events.FEED or state is None or not state.ended:
-            yield sse.frame(data, event=kind, id=self._id())
+            yield sse.frame(data, event=event_type, id=self._id())
             return
         # A viewer that loses the connection here has not seen the end. It begins again and sees it.
         self._cursor.advance(topic, None)
-        yield sse.frame(data, event=kind, id=self._id())
+        yield sse.frame(data, event=event_type, id=self._id())
         self._cursor.end(topic)
         self.running.discard(topic)
         yield _frame(End(state.task, at=state.at, state=state.state), id=self._id())
@@ -110,4 +111,4 @@ class Encoder:
 
 
 def _frame(event: End | Reset, id: str | None = None) -> bytes:  # noqa: A002
-    return sse.frame(events.encode(event), event=event.kind, id=id)
+    return sse.frame(events.encode(event), event=event.type, id=id)

@@ -31,7 +31,7 @@ def publication(event: Event, attempt: int | None = 1) -> Publication:
     `attempt` is the one that the task is in, from 1; a `State` carries its own.
     """
     payload = encode(event)
-    return Publication(task_topic(event.task), payload, event.kind, _change(event, payload, attempt))
+    return Publication(task_topic(event.task), payload, event.type, _change(event, payload, attempt))
 
 
 def _change(event: Event, payload: bytes, attempt: int | None) -> Change:
@@ -59,7 +59,7 @@ def _fields(event: Event, payload: bytes) -> dict[str, bytes]:
     """Return the fields that `event` sets in the state of its task."""
     match event:
         case Progress() | CancelRequested():
-            return {event.kind: payload}
+            return {event.type: payload}
         case State():
             return _fields_of_state(event, payload)
         case Step():

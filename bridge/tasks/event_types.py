@@ -37,7 +37,7 @@ def _now() -> float:
 class Event:
     """The fields of all task events."""
 
-    kind: str = field(init=False)
+    type: str = field(init=False)
     """The type in the JSON."""
     task: str
     _: KW_ONLY
@@ -50,7 +50,7 @@ class Event:
 class State(Event):
     """A task is now in a state."""
 
-    kind: str = field(default="state", init=False)
+    type: str = field(default="state", init=False)
     state: str
     attempt: int | None = None
     """Counts from 1. `None` if it is not known, as with some ends."""
@@ -93,7 +93,7 @@ class State(Event):
 class Progress(Event):
     """How far a task is. All but `percent` and `step` describe the loop or step that is shown."""
 
-    kind: str = field(default="progress", init=False)
+    type: str = field(default="progress", init=False)
     current: float | None = None
     total: float | None = None
     percent: float | None = None
@@ -115,7 +115,7 @@ class Progress(Event):
 class Step(Event):
     """A step of a task began or ended."""
 
-    kind: str = field(default="step", init=False)
+    type: str = field(default="step", init=False)
     name: str
     status: str
     """started, succeeded or failed."""
@@ -129,7 +129,7 @@ class Step(Event):
 class Log(Event):
     """A text for the viewers of a task."""
 
-    kind: str = field(default="log", init=False)
+    type: str = field(default="log", init=False)
     level: str
     message: str
 
@@ -138,7 +138,7 @@ class Log(Event):
 class CancelRequested(Event):
     """The cancellation of the task was requested."""
 
-    kind: str = field(default="cancel_requested", init=False)
+    type: str = field(default="cancel_requested", init=False)
     terminate: bool | None = None
     """`True` if by force."""
 
@@ -147,7 +147,7 @@ class CancelRequested(Event):
 class Custom(Event):
     """An event of a type that the task chose."""
 
-    kind: str
+    type: str
     data: Any = None
 
 
@@ -155,7 +155,7 @@ class Custom(Event):
 class Snapshot(Event):
     """The complete state of a task. `bridge.tasks.snapshot` makes it and describes its fields."""
 
-    kind: str = field(default="snapshot", init=False)
+    type: str = field(default="snapshot", init=False)
     state: str = "PENDING"
     name: str | None = None
     attempt: int | None = None
@@ -191,7 +191,7 @@ class Snapshot(Event):
 class Reset:
     """What a viewer knows of a topic may be outdated."""
 
-    kind: str = field(default="reset", init=False)
+    type: str = field(default="reset", init=False)
     task: str | None
     """`None` if the topic is not that of a task."""
     at: float = field(default_factory=_now)
@@ -201,5 +201,5 @@ class Reset:
 class End(Event):
     """The task has ended in `state`, and its stream ends here."""
 
-    kind: str = field(default="end", init=False)
+    type: str = field(default="end", init=False)
     state: str

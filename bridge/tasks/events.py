@@ -27,9 +27,10 @@ from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
+from bridge.model.event_type import STREAM_TYPES, TASK_TYPES, check_event_type
 from bridge.model.message import Message
 from bridge.tasks import encoding
-from bridge.tasks.encoding import DEEPEST, LONGEST_TEXT, in_text, in_words, parse, well_formed
+from bridge.tasks.encoding import DEEPEST, LONGEST_TEXT, in_text, parse, well_formed
 from bridge.tasks.event_types import (
     CancelRequested,
     Custom,
@@ -61,7 +62,7 @@ _TYPES: dict[str, type[Event]] = {
     "log": Log,
     "cancel_requested": CancelRequested,
 }
-_RESERVED_TYPES = _TYPES.keys() | {"snapshot", "reset", "end", "message", "error", "open"}
+assert _TYPES.keys() == TASK_TYPES, "the types of the bridge are reserved"
 
 _LEVELS_AROUND = 2
 """How much deeper an event is where it is a part of a snapshot."""
@@ -92,24 +93,17 @@ def error(exception: BaseException, traceback: str | None = None) -> Error:
     return found
 
 
-def check_type(kind: object) -> str:
-    """Return `kind`, well formed, if a task may publish events of that type, else raise `ValueError`."""
-    if not isinstance(kind, str) or not 1 <= len(kind) <= 100:
-        raise ValueError(f"an event type must be a str of 1 to 100 characters, not {in_words(kind)}")
-    kind = well_formed(kind)
-    if not kind.isprintable():
-        raise ValueError(f"an event type must not hold a line break or another control character: {kind!r}")
-    if kind in _RESERVED_TYPES:
-        raise ValueError(f"the event type {kind!r} has a meaning of its own; choose another name")
-    return kind
+def check_type(value: object) -> str:
+    """Return `value`, well formed, if a task may publish events of that type, else raise `ValueError`."""
+    return check_event_type(well_formed(value) if isinstance(value, str) else value)
 
 
-# The fields of each class that are members of the JSON, except "type", in the order of the class.
+# The fields of each class that are members of the JSON, except `type`, in the order of the class.
 _MEMBERS = {
     event_type: tuple(
         field.name
         for field in fields(event_type)
-        if field.name != "kind" and field.metadata.get("member", True)
+        if field.name != "type" and field.metadata.get("member", True)
     )
     for event_type in (*_TYPES.values(), Custom, Snapshot, Reset, End)
 }
@@ -120,7 +114,7 @@ _VALUES = {event_type: attrgetter(*names) for event_type, names in _MEMBERS.item
 
 def members(event: Event | Reset) -> dict[str, Any]:
     """Return the JSON object of `event`."""
-    found: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event.kind}
+    found: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event.type}
     names, values = _MEMBERS[type(event)], _VALUES[type(event)](event)
     for name, value in zip(names, values, strict=True):
         if value is not None:
@@ -152,27 +146,27 @@ def parse_members(payload: bytes) -> dict[str, Any] | None:
 
 
 def _is_event(found: dict[str, Any]) -> bool:
-    kind = found.get("type")
+    event_type = found.get("type")
     return (
-        isinstance(kind, str)
-        and kind.isprintable()
+        isinstance(event_type, str)
+        and event_type.isprintable()
         and isinstance(found.get("task"), str)
         and isinstance(found.get("at"), int | float)
-        and (kind != "state" or isinstance(found.get("state"), str))
+        and (event_type != "state" or isinstance(found.get("state"), str))
     )
 
 
-def kind_of(message: Message) -> str | None:
-    """Return the type of the task event in `message`, `None` if it holds none.
+def type_of(message: Message) -> str | None:
+    """Return the type of `message`, `None` if it has none.
 
-    Decodes the message only if its backend does not know the type, and stores the answer in the message.
-    Anyone may publish JSON to the topic of a task.
+    On a topic that carries task events, decodes the message if it was published without a type, and stores
+    the answer in the message. Anyone may publish JSON there, but only a stream itself can say that it ends.
     """
-    if message.kind is None and carries_events(message.topic):
+    if message.type is None and carries_events(message.topic):
         found = parse_members(message)
-        if found is not None:
-            message.kind, message.counted = found["type"], "parts" in found
-    return message.kind
+        if found is not None and found["type"] not in STREAM_TYPES:
+            message.type, message.counted = found["type"], "parts" in found
+    return message.type
 
 
 def is_mere_progress(message: Message) -> bool:
@@ -180,9 +174,9 @@ def is_mere_progress(message: Message) -> bool:
 
     The progress of a canvas may contain the end of a part, which later progress does not repeat.
     """
-    kind = kind_of(message)
-    if kind != "progress" or not message.counted:
-        return kind == "progress"
+    event_type = type_of(message)
+    if event_type != "progress" or not message.counted:
+        return event_type == "progress"
     event = decode(message)
     return isinstance(event, Progress) and not (event.part and event.part.get("ended"))
 
@@ -204,7 +198,7 @@ def decode(payload: bytes) -> Event | None:
     if not given.keys() >= _REQUIRED[event_type]:
         return None
     if event_type is Custom:
-        given["kind"] = found["type"]
+        given["type"] = found["type"]
     return event_type(**given)
 
 
@@ -234,7 +228,7 @@ _REQUIRED = {
         field.name
         for field in fields(event_type)
         if field.init
-        and field.name != "kind"
+        and field.name != "type"
         and field.default is MISSING
         and field.default_factory is MISSING
     }

@@ -18,7 +18,7 @@ from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import State
-from bridge.tasks.events import FEED, decode, kind_of, task_of, task_topic
+from bridge.tasks.events import FEED, carries_events, decode, task_of, task_topic, type_of
 from bridge.tasks.heartbeats import WORKERS, Heartbeat, decode_heartbeat
 from bridge.tasks.missing_worker import MissingWorkerCheck
 from bridge.tasks.publisher import BackgroundPublisher
@@ -61,7 +61,7 @@ class LivenessMonitor:
         for item in items:
             if isinstance(item, States):
                 self._see_states(item)
-            elif kind_of(item) == "state":
+            elif type_of(item) == "state" and carries_events(item.topic):
                 event = decode(item)
                 if isinstance(event, State):
                     self.workers.note(event)

@@ -113,8 +113,11 @@ def test_a_bad_argument_is_refused_before_anything_is_sent(channel: bridge.Broad
                     await aio.publish(topic, payload)  # type: ignore[arg-type]  # wrong on purpose
             with pytest.raises(TypeError, match="topic"):
                 await aio.publish(channel, b"one")  # type: ignore[arg-type]  # wrong on purpose
-            await aio.publish(topic, b"end")
-            assert await messages.receive(timeout=5) == b"end"
+            with pytest.raises(ValueError, match="reserved"):
+                await aio.publish(topic, b"one", type="end")
+            await aio.publish(topic, b"end", type="last")
+            message = await messages.receive(timeout=5)
+            assert (message, message and message.type) == (b"end", "last")
 
     run(work())
 

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_a_message_is_its_payload_with_topic_and_id(channel: bridge.BroadcastCha
     assert (message.topic, message.id) == ("orders", message_id)
 
 
-def test_the_kind_of_an_event_arrives(channel: Any) -> None:
+def test_the_type_of_an_event_arrives(channel: Any) -> None:
     """The type of a task event comes beside its payload, also in the feed and from a canvas."""
     canvas_id = "canvas:w"
     published = {
@@ -97,12 +98,63 @@ def test_the_kind_of_an_event_arrives(channel: Any) -> None:
             channel.topic(name).publish(b"plain")
             kinds = []
             while (message := subscription.receive(timeout=10)) != b"plain":
-                kinds.append(message.kind)
-            assert message.kind is None
+                kinds.append(message.type)
+            assert message.type is None
             found += kinds
     assert found == ["state", "progress", "größe", "state", "progress", "progress", "state"]
-    assert [feed.receive(timeout=10).kind for _ in found] == found
+    assert [feed.receive(timeout=10).type for _ in found] == found
     feed.close()
+
+
+class Type(StrEnum):
+    """Types as an application may keep them."""
+
+    ORDERED = "ordered"
+
+
+def test_a_message_has_the_type_that_it_was_published_with(channel: bridge.BroadcastChannel) -> None:
+    """Any topic has types, both views publish them, and the payload stays as it is, whatever it is."""
+    topic = channel.topic("orders")
+    types: list[str | None] = ["ordered", None, "größe 1 0", Type.ORDERED, "x" * 100, "語" * 100, None]
+    payloads = [b"", b"bridge/1 1 0 ab", b"a\r\nevent: end\n\n", b"\0", bytes(range(256)), b"1 0 ", b"last"]
+    sent = list(zip(payloads, types, strict=True))
+    with topic.subscribe() as subscription:
+        for number, (payload, event_type) in enumerate(sent):
+            (topic.as_producer() if number % 2 else topic).publish(payload, type=event_type)
+        for expected in sent:
+            message = subscription.receive(timeout=10)
+            assert message is not None
+            assert (message, message.type) == expected
+
+
+@pytest.mark.parametrize(
+    ("event_type", "says"),
+    [
+        ("", "1 to 100"),
+        ("x" * 101, "has 101"),
+        ("a\nb", "line breaks"),
+        ("a\rb", "line breaks"),
+        ("a\u2028b", "line breaks"),
+        ("\0", "control"),
+        ("\ud800", "control"),
+        (7, "not int"),
+        (b"x", "not bytes"),
+        *(
+            (name, "reserved")
+            for name in ("snapshot", "end", "reset", "expired", "state", "message", "error")
+        ),
+    ],
+)
+def test_a_bad_event_type_is_refused_before_anything_is_sent(
+    channel: bridge.BroadcastChannel, event_type: Any, says: str
+) -> None:
+    """Neither what would break a line of a stream nor a type that a stream uses can be published."""
+    topic = channel.topic("orders")
+    with topic.subscribe() as subscription:
+        with pytest.raises(ValueError, match=f"event type.*{says}"):
+            topic.publish(b"one", type=event_type)
+        topic.publish(b"end")
+        assert drain(subscription, b"end") == []
 
 
 def test_nothing_published_after_subscribe_is_lost(channel: bridge.BroadcastChannel) -> None:

@@ -45,7 +45,7 @@ def test_the_beginning_is_everything_kept_then_live(channel: bridge.BroadcastCha
 
 
 @replaying
-def test_the_kind_is_kept(channel: Any) -> None:
+def test_the_type_is_kept(channel: Any) -> None:
     """The type of a task event comes with history, replay and a durable reader, and with the same payload."""
     topic = channel.topic(bridge.task_topic("canvas:w"))
     with topic.subscribe() as subscription:
@@ -54,13 +54,28 @@ def test_the_kind_is_kept(channel: Any) -> None:
             transport_of(channel).publish(canvas.make("canvas:w", 1, "a", state))
         live = [subscription.receive(timeout=10) for _ in range(4)]
     kinds = ["state", "progress", "progress", "state"]
-    assert [message.kind for message in live] == kinds
+    assert [message.type for message in live] == kinds
     history = topic.history()
-    assert (history, [message.kind for message in history]) == (live, kinds)
+    assert (history, [message.type for message in history]) == (live, kinds)
     for options in ({"after": bridge.BEGINNING}, {"durable": "indexer"}):
         with topic.subscribe(**options) as subscription:
             again = [subscription.receive(timeout=10) for _ in range(4)]
-        assert (again, [message.kind for message in again]) == (live, kinds)
+        assert (again, [message.type for message in again]) == (live, kinds)
+
+
+@replaying
+def test_the_type_of_any_message_is_kept(channel: bridge.BroadcastChannel) -> None:
+    """History, replay and a durable reader give the type too, and none for messages without one."""
+    topic = channel.topic("orders")
+    topic.subscribe(durable="indexer").close()
+    types = ["ordered", None, "größe"]
+    for event_type in types:
+        topic.publish(b"one", type=event_type)
+    assert [message.type for message in topic.history()] == types
+    for options in ({"after": bridge.BEGINNING}, {"durable": "indexer"}):
+        with topic.subscribe(**options) as subscription:
+            again = [subscription.receive(timeout=10) for _ in types]
+        assert [message and message.type for message in again] == types
 
 
 @replaying

@@ -39,7 +39,7 @@ class Server:
             place = place._replace(mark=place.mark + 1)
         self.used.add(place)
         self.end = place
-        self.kept.append(Message(str(self.end).encode(), topic="t", id=str(self.end), kind="log"))
+        self.kept.append(Message(str(self.end).encode(), topic="t", id=str(self.end), type="log"))
         return self.kept[-1]
 
     def fail_over(self, lost: int) -> None:
@@ -109,7 +109,7 @@ class Reader(contract.Reader):
                     assert len(numbers) == reached, "a page at another place than its own"
                 self.more = item.more
             elif not isinstance(item, Gap):
-                assert item.kind == "log", "a message without its kind"
+                assert item.type == "log", "a message without its type"
                 assert item.position is None or self.more is None, "a place between two pages"
                 numbers.append(parse(item.decode()).number)
         return numbers

@@ -82,14 +82,14 @@ def test_every_instance_gets_every_message(postgres: Postgres, events: SyncEvent
     elsewhere._config.close_pool()
 
 
-def test_the_kind_of_a_message_arrives(events: SyncEventChannel) -> None:
+def test_the_type_of_a_message_arrives(events: SyncEventChannel) -> None:
     """The type of an event comes beside its payload; other messages have none."""
     with bridge.sqlspec.connect(events) as channel, channel.topic("orders").subscribe() as subscription:
         for kind in ("log", None, "größe"):
             transport_of(channel).publish(Publication("orders", b"one", kind))
             message = subscription.receive(timeout=10)
             assert message == b"one"
-            assert message.kind == kind
+            assert message.type == kind
 
 
 def test_nothing_published_after_subscribe_is_lost(events: SyncEventChannel) -> None:

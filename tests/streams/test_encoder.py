@@ -99,7 +99,7 @@ def seen_of(message: Message) -> bytes:
 def message_of(kind: str, topic: str = TASK, *, typed: bool = True, **fields: Any) -> Message:
     """Return an event as a backend hands it out, or as somebody publishes it who knows no kinds."""
     payload = events.make(kind, "t1", **fields).payload
-    return Message(payload, topic=topic, kind=kind if typed else None)
+    return Message(payload, topic=topic, type=kind if typed else None)
 
 
 @pytest.mark.parametrize("topic", [TASK, bridge.FEED])
@@ -127,6 +127,32 @@ def test_what_is_no_event_has_no_name() -> None:
     """Anyone may publish to a task's topic; on other topics a payload that looks like an event is none."""
     assert seen_of(Message(b"plain", topic=TASK)) == b"data: plain\n\n"
     assert seen_of(message_of("log", "orders", typed=False)).startswith(b"data: {")
+
+
+def test_a_plain_topic_names_the_types_of_its_messages() -> None:
+    """A typed message is an event of that type; one without a type has the same bytes as ever."""
+    typed = Message(b"one\ntwo", topic="orders", type="größe", id="a-1-2")
+    assert plain_text([typed, Message(b"two", topic="orders")]) == (
+        "event: größe\nid: a-1-2\ndata: one\ndata: two\n\ndata: two\n\n".encode()
+    )
+    assert seen_of(Message(b"one", topic="orders", type="ordered")) == b"event: ordered\ndata: one\n\n"
+
+
+def test_no_message_of_another_topic_ends_a_stream() -> None:
+    """A message that looks like the end of a task is a message, whatever type its publisher gave it."""
+    end = events.make("state", "t1", state="SUCCESS").payload
+    encoder = Encoder([TASK, "orders"], Cursor(), with_ids=False)
+    for event_type in ("state", None):
+        text(encoder, Message(end, topic="orders", type=event_type))
+    assert encoder.running == {TASK, "orders"}
+
+
+@pytest.mark.parametrize("event_type", ["end", "reset", "snapshot", "expired"])
+@pytest.mark.parametrize("topic", [TASK, bridge.FEED])
+def test_only_a_stream_itself_sends_its_own_events(topic: str, event_type: str) -> None:
+    """JSON that anyone published to the topic of a task is no event of a stream."""
+    payload = b'{"v":1,"type":"%s","task":"t1","at":1,"state":"SUCCESS"}' % event_type.encode()
+    assert seen_of(Message(payload, topic=topic)) == b"data: %s\n\n" % payload
 
 
 @pytest.mark.parametrize("typed", [True, False])

@@ -279,7 +279,7 @@ def test_progress_that_ends_a_part_does_not_give_way(kind: str | None) -> None:
     encoder = Encoder([TOPIC], Cursor(), with_ids=False)
     for state, gives_way in (("STARTED", True), ("SUCCESS", False), ("FAILURE", False)):
         event = canvas_events.make(CANVAS, 2, "a", state, name='","ended":true', percent=1)
-        message = make_message(event.payload, topic=TOPIC, kind=kind, counts=Counts(2))
+        message = make_message(event.payload, topic=TOPIC, type=kind, counts=Counts(2))
         assert (encoder.mere_progress([message]) is not None) is gives_way
 
 

@@ -41,7 +41,7 @@ def test_ranks_order_the_events_of_a_task() -> None:
         Progress("t1"),
         Log("t1", level="info", message=""),
         CancelRequested("t1"),
-        Custom("t1", kind="x"),
+        Custom("t1", type="x"),
     ]
     running += [State("t1", state="STALLED"), State("t1", state="PENDING", resumed=True)]
     assert {change(event).rank for event in running} == {ranks[2]}
@@ -52,7 +52,7 @@ def test_only_steps_logs_and_custom_events_are_entries() -> None:
     """They join the list of a task's entries; the others set fields of its state."""
     entries = [
         Log("t1", level="info", message=""),
-        Custom("t1", kind="x"),
+        Custom("t1", type="x"),
         Step("t1", name="s", status="started"),
     ]
     assert all(change(event).entry for event in entries)
@@ -64,10 +64,10 @@ def test_only_steps_logs_and_custom_events_are_entries() -> None:
 
 def test_a_publication_names_the_type_of_its_event() -> None:
     """The kind beside the payload is the type within it, and the topic is that of the task."""
-    for event in (Progress("t1"), Custom("t1", kind="preview"), State("t1", state="STARTED")):
+    for event in (Progress("t1"), Custom("t1", type="preview"), State("t1", state="STARTED")):
         made = publication(event)
-        assert (made.topic, made.kind) == ("task:t1", event.kind)
-        assert events.decoded(made.payload)["type"] == event.kind
+        assert (made.topic, made.type) == ("task:t1", event.type)
+        assert events.decoded(made.payload)["type"] == event.type
 
 
 def test_the_feed_does_not_list_parts_of_a_canvas() -> None:

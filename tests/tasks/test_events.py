@@ -47,7 +47,7 @@ def test_an_error_is_told_even_if_it_cannot_be_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["", "a\nb", "a\rb", "a\u2028b", "x" * 101, None, 7, "state", "end", "error"]
+    "kind", ["", "a\nb", "a\rb", "a\u2028b", "x" * 101, None, 7, "state", "end", "expired", "error"]
 )
 def test_a_bad_event_type_is_refused(kind: object) -> None:
     """Nothing that breaks a line, is empty, too long or means something already can be a custom type."""
@@ -94,9 +94,9 @@ def test_a_task_and_its_topic_name_each_other() -> None:
         Step("t1", name="b", status="started", path=["a", "b"]),
         Log("t1", level="info", message="hello"),
         CancelRequested("t1", terminate=True),
-        Custom("t1", kind="preview", data=[False], canvas_id="w"),
+        Custom("t1", type="preview", data=[False], canvas_id="w"),
     ],
-    ids=lambda event: event.kind,
+    ids=lambda event: event.type,
 )
 def test_what_is_encoded_is_decoded(event: Event) -> None:
     """An event comes back as it was, each field under its own name in the JSON."""
@@ -145,19 +145,20 @@ def test_a_member_of_another_type_is_left_out() -> None:
         (b'{"type":"progress","task":"t1","at":1}', "progress"),
         (b'{"at":1,"task":"t1","data":{"type":"state"},"type":"preview"}', "preview"),
         (b'{"type":"state","task":"t1","at":1}', None),
+        (b'{"type":"end","task":"t1","at":1,"state":"SUCCESS"}', None),
         (b"hello", None),
     ],
 )
 def test_the_type_of_a_message_whose_backend_does_not_say(payload: bytes, kind: str | None) -> None:
     """It is read from the JSON, on the topics that carry events."""
     for topic in ("task:t1", events.FEED):
-        assert events.kind_of(Message(payload, topic=topic)) == kind
-    assert events.kind_of(Message(payload, topic="orders")) is None
+        assert events.type_of(Message(payload, topic=topic)) == kind
+    assert events.type_of(Message(payload, topic="orders")) is None
 
 
 def test_the_type_that_a_backend_delivers_holds() -> None:
     """Nothing is decoded then."""
-    assert events.kind_of(Message(b"{", topic="task:t1", kind="progress")) == "progress"
+    assert events.type_of(Message(b"{", topic="task:t1", type="progress")) == "progress"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_the_type_that_a_backend_delivers_holds() -> None:
 def test_mere_progress(event: Event, mere: bool) -> None:
     """Later progress says all that progress says, except that a part of a canvas has ended."""
     payload = events.encode(event)
-    for kind in (event.kind, None):
-        message = Message(payload, topic="task:t1", kind=kind)
+    for kind in (event.type, None):
+        message = Message(payload, topic="task:t1", type=kind)
         message.counted = kind is not None and "parts" in events.members(event)
         assert events.is_mere_progress(message) is mere

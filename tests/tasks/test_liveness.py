@@ -96,7 +96,7 @@ def test_an_event_tells_where_a_task_is(monitor: LivenessMonitor) -> None:
     """Whether the backend says the type of the event or not."""
     for kind in ("state", None):
         item = told("STARTED", process="w1", stalls_after=LIMIT)
-        item.kind = kind
+        item.type = kind
         monitor.see([item])
         assert pass_time(monitor.workers, 2 * LIMIT) == [("t1", "STALLED")]
         monitor.see([told("SUCCESS")])

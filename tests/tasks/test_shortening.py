@@ -30,7 +30,7 @@ def test_only_texts_and_large_values_are_cut() -> None:
     assert (short.queued_at, short.redelivered) == (1.5, True)
     assert short.error is not None
     assert all(len(text) < 150 for text in (short.result, short.reason, *short.error.values()))
-    huge, small = Custom("t1", kind="preview", data=10**5000), Custom("t1", kind="preview", data=5)
+    huge, small = Custom("t1", type="preview", data=10**5000), Custom("t1", type="preview", data=5)
     assert shortened(huge, 100).data == "<int whose repr failed: ValueError>"
     assert shortened(small, 100) == small
 

@@ -34,7 +34,7 @@ class TopicLog:
         epoch = self.end.epoch or os.urandom(4).hex()
         self.end = Position(epoch, self.end.number + 1, 0)
         message = make_message(
-            publication.payload, topic=self.topic, id=str(self.end), kind=publication.kind, counts=counts
+            publication.payload, topic=self.topic, id=str(self.end), type=publication.type, counts=counts
         )
         now = time.monotonic()
         self.messages.append((now, message))

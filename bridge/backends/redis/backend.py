@@ -137,7 +137,7 @@ class RedisBackend:
     def _send(self, publication: Publication) -> None:
         """Publish where no messages are kept."""
         if publication.change is None:
-            frame = live_frame(publication.payload, publication.kind)
+            frame = live_frame(publication.payload, publication.type)
             self._servers.send(self._command, self._keys.channel(publication.topic), frame)
         else:
             self._run(send_call(self._keys, publication, publication.change))

@@ -43,7 +43,7 @@ class Batch:
             int(publication.repeated),
             publication.token,
             known,
-            publication.kind or "",
+            publication.type or "",
             publication.payload,
             len(more),
             *more,
@@ -73,7 +73,7 @@ def message_call(keys: Keys, publication: Publication, known: str) -> Call:
         publication.payload,
         publication.token,
         known,
-        publication.kind or "",
+        publication.type or "",
     ]
     return Call("publish_message", [*keys.of_message(topic)], args)
 
@@ -86,7 +86,7 @@ def group_call(keys: Keys, publication: Publication, change: Change, counts: byt
         publication.payload,
         publication.token,
         known,
-        publication.kind or "",
+        publication.type or "",
         counts,
         topic,
         int(change.listed),
@@ -103,7 +103,7 @@ def send_call(keys: Keys, publication: Publication, change: Change) -> Call:
         group.channel,
         topic,
         int(change.listed),
-        publication.kind or "",
+        publication.type or "",
         publication.payload,
     ]
     if part is None:
@@ -142,7 +142,7 @@ def _part_args(change: Change, part: Part) -> list[Argument]:
     follow_up = part.follow_up
     if follow_up is not None:
         assert follow_up.change is not None, "every event of a canvas changes its state"
-        args += [follow_up.token, follow_up.kind or "", follow_up.payload, follow_up.change.rank]
+        args += [follow_up.token, follow_up.type or "", follow_up.payload, follow_up.change.rank]
         args += _fields(follow_up.change)
     return args
 

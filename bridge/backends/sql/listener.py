@@ -99,9 +99,11 @@ class SqlListener:
                 continue
             if position.number == at.number + 1 and at.epoch in ("", position.epoch):
                 self._at[key] = position
-                topic, kind, counts = self._topics[key], message.kind, message.counts
+                topic, event_type, counts = self._topics[key], message.type, message.counts
                 events.append(
-                    make_message(message.payload, topic=topic, id=str(position), kind=kind, counts=counts)
+                    make_message(
+                        message.payload, topic=topic, id=str(position), type=event_type, counts=counts
+                    )
                 )
             else:
                 self._changed.add(key)

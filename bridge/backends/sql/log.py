@@ -83,7 +83,7 @@ def append(
 def _keep(connection: Connection, row: Row[Any], publication: Publication, counts: Counts | None) -> None:
     """Write the message whose number the row of the topic has."""
     message = {"topic": row.id, "number": row.number, "mark": row.mark, "token": publication.token.decode()}
-    message |= {"payload": publication.payload, "kind": publication.kind}
+    message |= {"payload": publication.payload, "kind": publication.type}
     connection.execute(_KEEP, {**message, "counts": None if counts is None else str(counts)})
 
 

@@ -39,7 +39,7 @@ class Written:
     key: str
     position: Position
     payload: bytes
-    kind: str | None
+    type: str | None
     counts: Counts | None
 
 
@@ -97,7 +97,7 @@ def _write(
 
 def _written(row: Row[Any], publication: Publication, counts: Counts | None) -> Written:
     position = Position(row.epoch, row.number, row.mark)
-    return Written(row.key, position, publication.payload, publication.kind, counts)
+    return Written(row.key, position, publication.payload, publication.type, counts)
 
 
 def _find(connection: Connection, key: str, publication: Publication) -> Written | None:

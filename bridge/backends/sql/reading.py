@@ -109,9 +109,11 @@ def messages(connection: Connection, topic: str, head: Head, first: int, limit: 
     rows = connection.execute(_MESSAGES, {**bounds, "b_limit": limit})
     epoch = head.position.epoch
     found = []
-    for number, mark, payload, kind, counts in rows:
+    for number, mark, payload, event_type, counts in rows:
         place = str(Position(epoch, number, mark))
-        found.append(make_message(payload, topic=topic, id=place, kind=kind, counts=parse_counts(counts)))
+        found.append(
+            make_message(payload, topic=topic, id=place, type=event_type, counts=parse_counts(counts))
+        )
     return found
 
 

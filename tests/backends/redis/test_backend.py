@@ -40,7 +40,7 @@ def of_each_kind(topic: str) -> list[Publication]:
 
 
 def contents(messages: Sequence[Any]) -> list[tuple[bytes, str | None]]:
-    return [(bytes(message), message.kind) for message in messages]
+    return [(bytes(message), message.type) for message in messages]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -49,7 +49,7 @@ def test_a_kind_arrives_with_its_message(url: str, together: bool) -> None:
     """A message has its kind when it is delivered and when it is read later, whatever the payload is."""
     namespace = uuid.uuid4().hex
     publications = of_each_kind("orders")
-    expected = [(publication.payload, publication.kind) for publication in publications]
+    expected = [(publication.payload, publication.type) for publication in publications]
     with (
         bridge.connect(url, namespace=namespace) as channel,
         backend_of(url, namespace) as backend,
@@ -68,7 +68,7 @@ def test_a_kind_arrives_with_its_message(url: str, together: bool) -> None:
 
 
 @pytest.mark.parametrize("url", SCHEMES, indirect=True)
-def test_the_kind_of_an_event_arrives_in_its_topic_and_in_the_feed(url: str) -> None:
+def test_the_type_of_an_event_arrives_in_its_topic_and_in_the_feed(url: str) -> None:
     """Task events and events of a canvas have their type as their kind, also in the group of their topic."""
     namespace = uuid.uuid4().hex
     task, canvas_topic = bridge.task_topic("task"), bridge.task_topic("canvas:w")
@@ -86,7 +86,7 @@ def test_the_kind_of_an_event_arrives_in_its_topic_and_in_the_feed(url: str) -> 
             backend.publish(publication)
         for topic, subscription in subscriptions.items():
             messages: list[Any] = [subscription.receive(timeout=10) for _ in kinds[topic]]
-            assert [message.kind for message in messages] == kinds[topic]
+            assert [message.type for message in messages] == kinds[topic]
             decoded = [events.decode(message) for message in messages]
             assert [event and event["type"] for event in decoded] == kinds[topic]
             if not url.startswith(LIVE_ONLY):
@@ -119,7 +119,7 @@ def test_a_repeated_part_and_its_follow_up_appear_once(url: str, started_first: 
         assert backend.publish(publication) == first
         kinds = ["state", "progress"] if started_first else ["progress", "state"]
         for topic in (canvas_topic, bridge.FEED):
-            assert [message.kind for message in backend.history(topic, 100)] == kinds
+            assert [message.type for message in backend.history(topic, 100)] == kinds
 
 
 def test_a_publish_whose_answer_is_lost_appears_once(own_valkey: Valkey) -> None:

@@ -14,7 +14,7 @@ KINDS = st.none() | st.text(min_size=1, max_size=100).filter(str.isprintable)
 def test_what_goes_out_comes_back(payload: bytes, kind: str | None) -> None:
     """Payload and kind are the same after a frame where no messages are kept."""
     message = parse_live_frame("orders", live_frame(payload, kind))
-    assert (bytes(message), message.kind, message.id) == (payload, kind, None)
+    assert (bytes(message), message.type, message.id) == (payload, kind, None)
 
 
 @pytest.mark.parametrize(
@@ -24,20 +24,26 @@ def test_what_goes_out_comes_back(payload: bytes, kind: str | None) -> None:
 def test_a_payload_of_another_program_stays_as_it_is(payload: bytes) -> None:
     """What begins like a frame and is none is a payload."""
     message = parse_live_frame("orders", payload)
-    assert (bytes(message), message.kind) == (payload, None)
+    assert (bytes(message), message.type) == (payload, None)
+
+
+def test_a_type_that_nobody_may_publish_is_none() -> None:
+    """Another program cannot break a line of a stream with it."""
+    message = parse_live_frame("orders", b"bridge/1 3 0 a\nbone")
+    assert (bytes(message), message.type) == (b"one", None)
 
 
 def test_the_sizes_say_where_the_payload_begins() -> None:
     """A kind may hold spaces and digits; counts are added to the payload."""
     message = parse_frame("orders", b"0a-7-99 7 0 3 0 a b0 0 ")
-    assert (bytes(message), message.kind, message.id) == (b"0 0 ", "3 0 a b", "0a-7-99")
+    assert (bytes(message), message.type, message.id) == (b"0 0 ", "3 0 a b", "0a-7-99")
     counted = parse_frame("orders", b'0a-7-99 5 15 state2 10000 1 1 0 0{"v":1}')
     assert counted.counted
-    assert counted.kind == "state"
+    assert counted.type == "state"
     assert b'"running":1,"succeeded":1' in bytes(counted)
 
 
-def test_an_entry_of_an_earlier_version_has_no_kind() -> None:
+def test_an_entry_of_an_earlier_version_has_no_type() -> None:
     """The fields of kind and counts may be missing."""
     message = parse_entry("orders", "0a-7-99", [b"p", b"one", b"t", b"token"])
-    assert (bytes(message), message.kind, message.id) == (b"one", None, "0a-7-99")
+    assert (bytes(message), message.type, message.id) == (b"one", None, "0a-7-99")

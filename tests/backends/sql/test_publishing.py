@@ -33,14 +33,14 @@ def test_a_message_exists_if_and_only_if_the_transaction_does(connect: Connect, 
         for number, kept in enumerate((True, False, True, False)):
             with database.connect() as connection:
                 connection.execute(text("INSERT INTO sales VALUES (1)"))
-                message_id = topic.publish(b"%d" % number, connection=connection)
+                message_id = topic.publish(b"%d" % number, type="sale", connection=connection)
                 event = events.make("log", "t1", level="info", message=str(number))
                 transport_of(channel).publish(event, connection=connection)
                 connection.commit() if kept else connection.rollback()
             if kept:
                 message = subscription.receive(timeout=5)
                 assert message is not None
-                assert (message, message.id) == (b"%d" % number, message_id)
+                assert (message, message.id, message.type) == (b"%d" % number, message_id, "sale")
         assert [message[-2:-1] for message in channel.topic(task).history()] == [b'"', b'"']
         topic.publish(b"end")
         channel.topic(bridge.FEED).publish(b"end")
@@ -92,7 +92,7 @@ def test_a_part_published_again_is_found_with_its_follow_up(connect: Connect, da
     assert publication.part.follow_up.token != publication.token
     assert transport_of(channel).publish(*repeated([publication])) == last
     history = transport_of(channel).backend.history(topic, 10)
-    assert [message.kind for message in history] == ["progress", "state"]
+    assert [message.type for message in history] == ["progress", "state"]
     assert history[-1].id == last
     assert len(transport_of(channel).backend.history(bridge.FEED, 10)) == 2
 

@@ -100,7 +100,7 @@ def test_tables_of_version_1_are_updated(url: str, request: Any) -> None:
     assert cli.main(["migrate", url]) == 0
     channel = bridge.connect(url)
     (message,) = channel.topic("orders").history()
-    assert (message, message.kind) == (b"one", None)
+    assert (message, message.type) == (b"one", None)
     counts = {"ended": Counts(2, DONE, 0, 1, failed=1), "settled": Counts(2, DONE, 0, 1)}
     for canvas_id, expected in counts.items():
         (found,) = transport_of(channel).states(bridge.task_topic(canvas_id))
