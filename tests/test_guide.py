@@ -15,6 +15,8 @@ from celery import Celery, chord, signals
 from celery.contrib.testing.worker import start_worker
 from sqlspec.adapters.psycopg import PsycopgSyncConfig
 from sqlspec.extensions.events import SyncEventChannel
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as connect_websocket
 
 import bridge
 import bridge.sqlspec
@@ -159,6 +161,47 @@ def test_the_gunicorn_command_serves_the_quick_start(own_valkey: Valkey, tmp_pat
         eventually(lambda: readme.answers(address), SECONDS, "gunicorn did not start")
         task = httpx.post(f"{address}/jobs", trust_env=False).json()["id"]
         assert readme.events_of(address, task)[-1] == "end"
+
+
+def test_the_websocket_example_sends_a_task(own_valkey: Valkey, tmp_path: Path) -> None:
+    """A task comes from its snapshot to its end; a viewer who leaves leaves nothing, another is refused."""
+    example = block(
+        "docs/guide.md", "import asyncio\n\nimport bridge\nfrom bridge.aio import to_json, watch\n"
+    )
+    # The test asks the application how many readers it has.
+    stats = """
+from bridge.channel.transport import transport_of
+app.get("/stats")(lambda: transport_of(channel).hub.stats())
+"""
+    text = example.replace("localhost:6379", f"localhost:{own_valkey.port}") + stats
+    (tmp_path / "sockets.py").write_text(text)
+    port = free_port()
+    ann = {"Cookie": "session=ann"}
+    with (
+        bridge.connect(own_valkey.url("redis")) as channel,
+        running(
+            [sys.executable, "-m", "uvicorn", "sockets:app", "--port", str(port)], cwd=tmp_path, env={}
+        ) as log,
+    ):
+        address = f"127.0.0.1:{port}"
+
+        def readers() -> int:
+            found: int = httpx.get(f"http://{address}/stats", trust_env=False).json()["subscriptions"]
+            return found
+
+        eventually(lambda: readme.answers(f"http://{address}/docs"), SECONDS, "uvicorn did not start")
+        with pytest.raises(InvalidStatus, match="403"):
+            connect_websocket(f"ws://{address}/jobs/t1", proxy=None)
+        with connect_websocket(f"ws://{address}/jobs/t1", additional_headers=ann, proxy=None) as leaving:
+            assert json.loads(leaving.recv(SECONDS))["type"] == "snapshot"
+        eventually(lambda: readers() == 0, SECONDS)
+        with connect_websocket(f"ws://{address}/jobs/t1", additional_headers=ann, proxy=None) as socket:
+            assert json.loads(socket.recv(SECONDS))["state"] == "PENDING"
+            for state in ("STARTED", "SUCCESS"):
+                transport_of(channel).publish(task_events.make("state", "t1", state=state))
+            assert [json.loads(text)["type"] for text in socket] == ["state", "state", "end"]
+        eventually(lambda: readers() == 0, SECONDS)
+        assert "Traceback" not in log.read_text()
 
 
 def test_the_fastapi_example_streams(own_valkey: Valkey, tmp_path: Path) -> None:

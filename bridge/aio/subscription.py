@@ -13,7 +13,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from bridge.aio.executor import executor_of
-from bridge.aio.loop_waker import waker_of
+from bridge.aio.waiter import Waiter
 from bridge.channel.channel import View
 from bridge.channel.contract import Producer, Subscriber
 from bridge.channel.subscription import Start, check_start, find_start, not_established, open_reader
@@ -37,10 +37,8 @@ class AsyncSubscription:
     def __init__(self, transport: Transport, topic: str, start: Start) -> None:
         """Open it in the running event loop. It is not established yet."""
         self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._waker = waker_of(self._loop)
-        self._waiter: asyncio.Future[None] | None = None
-        self._reader = open_reader(transport, topic, start, self._notify)
+        self._waiter = Waiter()
+        self._reader = open_reader(transport, topic, start, self._waiter.notify)
 
     async def receive(self, timeout: float | None = 0.1) -> Message | None:
         """Return the next message, or `None` if none comes within `timeout` seconds (`None`: wait for ever).
@@ -52,44 +50,19 @@ class AsyncSubscription:
         if message is None and timeout != 0:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._wait(lambda: self._reader.receive(timeout=0))
+                    return await self._waiter.wait(lambda: self._reader.receive(timeout=0))
             except TimeoutError:
                 return None
         return message
 
     async def _wait_established(self) -> None:
         """Wait until it is established. Raises the reason if it is closed before."""
-        await self._wait(self._is_established)
+        await self._waiter.wait(self._is_established)
 
     def _is_established(self) -> bool | None:
         if self._reader.closed:
             raise SubscriptionClosed("the subscription is closed")
         return self._reader.wait_established(0) or None
-
-    async def _wait(self, look: Callable[[], T | None]) -> T:
-        """Return the first result of `look()` that is not `None`. Call it whenever there is something new."""
-        if self._waiter is not None:
-            raise RuntimeError("another task is receiving from this subscription; subscribe once for each")
-        try:
-            while True:
-                # Set before the call of `look`: a message that comes right after it must wake this task.
-                waiter = self._waiter = self._loop.create_future()
-                found = look()
-                if found is not None:
-                    return found
-                await waiter
-        finally:
-            self._waiter = None
-
-    def _notify(self) -> bool:
-        """Wake the waiting task, if there is one. Any thread may call this."""
-        if self._waiter is None:
-            return not self._loop.is_closed()
-        return self._waker.wake(self._wake)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def __aiter__(self) -> Self:
         """Yield messages as they come. Ends as `bridge.Subscription.__iter__` does."""

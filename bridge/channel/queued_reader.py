@@ -25,9 +25,10 @@ class QueuedReader:
     `notify` is for an owner that cannot wait in `receive`. Any thread calls it whenever there is something
     new: an item, the end, or that the reader is established. The thread does not hold the reader's lock, but
     may hold the hub's. `notify` returns whether there still is an owner.
-    """
 
-    stateful = opens_with_state = False
+    At most `queue_size` items wait, and with `queue_bytes` about so many bytes. A reader `with_state` begins
+    with the state of its topics, and its owner calls `take`.
+    """
 
     def __init__(
         self,
@@ -35,12 +36,17 @@ class QueuedReader:
         topics: Iterable[str],
         *,
         queue_size: int,
+        queue_bytes: int | None = None,
+        with_state: bool = False,
         acknowledge: Callable[[Position], None] | None = None,
         notify: Callable[[], bool] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
         self._hub = hub
+        self.stateful = self.opens_with_state = with_state
         self._queue_size = queue_size
+        self._queue_bytes = queue_bytes
+        self._history_bytes = queue_bytes or HISTORY_BYTES
         self._acknowledge = acknowledge
         self._notify = notify or _do_nothing
         self._changed = threading.Condition(threading.Lock())  # Guards everything below.
@@ -55,6 +61,14 @@ class QueuedReader:
 
     def receive(self, timeout: float | None) -> Message | None:
         """Return the next message, as `bridge.Subscription.receive` does."""
+        item = self.take(timeout)
+        assert item is None or isinstance(item, Message), "only stateful readers get states"
+        if item is not None and self._acknowledge is not None and not isinstance(item, Gap):
+            item = item.for_reader(self._acknowledge)
+        return item
+
+    def take(self, timeout: float | None) -> Item | None:
+        """Return the next item, a message or a page of the state, as `receive` does."""
         with self._changed:
             if not self._wait(timeout):
                 return None
@@ -63,9 +77,6 @@ class QueuedReader:
             has_room_again = self._has_room_again()
         if has_room_again:
             self._hub.has_room(self)
-        assert isinstance(item, Message), "only stateful readers get states"
-        if self._acknowledge is not None and not isinstance(item, Gap):
-            item = item.for_reader(self._acknowledge)
         return item
 
     def _wait(self, timeout: float | None) -> bool:
@@ -83,7 +94,9 @@ class QueuedReader:
     def _has_room_again(self) -> bool:
         """Return whether to call `Hub.has_room` now. Requires holding `_changed`."""
         has_room = (
-            self._was_full and len(self._items) <= self._queue_size // 2 and self._bytes <= HISTORY_BYTES // 2
+            self._was_full
+            and len(self._items) <= self._queue_size // 2
+            and self._bytes <= self._history_bytes // 2
         )
         if has_room:
             self._was_full = False
@@ -136,20 +149,27 @@ class QueuedReader:
 
     def room(self, items: Sequence[Item]) -> int:
         with self._changed:
-            room, size = self._queue_size - len(self._items), self._bytes
-            count = 0
-            while count < min(room, len(items)) and size < HISTORY_BYTES:
-                size += size_of(items[count])
-                count += 1
+            count = self._fitting(items, self._history_bytes)
             self._was_full = count < len(items)
             return count
+
+    def _fitting(self, items: Sequence[Item], most_bytes: int | None) -> int:
+        """Return how many of `items` may wait. One may be larger than the limit. Requires `_changed`."""
+        room = min(self._queue_size - len(self._items), len(items))
+        if most_bytes is None:
+            return room
+        size, count = self._bytes, 0
+        while count < room and size < most_bytes:
+            size += size_of(items[count])
+            count += 1
+        return count
 
     def deliver(self, items: Sequence[Item]) -> None:
         """Queue `items`. If not all of them fit, end for `SlowConsumer` after those that do."""
         with self._changed:
             if self._has_ended():
                 return
-            room = self._queue_size - len(self._items)
+            room = self._fitting(items, self._queue_bytes)
             queued = items[:room] if room < len(items) else items
             self._items.extend(queued)
             self._bytes += sum(map(size_of, queued))

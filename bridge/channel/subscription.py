@@ -51,9 +51,15 @@ def find_start(transport: Transport, topic: str, after: str | None, durable: str
 
 
 def open_reader(
-    transport: Transport, topic: str, start: Start, notify: Callable[[], bool] | None = None
+    transport: Transport,
+    topic: str,
+    start: Start,
+    notify: Callable[[], bool] | None = None,
+    *,
+    queue_bytes: int | None = None,
+    with_state: bool = False,
 ) -> QueuedReader:
-    """Return a reader of `topic` that may not be established yet; `notify` is that of `QueuedReader`.
+    """Return a reader of `topic` that may not be established yet. The options are those of `QueuedReader`.
 
     Raises `SubscriptionClosed` if the channel is closed.
     """
@@ -61,6 +67,8 @@ def open_reader(
         transport.hub,
         [topic],
         queue_size=transport.queue_size,
+        queue_bytes=queue_bytes,
+        with_state=with_state,
         acknowledge=start.acknowledge,
         notify=notify,
     )

@@ -101,7 +101,7 @@ class Encoder:
         yield sse.frame(data, event=event_type, id=self._id())
         self._cursor.end(topic)
         self.running.discard(topic)
-        yield _frame(End(state.task, at=state.at, state=state.state), id=self._id())
+        yield _frame(events.end_after(state), id=self._id())
 
     def _id(self) -> str | None:
         """Return the cursor of the stream. Without replay only a finished stream has one."""

@@ -44,6 +44,8 @@ class Event:
     at: float = field(default_factory=_now)
     canvas_id: str | None = None
     """The canvas that the task is a part of."""
+    id: str | None = field(default=None, compare=False, metadata={"member": False})
+    """The id for `bridge.aio.watch(after=...)` to continue after this event. Only `watch` sets it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,7 +181,10 @@ class Snapshot(Event):
     children: list[dict[str, Any]] | None = None
     progress: Progress | None = field(default=None, metadata={"member": False})
     steps: list[StepStatus] = field(default_factory=list)
+    events: Sequence[Event] = field(default=(), metadata={"member": False})
+    """The newest step, log and custom events, in order. Only `bridge.tasks.typed` reads them."""
     omitted: int = 0
+    """How many older ones there are."""
 
     @property
     def ended(self) -> bool:
@@ -195,6 +200,8 @@ class Reset:
     task: str | None
     """`None` if the topic is not that of a task."""
     at: float = field(default_factory=_now)
+    id: str | None = field(default=None, compare=False, metadata={"member": False})
+    """Always `None`: a snapshot follows."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -181,6 +181,11 @@ def is_mere_progress(message: Message) -> bool:
     return isinstance(event, Progress) and not (event.part and event.part.get("ended"))
 
 
+def end_after(last: State | Snapshot) -> End:
+    """Return the end of a stream whose task has ended with `last`."""
+    return End(last.task, at=last.at, state=last.state)
+
+
 def decode(payload: bytes) -> Event | None:
     """Return the task event in `payload`, `None` if it holds none: anyone may publish to a task's topic.
 

@@ -158,7 +158,7 @@ def _set_progress(snapshot: Snapshot, state: TopicState) -> None:
         snapshot.children = [row for row in map(parse, state.rows) if isinstance(row, dict)]
 
 
-def _members(snapshot: Snapshot) -> dict[str, Any]:
+def snapshot_members(snapshot: Snapshot) -> dict[str, Any]:
     """Return the JSON object of `snapshot`, without events: they are its last member."""
     progress = None if snapshot.progress is None else members(snapshot.progress)
     return members(snapshot) | {"progress": progress, "events": []}
@@ -166,7 +166,7 @@ def _members(snapshot: Snapshot) -> dict[str, Any]:
 
 def snapshot(state: TopicState | None, task: str) -> dict[str, Any]:
     """Return the complete state of `task` as a JSON object, see the documentation of this module."""
-    found = _members(read_snapshot(state, task))
+    found = snapshot_members(read_snapshot(state, task))
     if state is not None:
         found["events"] = [entry for entry in map(parse_members, state.entries) if entry]
     return found
@@ -179,4 +179,4 @@ def snapshot_text(state: TopicState | None, task: str) -> tuple[bytes, Snapshot]
     """
     found = read_snapshot(state, task)
     entries = b",".join(entry for entry in state.entries if parse_members(entry)) if state else b""
-    return encoding.encode(_members(found)).removesuffix(b"]}") + entries + b"]}", found
+    return encoding.encode(snapshot_members(found)).removesuffix(b"]}") + entries + b"]}", found

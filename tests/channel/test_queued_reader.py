@@ -117,3 +117,18 @@ def test_a_reader_without_an_owner_closes(hub: Any) -> None:
     reader.deliver(messages(1))
     assert reader.closed
     assert hub.left == [reader]
+
+
+def test_a_reader_with_a_limit_in_bytes_ends_after_what_fits(hub: Any) -> None:
+    """The item that passes the limit still fits, so one item may be larger; history stops there too."""
+    reader = QueuedReader(hub, ["t"], queue_size=100, queue_bytes=1000)
+    assert reader.room(messages(5, b"x" * 600)) == 2
+    reader.post([reader], messages(2, b"x" * 600))
+    assert reader.room(messages(1)) == 0
+    assert hub.slow_consumers == 0
+    reader.post([reader], messages(1))
+    assert hub.slow_consumers == 1
+    assert [len(reader.receive(0) or b"") for _ in range(2)] == [600, 600]
+    assert hub.have_room == [reader]
+    with pytest.raises(bridge.SlowConsumer):
+        reader.receive(0)
