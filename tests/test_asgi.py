@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,13 @@ def client(app: Any) -> TestClient:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+async def viewers_are_gone(streams: Bridge) -> None:
+    """Wait until the thread of the loop has counted out the viewers that have left."""
+    counted = threading.Event()
+    streams._service.loop.thread.do(counted.set)
+    assert await asyncio.to_thread(counted.wait, 10)
 
 
 # Who may read.
@@ -292,6 +300,7 @@ def test_a_viewer_over_a_limit_is_refused(
                 assert "try again later" in answer.json()["detail"]
             left.set()
             await asyncio.wait(open_streams)
+            await viewers_are_gone(streams)
             ended(streams)
             assert (await asks.get("/stream?topic=task:t1")).status_code == 200
         assert streams.stats()["viewers_refused"] == 2
@@ -436,6 +445,53 @@ def test_wrap_serves_an_application_without_framework() -> None:
     assert asks.get("/task:t1").text.count("event: end\n") == 1
     assert asks.get("/task:t2").status_code == 403
     assert asks.get("/task").json()["state"] == "SUCCESS"
+
+
+def scope_of(path: str) -> Scope:
+    return {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "headers": []}
+
+
+def test_a_framework_may_send_the_response_itself() -> None:
+    """The tuple has the body, the status and the headers; a refusal is a tuple too."""
+    _, streams = make_app(lambda _, topic: topic == "task:t1")
+    ended(streams)
+
+    async def main() -> None:
+        body, status, headers = await streams.stream("task:t1").as_tuple(scope_of("/"))
+        assert (status, headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+        assert isinstance(body, AsyncIterable)
+        text = b"".join([chunk async for chunk in body]).decode()
+        assert re.findall("event: (.*)", text) == ["snapshot", "end"]
+        body, status, headers = await streams.stream("task:t2").as_tuple(scope_of("/"))
+        assert (status, headers["content-type"]) == (403, "application/json")
+        assert isinstance(body, tuple)
+        assert json.loads(b"".join(body)) == {"detail": "you may not read this topic"}
+        last = {**scope_of("/"), "headers": [(b"last-event-id", b"end")]}
+        assert (await streams.stream("task:t1").as_tuple(last))[:2] == ((), 204)
+
+    run(main)
+    assert streams.stats()["viewers"] == 0
+
+
+def test_a_body_that_the_framework_never_sends_leaves_nothing() -> None:
+    """A body that is thrown away, also one that was iterated in part, gives its place back."""
+    _, streams = make_app(public=True, max_viewers=1)
+
+    async def main() -> None:
+        for first in (True, False, True):
+            body, status, _ = await streams.stream("orders").as_tuple(scope_of("/"))
+            assert status == 200
+            assert isinstance(body, AsyncIterable)
+            iterator = aiter(body)
+            if first:
+                assert (await anext(iterator)).startswith(b"retry:")
+            assert isinstance(iterator, AsyncGenerator)
+            await iterator.aclose()
+            del body, iterator
+            await viewers_are_gone(streams)
+
+    run(main)
+    assert streams.stats()["viewers"] == 0
 
 
 def test_the_lifespan_of_the_application_still_runs() -> None:

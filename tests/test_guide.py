@@ -204,23 +204,39 @@ app.get("/stats")(lambda: transport_of(channel).hub.stats())
         assert "Traceback" not in log.read_text()
 
 
-def test_the_fastapi_example_streams(own_valkey: Valkey, tmp_path: Path) -> None:
-    """uvicorn serves the application; a task streams to its end for a user who may read it."""
-    example = block("docs/guide.md", "from fastapi import FastAPI, Request\n")
-    (tmp_path / "jobs.py").write_text(example.replace("localhost:6379", f"localhost:{own_valkey.port}"))
+ASGI = {
+    "jobs": block("docs/guide.md", "from fastapi import FastAPI, Request\n"),
+    "litestar_jobs": block("docs/guide.md", "# litestar_jobs.py\n"),
+    "quart_jobs": block("docs/guide.md", "# quart_jobs.py\n"),
+}
+"""The applications of ASGI frameworks, by the name of their module."""
+
+
+@pytest.mark.parametrize("module", ASGI)
+def test_the_asgi_examples_stream(module: str, own_valkey: Valkey, tmp_path: Path) -> None:
+    """uvicorn serves the application; a task streams to its end for a user who may read it, and only once."""
+    example = ASGI[module].replace("localhost:6379", f"localhost:{own_valkey.port}")
+    (tmp_path / f"{module}.py").write_text(example)
     port = free_port()
     command = block("docs/guide.md", "uvicorn jobs:app").replace("8000", str(port))
+    command = command.replace("jobs:app", f"{module}:app")
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     with (
         bridge.connect(own_valkey.url("redis")) as channel,
         running(["sh", "-c", command], cwd=tmp_path, env={"PATH": path}) as log,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
-        eventually(lambda: readme.answers(f"{client.base_url}/docs"), SECONDS, "uvicorn did not start")
+        eventually(lambda: "running on" in log.read_text(), SECONDS, "uvicorn did not start")
         for state in ("STARTED", "SUCCESS"):
             transport_of(channel).publish(task_events.make("state", "t1", state=state))
-        assert client.get("/jobs/t1/events").status_code == client.get("/jobs/t1").status_code == 403
+        assert client.get("/jobs/t1/events").status_code == 403
         client.cookies.set("session", "ann")
-        assert client.get("/jobs/t1").json()["state"] == "SUCCESS"
-        assert client.get("/jobs/t1/events").text.count("event: end\n") == 1
+        answer = client.get("/jobs/t1/events")
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert answer.text.count("event: end\n") == 1
+        assert client.get("/jobs/t1/events", headers={"Last-Event-ID": "end"}).status_code == 204
+        assert client.get(f"/jobs/{'x' * 300}/events").status_code == 404
+        if module == "jobs":
+            assert client.get("/jobs/t1").json()["state"] == "SUCCESS"
+            assert httpx.get(f"{client.base_url}/jobs/t1", trust_env=False).status_code == 403
         assert "cannot be taken over" not in log.read_text()

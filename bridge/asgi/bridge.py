@@ -10,15 +10,15 @@ from typing import Any, TypeVar, cast  # Any: a snapshot is JSON, and a request 
 from bridge.aio.executor import executor_of
 from bridge.asgi import application
 from bridge.asgi.application import ASGIApplication, current_scope
-from bridge.asgi.response import Headers, StreamResponse, http_error
+from bridge.asgi.response import StreamResponse, http_error
 from bridge.channel.channel import Channel
 from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
-from bridge.streams.asgi import read_request, send_answer, send_refusal
+from bridge.streams.asgi import read_request
 from bridge.streams.refusal import Refusal
-from bridge.streams.service import StreamService, check_decision
+from bridge.streams.service import Answer, StreamService, check_decision
 from bridge.streams.settings import read_settings
-from bridge.streams.takeover.asgi import Receive, Scope, Send
+from bridge.streams.takeover.asgi import Scope
 from bridge.tasks import events
 
 try:
@@ -74,11 +74,11 @@ class Bridge:
 
         It is an ASGI application, and with Starlette installed a Starlette response. Where the stream begins
         and how requests are refused is as in `bridge.flask.Bridge.stream`: 204 after the end of all tasks,
-        403, 404, 429 and 503. Raises `ValueError` for no topic.
+        403, 404, 429 and 503. Its `as_tuple` is for Quart. Raises `ValueError` for no topic.
         """
         if not topics:
             raise ValueError("stream() takes at least one topic")
-        return StreamResponse(partial(self._respond, topics, after))
+        return StreamResponse(self._service, partial(self._answer, topics, after))
 
     async def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it.
@@ -148,25 +148,12 @@ class Bridge:
 
     # Requests.
 
-    async def _respond(
-        self,
-        topics: tuple[str, ...],
-        after: str | None,
-        extra: Headers,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Answer a request for a stream of `topics`. The response has the headers `extra` too."""
-        try:
-            asked = read_request(scope)
-            topics = self._service.check_topics(topics)
-            await self._check_readable(scope, topics)
-            answer = self._service.answer(topics, asked, after=after)
-        except Refusal as refusal:
-            await send_refusal(refusal, extra, send)
-            return
-        await send_answer(self._service, answer, extra, scope, receive, send)
+    async def _answer(self, topics: tuple[str, ...], after: str | None, scope: Scope) -> Answer:
+        """Return the answer to a request for a stream of `topics`. Raises `Refusal`."""
+        asked = read_request(scope)
+        topics = self._service.check_topics(topics)
+        await self._check_readable(scope, topics)
+        return self._service.answer(topics, asked, after=after)
 
     async def _check_current(self, topic: str) -> None:
         """Raise an HTTP error unless the request that is handled may read `topic`."""

@@ -3,12 +3,16 @@
 `Any` stands for what OpenAPI says of a response.
 """
 
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 
 # `Any` in this module: see the docstring.
 from typing import Any
 
+from bridge.streams.asgi import Headers, refusal_content, send_answer, send_refusal
+from bridge.streams.asgi_body import ASGIBody
 from bridge.streams.refusal import Refusal
+from bridge.streams.service import Answer, StreamService
 from bridge.streams.takeover.asgi import Receive, Scope, Send
 
 try:
@@ -27,9 +31,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """The responses of a stream, for OpenAPI: `@app.get(path, responses=bridge.asgi.RESPONSES)`."""
 
-Headers = list[tuple[bytes, bytes]]
-Respond = Callable[[Headers, Scope, Receive, Send], Awaitable[None]]
-"""Answers a request with a stream, whose response has these headers too."""
+AnswerRequest = Callable[[Scope], Awaitable[Answer]]
+"""Decides what the answer to a request is. Raises `Refusal`."""
 
 
 class StreamResponse(Response if Response is not None else object):  # type: ignore[misc]  # Starlette's, if any
@@ -41,20 +44,49 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
 
     media_type = "text/event-stream"
 
-    def __init__(self, respond: Respond, *, status_code: int = 200) -> None:
+    def __init__(
+        self, service: StreamService, answer_request: AnswerRequest, *, status_code: int = 200
+    ) -> None:
         # Not Starlette's: there is no body, and most headers are known when the request is. The status is an
         # argument only because FastAPI's documentation of `response_class=StreamResponse` reads its default.
         self.status_code = status_code
         self.background: Callable[[], Awaitable[None]] | None = None
         self.body = b""
         self.raw_headers: Headers = []
-        self._respond = respond
+        self._service = service
+        self._answer_request = answer_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request of `scope`."""
-        await self._respond(self.raw_headers, scope, receive, send)
+        try:
+            answer = await self._answer_request(scope)
+        except Refusal as refusal:
+            await send_refusal(refusal, self.raw_headers, send)
+        else:
+            await send_answer(self._service, answer, self.raw_headers, scope, receive, send)
         if self.background is not None:
             await self.background()
+
+    async def as_tuple(
+        self, scope: Scope
+    ) -> tuple[AsyncIterable[bytes] | Iterable[bytes], int, dict[str, str]]:
+        """Return the body, the status and the headers of the answer to the request of `scope`.
+
+        For a framework that takes no ASGI application as a response and sends responses itself, as Quart
+        does. The body may be iterated over once, in the event loop of the server. Headers and `background`
+        of this object do not count.
+        """
+        try:
+            answer = await self._answer_request(scope)
+        except Refusal as refusal:
+            body, headers = refusal_content(refusal)
+            return (body,), refusal.status, headers
+        if answer.opening is None:
+            return (), answer.status, dict(answer.headers)
+        stream = ASGIBody(self._service, answer.opening, scope)
+        # The framework may be cancelled before it starts the body: then nothing else ends the stream.
+        weakref.finalize(stream, answer.opening.close).atexit = False
+        return stream, answer.status, dict(answer.headers)
 
 
 def http_error(refusal: Refusal) -> Exception:

@@ -7,7 +7,7 @@ coroutine sends what the loop puts into the viewer's backlog.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from bridge.errors import ConfigurationError
@@ -42,24 +42,34 @@ def read_request(scope: Scope) -> StreamRequest:
     )
 
 
-async def send_refusal(refusal: Refusal, extra: Headers, send: Send) -> None:
-    """Send `refusal` as JSON, as FastAPI does, with the headers `extra`."""
+def refusal_content(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of the answer that says what `refusal` says, as JSON like FastAPI's."""
     body = json.dumps({"detail": refusal.detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
     if refusal.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+        headers["retry-after"] = str(refusal.retry_after)
     if refusal.close_connection:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        headers["connection"] = "close"
+    return body, headers
+
+
+async def send_refusal(refusal: Refusal, extra: Headers, send: Send) -> None:
+    """Send `refusal`, with the headers `extra`."""
+    body, headers = refusal_content(refusal)
+    await send(_head(refusal.status, headers, extra))
     await send({"type": "http.response.body", "body": body})
+
+
+def _head(status: int, headers: Mapping[str, str], extra: Headers) -> Message:
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": [*encoded, *extra]}
 
 
 async def send_answer(
     service: StreamService, answer: Answer, extra: Headers, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Send `answer` with the headers `extra`, and its stream until the viewer leaves or is taken over."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
-    head: Message = {"type": "http.response.start", "status": answer.status, "headers": [*headers, *extra]}
+    head = _head(answer.status, answer.headers, extra)
     if answer.opening is None:
         await send(head)
         await send({"type": "http.response.body", "body": b""})

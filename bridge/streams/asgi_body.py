@@ -24,7 +24,12 @@ class ASGIBody:
     """
 
     def __init__(
-        self, service: StreamService, opening: Opening, scope: Scope, *, on_fallback: Callable[[], None]
+        self,
+        service: StreamService,
+        opening: Opening,
+        scope: Scope,
+        *,
+        on_fallback: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._opening = opening
