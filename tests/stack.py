@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -100,6 +100,21 @@ class Stack:
 
     def pid(self, part: str) -> int:
         return self._processes[part].pid
+
+    @contextlib.contextmanager
+    def pool_paused(self) -> Iterator[None]:
+        """Stop the processes that run the tasks; the worker itself goes on, with its heartbeats."""
+        with Celery(broker=self.valkey.url("redis"), set_as_current=False) as app:
+            stats = app.control.inspect(destination=[self.node], timeout=STOP_SECONDS, limit=1).stats()
+        assert stats is not None, "the worker does not answer"
+        processes = stats[self.node]["pool"]["processes"]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)

@@ -111,33 +111,42 @@ def test_refused_folder_is_explained(page: Page) -> None:
     expect(page.locator("#folder-complaint")).to_contain_text("must not contain '..'")
 
 
-def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, page: Page) -> None:
-    """The text grows token by token; a page opened in the middle has its beginning too."""
-    words = " ".join(f"word{i}" for i in range(60))
+def narrate(page: Page) -> str:
+    """Start a task that publishes 60 words in six seconds; return them."""
+    text = " ".join(f"word{number}" for number in range(60))
     page.get_by_text("Stream a text").click()
-    page.get_by_label("Text", exact=True).fill(words)
+    page.get_by_label("Text", exact=True).fill(text)
     page.get_by_label("Pause between tokens").fill("0.1")
     page.get_by_role("button", name="Stream").click()
-    expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
-    late = browser.new_page()
-    late.goto(stack.url)
-    expect(newest(late).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
+    return text
+
+
+def expect_story(page: Page, beginning: str) -> None:
+    """Wait until the newest row shows this part of a text that still grows."""
+    expect(newest(page).locator("> .story")).to_contain_text(beginning, timeout=WITHIN)
+
+
+def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, page: Page) -> None:
+    """The text grows token by token; a page opened in the middle has its beginning too."""
+    words = narrate(page)
+    expect_story(page, "word0 word1")
+    with stack.pool_paused():
+        late = browser.new_page()
+        late.goto(stack.url)
+        expect_story(late, "word0 word1")
     for watching in (page, late):
         row = expect_done(watching, "narrate")
         expect(row.locator(".outcome .story")).to_have_text(words)
     late.close()
 
 
-def test_reloading_in_the_middle_misses_nothing(page: Page) -> None:
+def test_reloading_in_the_middle_misses_nothing(stack: Stack, page: Page) -> None:
     """Reloaded while a task runs, the page has all there was before, goes on, and shows the result."""
-    words = " ".join(f"word{i}" for i in range(40))
-    page.get_by_text("Stream a text").click()
-    page.get_by_label("Text", exact=True).fill(words)
-    page.get_by_label("Pause between tokens").fill("0.1")
-    page.get_by_role("button", name="Stream").click()
-    expect(newest(page).locator("> .story")).to_contain_text("word0 word1", timeout=WITHIN)
-    page.reload()
-    expect(newest(page).locator("> .story")).to_contain_text("word0 word1 word2", timeout=WITHIN)
+    words = narrate(page)
+    expect_story(page, "word0 word1 word2")
+    with stack.pool_paused():
+        page.reload()
+        expect_story(page, "word0 word1 word2")
     expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)
     page.reload()
     expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)

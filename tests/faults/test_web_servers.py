@@ -145,11 +145,11 @@ def test_uvicorn_ends_at_once_with_streams_open(valkey: Valkey, app: str, how: s
         os.kill(process, how)
         started = time.monotonic()
         texts = [listener.rest() for listener in listeners]
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5
         assert all(b"data: last" in text and text.endswith(b"0\r\n\r\n") for text in texts)
         if app == "create_asgi_app":
             ends_well(listeners)
-        eventually(lambda: b"Finished server process" in served.log.read_bytes(), 3, "uvicorn waits")
+        eventually(lambda: b"Finished server process" in served.log.read_bytes(), 5, "uvicorn waits")
         assert b"ERROR" not in served.log.read_bytes()
 
 
@@ -158,6 +158,9 @@ def test_a_stream_that_opens_while_uvicorn_ends_is_ended_too(valkey: Valkey) -> 
     with web(valkey, "uvicorn create_asgi_app") as served:
         listeners = served.listen(10)
         late = [Listener(served.address, TOPIC) for _ in range(5)]
+        # uvicorn resets connections that it has not read yet; it has read these when it refuses a later one.
+        with served.connect(b"no request\r\n\r\n") as refused:
+            assert b" 400 " in refused.recv(65536)
         os.kill(served.processes()[0], signal.SIGTERM)
         for listener in (*listeners, *late):
             listener.rest()
