@@ -47,7 +47,7 @@ TOO_MANY_OF_ADDRESS = LimitReached(
 FEW_DESCRIPTORS = LimitReached(
     503,
     "this server has almost no file descriptors left",
-    "raise `ulimit -n`, or let the server keep fewer idle connections open",
+    "raise `ulimit -n`, or let the server accept fewer connections (gunicorn: --worker-connections 200)",
 )
 
 

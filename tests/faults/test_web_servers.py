@@ -258,6 +258,26 @@ def test_viewers_leave_descriptors_to_the_server(valkey: Valkey, idle_first: boo
             connection.close()
 
 
+def test_a_burst_leaves_descriptors_to_the_server(valkey: Valkey) -> None:
+    """With --worker-connections as the guide says, 1,000 viewers at once cost a gthread worker no stream."""
+    options = ("--keep-alive", "60", "--worker-connections", "200")
+    with with_descriptors(valkey, 1024, "gunicorn gthread", *options) as served:
+        connections = idle(served, 150)
+        first = served.listen(20)
+        burst = [socket.create_connection(("127.0.0.1", served.port), SECONDS) for _ in range(1000)]
+        for connection in burst:
+            connection.sendall(f"GET /stream?topic={TOPIC} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        answered = [connection.recv(65536).split(b"\r\n")[0] for connection in burst]
+        assert {line.split()[1] for line in answered} == {b"200", b"503"}
+        served.publish(b"still here")
+        for listener in first:
+            listener.until(b"still here")
+        assert len(served.processes()) == 1
+        assert b"Too many open files" not in served.log.read_bytes()
+        for connection in (*connections, *burst):
+            connection.close()
+
+
 # The backend does not answer.
 
 
