@@ -123,6 +123,14 @@ async def async_stream(request: HttpRequest) -> HttpResponse:
     return bridge.django.stream(request, *request.GET.getlist("topic"))
 
 
+def posted(request: HttpRequest) -> HttpResponse:
+    return bridge.django.stream(request, request.body.decode())
+
+
+async def async_posted(request: HttpRequest) -> HttpResponse:
+    return bridge.django.stream(request, request.body.decode())
+
+
 def stats(request: HttpRequest) -> HttpResponse:
     """Tell what the bridge counts, and how many files of the database this process has open."""
     database = str(settings.DATABASES["default"]["NAME"])
@@ -151,6 +159,8 @@ def tasks(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("stream", stream),
     path("async", async_stream),
+    path("posted", posted),
+    path("async-posted", async_posted),
     path("stats", stats),
     path("task/<task_id>", task),
     path("async-task/<task_id>", async_task),

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -28,6 +29,7 @@ from bridge.channel.transport import transport_of
 from bridge.flask import Bridge as FlaskBridge
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send
 from tests import events
+from tests.faults.test_bad_input import HOSTILE
 
 LOG_IN = HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
 
@@ -179,6 +181,43 @@ def test_an_error_of_authorize_is_the_answer(kind: str, error: Exception, status
     assert streams.stats()["viewers_opened"] == 0
 
 
+def generator(request: Request, topic: str) -> Any:
+    yield True
+
+
+async def asynchronous_generator(request: Request, topic: str) -> Any:
+    yield True
+
+
+@pytest.mark.parametrize("authorize", [generator, asynchronous_generator])
+def test_a_generator_is_no_decision(authorize: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A generator is true, but nothing has decided: 500 here, and an error in Flask."""
+    app, streams = make_app(authorize)
+    with pytest.raises(bridge.ConfigurationError, match="return the decision"):
+        TestClient(app).get("/stream?topic=orders")
+    assert client(app).get("/task/t1").status_code == 500
+    assert streams.stats()["viewers_opened"] == 0
+    flask = Flask(__name__)
+    flask.config.update(BRIDGE_URL=f"memory://{uuid.uuid4().hex}")
+    extension = FlaskBridge(flask)
+    extension.authorize(partial(authorize, None))
+    with flask.test_request_context(), pytest.raises(bridge.ConfigurationError, match="return the decision"):
+        extension.stream("orders")
+
+
+def test_flask_refuses_a_coroutine_of_a_plain_function(recwarn: pytest.WarningsRecorder) -> None:
+    """A function that returns a coroutine of another one allows nothing either."""
+    app = Flask(__name__)
+    app.config.update(BRIDGE_URL=f"memory://{uuid.uuid4().hex}", BRIDGE_PUBLIC=True)
+    extension = FlaskBridge(app)
+    extension.authorize(partial(returning_a_coroutine, None))  # type: ignore[arg-type]  # wrong on purpose
+    with app.test_request_context():
+        for ask in (lambda: extension.stream("orders"), extension.tasks, lambda: extension.task("t1")):
+            with pytest.raises(bridge.ConfigurationError, match="plain function"):
+                ask()
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
+
+
 def test_authorize_cannot_wait_for_a_body() -> None:
     """The body is the route's: an authorize that reads it fails, instead of waiting for ever."""
 
@@ -247,6 +286,23 @@ def test_cursors_are_those_of_flask() -> None:
     assert re.findall("^event: (.*)$", wrong, re.MULTILINE)[:2] == ["reset", "snapshot"]
     answer = asks.head("/stream?topic=task:t1")
     assert (answer.status_code, answer.content) == (200, b"")
+    assert streams.stats()["viewers"] == 0
+
+
+@pytest.mark.parametrize("way", ["header", "query"])
+def test_what_is_no_cursor_begins_anew(way: str) -> None:
+    """Whatever a stranger sends as an id, a task opens with a reset and a snapshot."""
+    app, streams = make_app(public=True)
+    ended(streams)
+    with client(app) as asks:
+        for cursor in (*HOSTILE, "\udcff\udcfe"):
+            text = cursor.encode(errors="surrogateescape")
+            if way == "header":
+                answer = asks.get("/stream?topic=task:t1", headers={b"Last-Event-ID": text})
+            else:
+                answer = asks.get(f"/stream?topic=task:t1&last_event_id={quote(text)}")
+            found = re.findall("^event: (.*)$", answer.text, re.MULTILINE)
+            assert (answer.status_code, found) == (200, ["reset", "snapshot", "end"]), cursor
     assert streams.stats()["viewers"] == 0
 
 

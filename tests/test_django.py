@@ -21,6 +21,7 @@ from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.test.utils import override_settings
 from django.views.decorators.cache import never_cache
+from starlette.requests import Request as StarletteRequest
 
 import bridge
 import bridge.django
@@ -28,6 +29,7 @@ from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
 from tests import events
 from tests.django_app import MIDDLEWARE, SERVERS, async_stream, configure, figures, serving, stream
+from tests.faults.test_bad_input import HOSTILE
 from tests.listener import SECONDS, Listener
 from tests.markdown import block
 from tests.processes import ROOT, running
@@ -430,8 +432,76 @@ def test_a_view_that_names_no_topic_or_no_request(memory: Callable[..., None]) -
     memory(PUBLIC=True)
     with pytest.raises(ValueError, match="at least one topic"):
         bridge.django.stream(RequestFactory().get("/"))
-    with pytest.raises(ConfigurationError, match="the request of a view first, not str"):
+    with pytest.raises(ConfigurationError, match="the request of a Django view first, not str"):
         bridge.django.stream("orders", "orders")
+    with pytest.raises(ConfigurationError, match="not Request"):
+        bridge.django.stream(StarletteRequest({"type": "http"}), "orders")
+
+
+@pytest.mark.parametrize("path", ["/stream", "/async"])
+def test_what_is_no_cursor_begins_anew(memory: Callable[..., None], path: str) -> None:
+    """Whatever a stranger sends as an id, a task opens with a reset and a snapshot."""
+    memory(PUBLIC=True)
+    transport_of(bridge.django.channel()).publish(events.make("state", "t1", state="SUCCESS"))
+    for cursor in HOSTILE:
+        for query, headers in (({}, {"Last-Event-ID": cursor}), ({"last_event_id": cursor}, {})):
+            response: Any = Client().get(path, {"topic": "task:t1", **query}, headers=headers)
+            text = b"".join(response.streaming_content).decode()
+            found = re.findall("^event: (.*)$", text, re.MULTILINE)
+            assert (response.status_code, found) == (200, ["reset", "snapshot", "end"]), cursor
+    assert bridge.django.stats()["viewers"] == 0
+
+
+def failing(request: HttpRequest, topic: str) -> bool:
+    """An AUTHORIZE that raises what the topic names."""
+    raise {"StopIteration": StopIteration, "TimeoutError": TimeoutError, "KeyError": KeyError}[topic]
+
+
+@pytest.mark.parametrize("topic", ["StopIteration", "TimeoutError", "KeyError"])
+@pytest.mark.parametrize("path", ["/stream", "/async"])
+def test_an_error_of_authorize_is_a_fault_of_the_server(
+    memory: Callable[..., None], path: str, topic: str
+) -> None:
+    """The answer is 500 at once, under WSGI and ASGI; nothing waits, and nothing is counted."""
+    memory(AUTHORIZE=f"{__name__}.failing")
+
+    async def ask() -> int:
+        status: int = (
+            await AsyncClient(raise_request_exception=False).get(path, {"topic": topic})
+        ).status_code
+        return status
+
+    response: Any = Client(raise_request_exception=False).get(path, {"topic": topic})
+    assert response.status_code == 500
+    assert asyncio.run(asyncio.wait_for(ask(), 20)) == 500
+    assert bridge.django.stats()["viewers_opened"] == 0
+
+
+@pytest.mark.parametrize("path", ["/posted", "/async-posted"])
+def test_a_body_that_was_read_does_not_matter(memory: Callable[..., None], path: str) -> None:
+    """A view may read the body of its request before it streams."""
+    memory(PUBLIC=True)
+    transport_of(bridge.django.channel()).publish(events.make("state", "t1", state="SUCCESS"))
+
+    async def ask() -> str:
+        response: Any = await AsyncClient().post(path, "task:t1", content_type="text/plain")
+        return b"".join([chunk async for chunk in response.streaming_content]).decode()
+
+    response: Any = Client().post(path, "task:t1", content_type="text/plain")
+    assert b"".join(response.streaming_content).count(b"event: end\n") == 1
+    assert asyncio.run(asyncio.wait_for(ask(), 20)).count("event: end\n") == 1
+
+
+def generator(request: HttpRequest, topic: str) -> Any:
+    """A function that decides nothing, because of its `yield`."""
+    yield False
+
+
+def test_a_generator_is_no_decision(memory: Callable[..., None]) -> None:
+    """A generator is true too."""
+    memory(AUTHORIZE=f"{__name__}.generator")
+    with pytest.raises(ConfigurationError, match="return the decision"):
+        stream(RequestFactory().get("/stream", {"topic": "orders"}))
 
 
 def coroutine_of(request: HttpRequest, topic: str) -> Any:

@@ -40,9 +40,9 @@ def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponse
     if not topics:
         raise ValueError("stream() takes at least one topic")
     current = configured()
-    if not hasattr(request, "scope") and not hasattr(request, "environ"):
+    if not hasattr(request, "META") or not (hasattr(request, "scope") or hasattr(request, "environ")):
         raise ConfigurationError(
-            f"stream() takes the request of a view first, not {type(request).__name__}: "
+            f"stream() takes the request of a Django view first, not {type(request).__name__}: "
             "stream(request, topic)"
         )
     if current.authorize is not None and _in_event_loop():
@@ -162,7 +162,10 @@ def _may_read(authorize: Authorize | None, request: Any, *, awaits: bool) -> May
         return None
 
     def may_read(topic: str) -> object:
-        decision = authorize(request, topic)
+        try:
+            decision = authorize(request, topic)
+        except StopIteration as error:  # no future takes it: the event loop would wait for ever
+            raise RuntimeError("AUTHORIZE raised StopIteration") from error
         if awaits and isinstance(decision, Awaitable):
             return async_to_sync(_result)(decision)
         return decision

@@ -30,7 +30,7 @@ def read_request(scope: Scope) -> StreamRequest:
     if scope["type"] != "http":
         raise ConfigurationError(
             f"stream() answers HTTP requests, and this is a {scope['type']} connection; "
-            "use bridge.aio for a WebSocket"
+            "use bridge.aio.watch or bridge.aio.subscribe for a WebSocket"
         )
     last_event_id = dict(scope["headers"]).get(b"last-event-id")
     client = scope.get("client")

@@ -6,7 +6,16 @@ makes it the body of a response.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 
 # `Any` in this module: the values of a snapshot are JSON.
 from typing import Any, NamedTuple
@@ -200,8 +209,12 @@ _HEAD = Answer(200, HEADERS)
 def check_decision(allowed: object) -> None:
     """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true.
 
-    Raises `ConfigurationError` for a coroutine: it is true, but nothing has decided.
+    Raises `ConfigurationError` for a coroutine or a generator: it is true, but nothing has decided.
     """
+    if isinstance(allowed, Generator | AsyncGenerator):
+        raise ConfigurationError(
+            "the function that decides who may read is a generator: it has a `yield`; return the decision"
+        )
     if isinstance(allowed, Awaitable):
         if isinstance(allowed, Coroutine):
             allowed.close()  # otherwise Python warns that nothing awaited it
