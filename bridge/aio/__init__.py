@@ -2,7 +2,7 @@
 
 It adds no backend and no thread per subscription. Start with `subscription.py`; `watching.py` has the typed
 events of a task. `executor.py` has the threads in which calls wait for the backend, `waiter.py` and
-`loop_waker.py` wake the coroutines of an event loop.
+`loop_waker.py` wake the coroutines of an event loop, and `liveness.py` notices workers that have vanished.
 """
 
 from bridge.aio.subscription import AsyncSubscription, history, publish, subscribe

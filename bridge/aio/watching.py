@@ -3,10 +3,10 @@
 from collections.abc import AsyncGenerator
 from functools import partial
 
+from bridge.aio.liveness import watched_tasks
 from bridge.aio.waiter import Waiter
 from bridge.backends.base import Item
 from bridge.channel.contract import BroadcastChannel
-from bridge.channel.queued_reader import QueuedReader
 from bridge.channel.subscription import Start, check_start, open_reader
 from bridge.channel.transport import Transport, transport_of
 from bridge.errors import ConfigurationError, ConnectionLost, SlowConsumer, SubscriptionClosed
@@ -39,6 +39,9 @@ def watch(
     reader that falls behind by more than a megabyte loses nothing: the rest is read again from the backend,
     or, if that keeps no messages, a `Reset` and a `Snapshot` come.
 
+    While a task is watched, this process notices that its worker has vanished, and publishes STALLED, as it
+    does while it has streams.
+
     The iterator belongs to one task of one event loop. It has no thread. A cancelled `async for` leaves
     nothing behind; after a `break`, the iterator holds its place until it is closed (`aclose`) or deleted.
     It stops without an `End` only if the channel is closed, or if the uvicorn or gunicorn that runs the
@@ -65,37 +68,52 @@ async def _watch(
     transport: Transport, topic: str, task: str, after: Position | None
 ) -> AsyncGenerator[Event | Reset, None]:
     transport.enter_loop()
-    while True:
-        waiter = Waiter()
-        reader = open_reader(
-            transport, topic, Start(after), waiter.notify, queue_bytes=QUEUE_BYTES, with_state=True
-        )
-        while_ending(reader.close)
-        try:
-            while (item := await _next(reader, waiter)) is not None:
-                after = item.position
-                for event in typed_events(item, task):
-                    yield event
-                    if isinstance(event, End):
-                        return
-            return
-        except SlowConsumer:
-            if after is None:
-                yield Reset(task)
-        finally:
-            forget(reader.close)
-            reader.close()
-
-
-async def _next(reader: QueuedReader, waiter: Waiter) -> Item | None:
-    """Return the next item, or `None` if the reader was closed."""
+    watched = watched_tasks(transport)
+    watched.add(topic)
     try:
-        return await waiter.wait(partial(reader.take, 0))
-    except ConnectionLost as error:
-        if isinstance(error.__cause__, ConfigurationError):
-            raise error.__cause__ from None
-        raise
-    except SubscriptionClosed:
-        if reader.closed:
-            return None
-        raise
+        while True:
+            reading = _Reading(transport, topic, after)
+            try:
+                while (item := await reading.next()) is not None:
+                    after = item.position
+                    watched.see(item)
+                    for event in typed_events(item, task):
+                        yield event
+                        if isinstance(event, End):
+                            return
+                return
+            except SlowConsumer:
+                if after is None:
+                    yield Reset(task)
+            finally:
+                reading.close()
+    finally:
+        watched.remove(topic)
+
+
+class _Reading:
+    """A reader of the hub that begins with the state of its topic, or after a position."""
+
+    def __init__(self, transport: Transport, topic: str, after: Position | None) -> None:
+        self._waiter = Waiter()
+        notify, start = self._waiter.notify, Start(after)
+        self._reader = open_reader(transport, topic, start, notify, queue_bytes=QUEUE_BYTES, with_state=True)
+        while_ending(self._reader.close)
+
+    async def next(self) -> Item | None:
+        """Return the next item, or `None` if the channel or the server is closed."""
+        try:
+            return await self._waiter.wait(partial(self._reader.take, 0))
+        except ConnectionLost as error:
+            if isinstance(error.__cause__, ConfigurationError):
+                raise error.__cause__ from None
+            raise
+        except SubscriptionClosed:
+            if self._reader.closed:
+                return None
+            raise
+
+    def close(self) -> None:
+        """Leave the hub."""
+        forget(self._reader.close)
+        self._reader.close()

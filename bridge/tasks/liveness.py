@@ -106,6 +106,12 @@ class LivenessMonitor:
             if task_topic(finding.last.task) in topics or FEED in topics:
                 self._publish(finding)
 
+    def stop(self) -> None:
+        """Read and publish nothing more."""
+        self._closed = True
+        self._transport.hub.leave(self)
+        self._publisher.stop()
+
     def _join(self) -> bool:
         """Read the heartbeats, unless this is done already; return whether the channel is open."""
         if not self._joined:

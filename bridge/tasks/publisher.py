@@ -131,9 +131,14 @@ class BackgroundPublisher:
             if unsent := self._unsent:
                 self._queue.dropped += unsent
                 logger.warning("%d task events could not be sent before the publisher was closed", unsent)
+        self.stop()
+        self._transport.close()
+
+    def stop(self) -> None:
+        """End the thread, and leave the channel open. What waits may be sent or not. Does not block."""
+        with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._transport.close()
 
     def _go_down(self, reason: object) -> None:
         """Requires holding `_changed`."""

@@ -134,7 +134,7 @@ def test_it_continues_after_any_event(channel: bridge.BroadcastChannel) -> None:
 @replaying
 def test_a_position_that_is_lost_gives_a_reset(connect: Connect) -> None:
     """What cannot be continued begins again: a reset, then a snapshot."""
-    channel = connect(retention_messages=5)
+    channel, another = connect(retention_messages=5), connect(retention_messages=5)
 
     async def work() -> None:
         watching = aio.watch(channel, "t1")
@@ -143,7 +143,7 @@ def test_a_position_that_is_lost_gives_a_reset(connect: Connect) -> None:
         for number in range(20):
             say(channel, "log", level="info", message=str(number))
         say(channel, "state", state="SUCCESS")
-        reset, snapshot, end = await rest(aio.watch(channel, "t1", after=first.id))
+        reset, snapshot, end = await rest(aio.watch(another, "t1", after=first.id))
         assert isinstance(reset, aio.Reset)
         assert reset.task == "t1"
         assert isinstance(snapshot, aio.Snapshot)
@@ -358,6 +358,32 @@ def test_the_json_is_that_of_a_stream(channel: bridge.BroadcastChannel) -> None:
     for found in (*sent, *typed):
         found.pop("at")  # that of a snapshot is the time at which it was made
     assert typed == sent
+
+
+@some_backends
+def test_a_task_whose_worker_vanishes_is_stalled(channel: bridge.BroadcastChannel) -> None:
+    """A process without streams notices it too; then one that left has neither timer nor thread."""
+
+    def publishers() -> int:
+        return sum(thread.name == "bridge-publisher" for thread in threading.enumerate())
+
+    async def work() -> None:
+        before = publishers()
+        say(channel, "state", state="STARTED", process="p1", stalls_after=0.2)
+        async with (
+            aclosing(aio.watch(channel, "t1")) as watching,
+            aclosing(aio.watch(channel, "t2")) as other,
+        ):
+            await anext(other)
+            await anext(watching)
+            stalled = await anext(watching)
+            assert isinstance(stalled, aio.State)
+            assert (stalled.state, stalled.was) == ("STALLED", "STARTED")
+            assert publishers() == before + 1
+        assert stats(channel)["subscriptions"] == 0
+        await settle(lambda: publishers() == before)
+
+    run(work())
 
 
 @pytest.fixture
