@@ -94,12 +94,20 @@ def events() -> Response:
     return bridge.stream(*(topics or [FEED]))
 
 
+@bridge.authorize_cancel
+def may_cancel(task_id: str) -> bool:
+    """Return whether this request may cancel a task: in the demo, which has no users, everyone may."""
+    return current_app.config["BRIDGE_PUBLIC"] is True
+
+
 @blueprint.delete("/tasks/<task_id>")
 def cancel_one(task_id: str) -> Response:
     """Ask for a task to be cancelled, with `?terminate=1` by force. Its end, REVOKED, confirms it later."""
     force = request.args.get("terminate", "0")
     if force not in ("0", "1"):
         raise Problem(422, "terminate must be 1 or 0.")
+    _topic(task_id)
+    bridge.check_cancel(task_id)
     if "parts" in _known(task_id):
         raise Problem(409, "This is a group, chain or chord. Cancel each of its tasks instead.")
     asked = cancel(task_id, terminate=force == "1", app=_celery())

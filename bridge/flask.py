@@ -1,31 +1,60 @@
 """The Flask extension `Bridge`. `Bridge.stream` is the response of a route."""
 
-# `Any` in this module: a snapshot is JSON, and a view's arguments are its own.
+import io
+from collections.abc import Iterable
+from functools import partial
+
+# `Any` in this module: a snapshot is JSON, and the values of a WSGI environ have many types.
 from typing import Any, TypeVar
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra
+from bridge.streams.access.authorization import Decide, HowToAllow
+from bridge.streams.kept_request import ends_stream, kept_environ, not_allowed_any_more
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
-from bridge.streams.service import MayRead, StreamRequest, StreamService
+from bridge.streams.request import StreamRequest
+from bridge.streams.service import StreamService
 from bridge.streams.settings import read_settings
 from bridge.streams.takeover.wsgi import close_after_response
 from bridge.streams.wsgi import WSGIStream
 from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
-    from flask import Flask, Response, current_app, request
-    from werkzeug.exceptions import Forbidden, HTTPException, NotFound, ServiceUnavailable, TooManyRequests
+    from flask import Flask, Response, current_app, has_request_context, request
+    from werkzeug.datastructures import WWWAuthenticate
+    from werkzeug.exceptions import (
+        Forbidden,
+        HTTPException,
+        NotFound,
+        ServiceUnavailable,
+        TooManyRequests,
+        Unauthorized,
+        default_exceptions,
+    )
 
-_F = TypeVar("_F", bound=MayRead)
+_F = TypeVar("_F", bound=Decide)
 
-HOW_TO_ALLOW = (
-    "Decorate a function with @bridge.authorize, or set BRIDGE_PUBLIC = True to let everyone read every topic"
+HOW_TO_ALLOW = HowToAllow(
+    reading="Decorate a function with @bridge.authorize, or set BRIDGE_PUBLIC = True to let everyone read "
+    "every topic",
+    cancelling="Decorate a function with @bridge.authorize_cancel",
 )
 
 
 class BadTopic(NotFound, ValueError):
     """The name of a topic is not valid: in most apps a part of the URL, so that the answer is 404."""
+
+
+class InsufficientScope(Forbidden):
+    """The token of a request is valid, but not for this."""
+
+    challenge = ""
+
+    # The arguments are werkzeug's.
+    def get_headers(self, *arguments: Any, **options: Any) -> list[tuple[str, str]]:
+        """Return the headers of the response."""
+        return [*super().get_headers(*arguments, **options), ("WWW-Authenticate", self.challenge)]
 
 
 class Bridge:
@@ -34,13 +63,17 @@ class Bridge:
     Configuration: `BRIDGE_URL`, as for `bridge.connect`; `BRIDGE_PUBLIC = True` to let everyone read every
     topic; `BRIDGE_HEARTBEAT`, seconds of silence before a comment is sent (15); the limits
     `BRIDGE_MAX_VIEWERS` of a process (as many as it has descriptors for, less a tenth),
-    `BRIDGE_MAX_VIEWERS_PER_ADDRESS` (none), `BRIDGE_MAX_TOPICS` of a stream (100) and
-    `BRIDGE_VIEWER_BACKLOG`, bytes that may wait for a viewer (1 MiB); and the options of `connect` in
-    capitals, such as `BRIDGE_NAMESPACE`.
+    `BRIDGE_MAX_VIEWERS_PER_ADDRESS` (none), `BRIDGE_MAX_VIEWERS_PER_KEY` (none) with `BRIDGE_VIEWER_KEY`, a
+    function of the request that returns a `str`, `BRIDGE_MAX_TOPICS` of a stream (100),
+    `BRIDGE_MAX_STREAM_SECONDS` of a stream (none) and `BRIDGE_VIEWER_BACKLOG`, bytes that may wait for a
+    viewer (1 MiB); the keys of tokens, `BRIDGE_TOKEN_KEYS` and `BRIDGE_TOKEN_JWKS_URL`, and what else is
+    asked of tokens: `BRIDGE_TOKEN_AUDIENCE`, `_ISSUER`, `_COOKIE` and `_IN_QUERY`; and the options of
+    `connect` in capitals, such as `BRIDGE_NAMESPACE`.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._may_read: MayRead | None = None
+        self._may_read: Decide | None = None
+        self._may_cancel: Decide | None = None
         if app is not None:
             self.init_app(app)
 
@@ -52,10 +85,54 @@ class Bridge:
     def authorize(self, may_read: _F) -> _F:
         """Register the function that decides who may read: it gets a topic, and answers True or False.
 
-        It is called within the request, for each topic, before the first byte. It may also `abort`.
+        It is called within the request, for each topic, before the first byte. It may also `abort`. A token
+        decides in its place.
+
+        It may answer a number of seconds above zero instead of True. Then it is asked again for the open
+        stream after that time, in another thread and a context of the same request, after the functions of
+        `before_request`. The stream ends with the event `expired` when the answer is false or an HTTP error
+        of the client. Any other exception is logged, and the stream stays open.
         """
         self._may_read = may_read
         return may_read
+
+    def authorize_cancel(self, may_cancel: _F) -> _F:
+        """Register the function that decides who may cancel: it gets the id of a task, as `authorize` does a
+        topic. The right to read never includes the right to cancel.
+        """
+        self._may_cancel = may_cancel
+        return may_cancel
+
+    def token(
+        self,
+        *topics: str,
+        prefix: str | Iterable[str] | None = None,
+        tag: str | Iterable[str] | None = None,
+        expires: float = 900,
+        subject: str | None = None,
+        may: str | Iterable[str] = ("read",),
+    ) -> str:
+        """Return a signed token for `topics`, for all topics that begin with `prefix`, and for the feed of
+        `tag`, of each one or several. It counts for `expires` seconds.
+
+        `subject` says whose it is: streams are limited and revoked by it. `may` is "read", "cancel" or both.
+        Raises `ValueError` for a bad argument, and `ConfigurationError` without a key that signs.
+        """
+        return _service().authorizer.make_token(
+            topics, prefix=prefix, tag=tag, expires=expires, subject=subject, may=may
+        )
+
+    def check_cancel(self, task_id: str) -> None:
+        """Raise an HTTP error unless this request may cancel a task: by its token, or as the function of
+        `authorize_cancel` decides.
+
+        The errors are `Unauthorized` (401), `Forbidden` (403), and `BadTopic` (404) for a bad id.
+        """
+        authorizer = _service().authorizer
+        try:
+            authorizer.check_cancel(task_id, authorizer.claims(_asked()), self._may_cancel)
+        except Refusal as refusal:
+            raise _http_error(refusal) from None
 
     def stream(self, *topics: str, after: str | None = None) -> Response:
         """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
@@ -65,22 +142,23 @@ class Bridge:
         what is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
 
         The stream of a task closes after its `end`. A later request with that id is answered 204, and
-        browsers stop. Raises `BadTopic` (404) for a bad topic name, `Forbidden` (403) unless reading is
-        allowed, `ValueError` for no topic, and with a `Retry-After`: `TooManyRequests` (429) for more topics
-        than `BRIDGE_MAX_TOPICS` or more streams of one client address than `BRIDGE_MAX_VIEWERS_PER_ADDRESS`,
-        `ServiceUnavailable` (503) if the process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.
+        browsers stop. A stream ends with the event `expired` when the token that allowed it does.
+
+        Raises `BadTopic` (404) for a bad topic name, `Unauthorized` (401) for a token that is not valid,
+        `Forbidden` (403) unless reading is allowed, `ValueError` for no topic, and with a `Retry-After`:
+        `TooManyRequests` (429) for more topics than `BRIDGE_MAX_TOPICS` or more streams of one client than
+        `BRIDGE_MAX_VIEWERS_PER_ADDRESS` or `BRIDGE_MAX_VIEWERS_PER_KEY`, `ServiceUnavailable` (503) if the
+        process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.
         """
-        service = _service()
-        environ = request.environ
-        last_event_id, query = environ.get("HTTP_LAST_EVENT_ID"), environ.get("QUERY_STRING", "")
-        asked = StreamRequest(request.method, last_event_id, query, Client(request.remote_addr or ""))
+        service, asked = _service(), _asked()
         try:
             topics = service.check_topics(topics)
-            service.check_readable(topics, self._may_read)
-            answer = service.answer(topics, asked, after=after)
+            permission = service.authorizer.permit(topics, asked, self._may_read)
+            key = service.viewer_key(request) if service.viewer_key is not None else None
+            answer = service.answer(topics, asked, permission, key=key, remember=self._remember, after=after)
         except Refusal as refusal:
             raise _http_error(refusal) from None
-        body = () if answer.opening is None else WSGIStream(service, answer.opening, environ)
+        body = () if answer.opening is None else WSGIStream(service, answer.opening, request.environ)
         return Response(body, answer.status, answer.headers, direct_passthrough=True)
 
     def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -119,10 +197,44 @@ class Bridge:
         """Return the service if `topic` may be read in this request. Raises an HTTP error."""
         service = _service()
         try:
-            service.check_readable((topic,), self._may_read)
+            service.authorizer.permit((topic,), _asked(), self._may_read)
         except Refusal as refusal:
             raise _http_error(refusal) from None
         return service
+
+    def _remember(self) -> Decide:
+        """Keep this request; return what asks about it again."""
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy has it
+        return partial(_ask_again, app, kept_environ(request.environ), self._may_read)
+
+
+def _ask_again(app: Flask, environ: dict[str, Any], may_read: Decide | None, topic: str) -> object:
+    """Return what `may_read` answers now, in a context of a request that was answered before."""
+    with app.request_context({**environ, "wsgi.input": io.BytesIO()}):
+        try:
+            # The function may need what these functions prepare, and one that answers itself refuses.
+            if may_read is None or app.preprocess_request() is not None:
+                return False
+            return may_read(topic)
+        except HTTPException as error:
+            if ends_stream(error.code or 0):
+                raise not_allowed_any_more() from None
+            raise
+
+
+def _asked() -> StreamRequest:
+    """Return what the streams need to know of this request. In a command line there is none."""
+    if not has_request_context():
+        return StreamRequest("GET", None, "", Client())
+    environ = request.environ
+    return StreamRequest(
+        request.method,
+        environ.get("HTTP_LAST_EVENT_ID"),
+        environ.get("QUERY_STRING", ""),
+        Client(request.remote_addr or ""),
+        environ.get("HTTP_AUTHORIZATION"),
+        environ.get("HTTP_COOKIE"),
+    )
 
 
 def _service() -> StreamService:
@@ -138,12 +250,20 @@ def _http_error(refusal: Refusal) -> HTTPException:
     """Return the exception that Flask answers with what `refusal` says."""
     if refusal.close_connection:
         close_after_response(request.environ)
+    detail = refusal.detail
     match refusal.status:
+        case 401:
+            challenge = WWWAuthenticate.from_header(refusal.challenge)
+            return Unauthorized(detail, www_authenticate=challenge)
+        case 403 if refusal.challenge is not None:
+            error = InsufficientScope(detail)
+            error.challenge = refusal.challenge
+            return error
         case 404:
-            return BadTopic(refusal.detail)
-        case 403:
-            return Forbidden(refusal.detail)
+            return BadTopic(detail)
         case 429:
-            return TooManyRequests(refusal.detail, retry_after=refusal.retry_after)
-        case _:
-            return ServiceUnavailable(refusal.detail, retry_after=refusal.retry_after)
+            return TooManyRequests(detail, retry_after=refusal.retry_after)
+        case 503:
+            return ServiceUnavailable(detail, retry_after=refusal.retry_after)
+        case status:
+            return default_exceptions[status](detail)

@@ -39,6 +39,7 @@ FOREIGN = {
     "bridge.flask": {"flask", "werkzeug"},
     "bridge.litestar": {"litestar"},
     "bridge.sqlspec": {"sqlspec"},
+    "bridge.streams.access": {"cryptography", "jwt"},
     "bridge.streams.takeover": {"gevent"},
 }
 

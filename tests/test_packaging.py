@@ -112,6 +112,19 @@ except ConfigurationError as error:
     assert "SQLSpec's event channel is needed" in str(error)
 """
 
+TOKENS = """
+from bridge.streams.access.keys import read_keys
+from bridge.streams.access.tokens import Tokens, make_scope
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+for key in ("s" * 32, pem):
+    tokens = Tokens(read_keys(key, "KEYS"), None, audience="us")
+    token = tokens.sign(make_scope(["orders"], None, None, "read"), expires=60, subject=None)
+    assert tokens.verify(token).scope.covers("orders")
+"""
+
 SMOKE = {
     "": (ROUND_TRIP, "memory://"),
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
@@ -122,6 +135,7 @@ SMOKE = {
     "sql": (ROUND_TRIP, "{sqlite}"),
     "postgresql": (ROUND_TRIP, "{postgresql}", "{sqlite}"),
     "sqlspec": (SQLSPEC,),
+    "tokens": (TOKENS,),
 }
 """What each extra is for: a script that needs it and nothing else, and its arguments."""
 

@@ -1,39 +1,47 @@
 """`Bridge`: the streams of one ASGI application, and who may read them."""
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar, cast  # Any: a snapshot is JSON, and a request is of any framework
+from typing import Any, TypeVar  # Any: a snapshot is JSON, and a request is of any framework
 
 from bridge.aio.executor import executor_of
 from bridge.asgi import application
 from bridge.asgi.application import ASGIApplication, current_scope
+from bridge.asgi.deciding import decide, remembered
 from bridge.asgi.response import StreamResponse, http_error
 from bridge.channel.channel import Channel
 from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
-from bridge.streams.asgi import read_request
+from bridge.streams.access.authorization import (
+    HowToAllow,
+    Permission,
+    check_cancel_decision,
+    check_decision,
+    soonest,
+)
+from bridge.streams.access.jwks import MustWait
+from bridge.streams.access.tokens import Claims
+from bridge.streams.asgi import read_connection, read_request
 from bridge.streams.refusal import Refusal
-from bridge.streams.service import Answer, StreamService, check_decision
+from bridge.streams.request import StreamRequest
+from bridge.streams.service import Answer, StreamService
 from bridge.streams.settings import read_settings
 from bridge.streams.takeover.asgi import Scope
 from bridge.tasks import events
 
-try:
-    from starlette.requests import HTTPConnection, Request
-except ImportError:  # another framework
-    HTTPConnection = Request = None  # type: ignore[assignment, misc]  # checked before they are used
-
 Authorize = Callable[[Any, str], object]
-"""Decides whether a topic may be read: takes the request (without Starlette, the scope) and the topic."""
+"""Decides whether a topic may be read, or a task cancelled: takes the request (without Starlette, the scope),
+and the topic or the id of the task."""
 
 _A = TypeVar("_A", bound=Authorize)
 _T = TypeVar("_T")
 
-HOW_TO_ALLOW = (
-    "Give Bridge(url, authorize=function), or Bridge(url, public=True) to let everyone read every topic"
+HOW_TO_ALLOW = HowToAllow(
+    reading="Give Bridge(url, authorize=function), or Bridge(url, public=True) to let everyone read every "
+    "topic",
+    cancelling="Give Bridge(url, authorize_cancel=function)",
 )
 
 END_WITHIN = 1.0
@@ -46,15 +54,27 @@ class Bridge:
     `url` is that of `bridge.connect`. `authorize` decides who may read: a plain or a coroutine function that
     takes the request (Starlette's; without Starlette the ASGI scope) and a topic, and returns true or false.
     A plain one is called in a thread. It may raise an HTTP exception of the framework. With `public` everyone
-    may read every topic where no function decides.
+    may read every topic where no function decides. `authorize_cancel` decides in the same way who may cancel
+    a task; it takes the request and the id of the task.
+
+    `authorize` may return a number of seconds above zero instead of true. Then it is asked again for the open
+    stream after that time, with the same request. The stream ends with the event `expired` when the answer is
+    false or an HTTP error of the client. Any other exception is logged, and the stream stays open.
 
     Options are those of `bridge.flask.Bridge`, in lower case and without the prefix: `heartbeat` (seconds),
-    `max_viewers`, `max_viewers_per_address`, `max_topics`, `viewer_backlog` (bytes), and those of
+    `max_viewers`, `max_viewers_per_address`, `max_viewers_per_key`, `viewer_key`, `max_topics`,
+    `max_stream_seconds`, `viewer_backlog` (bytes), `token_keys` and the other `token_...`, and those of
     `bridge.connect`, such as `namespace`. Raises `ConfigurationError`.
     """
 
     def __init__(
-        self, url: str, *, authorize: Authorize | None = None, public: bool = False, **options: Any
+        self,
+        url: str,
+        *,
+        authorize: Authorize | None = None,
+        authorize_cancel: Authorize | None = None,
+        public: bool = False,
+        **options: Any,
     ) -> None:
         given = {"url": url, "public": public, **options}
         settings = read_settings(
@@ -63,18 +83,56 @@ class Bridge:
         self._service = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
         self._executor = executor_of(transport_of(self._service.channel))
         self._authorize = authorize
+        self._authorize_cancel = authorize_cancel
 
     def authorize(self, authorize: _A) -> _A:
         """Register the function that decides who may read, as the argument of that name does."""
         self._authorize = authorize
         return authorize
 
+    def authorize_cancel(self, authorize_cancel: _A) -> _A:
+        """Register the function that decides who may cancel, as the argument of that name does."""
+        self._authorize_cancel = authorize_cancel
+        return authorize_cancel
+
+    def token(
+        self,
+        *topics: str,
+        prefix: str | Iterable[str] | None = None,
+        tag: str | Iterable[str] | None = None,
+        expires: float = 900,
+        subject: str | None = None,
+        may: str | Iterable[str] = ("read",),
+    ) -> str:
+        """Return a signed token, as `bridge.flask.Bridge.token` does."""
+        return self._service.authorizer.make_token(
+            topics, prefix=prefix, tag=tag, expires=expires, subject=subject, may=may
+        )
+
+    async def check_cancel(self, task_id: str) -> None:
+        """Raise an HTTP error unless the request that is handled may cancel a task: by its token, or as the
+        function of `authorize_cancel` decides.
+
+        Raises what `task` raises: 401 or 403, and 404 for a bad id.
+        """
+        scope, authorizer = _known(current_scope.get()), self._service.authorizer
+        try:
+            claims = await self._claims(read_connection(scope))
+            function = self._authorize_cancel
+            if claims is not None or function is None:
+                authorizer.check_cancel(task_id, claims, None)
+                return
+            self._service.check_name(events.task_topic(task_id))
+            check_cancel_decision(await decide(function, scope, task_id))
+        except Refusal as refusal:
+            raise http_error(refusal) from None
+
     def stream(self, *topics: str, after: str | None = None) -> StreamResponse:
         """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
 
         It is an ASGI application, and with Starlette installed a Starlette response. Where the stream begins
         and how requests are refused is as in `bridge.flask.Bridge.stream`: 204 after the end of all tasks,
-        403, 404, 429 and 503. Its `as_tuple` is for Quart. Raises `ValueError` for no topic.
+        401, 403, 404, 429 and 503. Its `as_tuple` is for Quart. Raises `ValueError` for no topic.
         """
         if not topics:
             raise ValueError("stream() takes at least one topic")
@@ -152,52 +210,59 @@ class Bridge:
         """Return the answer to a request for a stream of `topics`. Raises `Refusal`."""
         asked = read_request(scope)
         topics = self._service.check_topics(topics)
-        await self._check_readable(scope, topics)
-        return self._service.answer(topics, asked, after=after)
+        permission = await self._permit(topics, asked, scope)
+        find_key, authorize = self._service.viewer_key, self._authorize
+        return self._service.answer(
+            topics,
+            asked,
+            permission,
+            key=None if find_key is None else await decide(find_key, scope),
+            remember=None if authorize is None else partial(remembered, authorize, scope),
+            after=after,
+        )
 
     async def _check_current(self, topic: str) -> None:
         """Raise an HTTP error unless the request that is handled may read `topic`."""
+        scope = current_scope.get()
+        asked = None if scope is None else read_connection(scope)
         try:
-            await self._check_readable(current_scope.get(), (topic,))
+            await self._permit((topic,), asked, scope)
         except Refusal as refusal:
             raise http_error(refusal) from None
 
-    async def _check_readable(self, scope: Scope | None, topics: tuple[str, ...]) -> None:
-        """Raise `Refusal` unless all topics have valid names and may be read."""
+    async def _permit(
+        self, topics: tuple[str, ...], asked: StreamRequest | None, scope: Scope | None
+    ) -> Permission:
+        """Return what allows a request to read `topics`. Raises `Refusal`."""
+        authorizer = self._service.authorizer
+        claims = None if asked is None else await self._claims(asked)
+        if claims is not None:
+            return authorizer.permit_by_token(claims, topics)
+        if self._authorize is None:
+            return Permission(ask_after=authorizer.ask(topics, None))
+        ask_after = None
         for topic in topics:
             self._service.check_name(topic)
-            if self._authorize is None:
-                check_decision(self._service.allows(topic))
-            elif scope is None:
-                raise ConfigurationError(
-                    "nobody knows which request this is for: call install(app), or serve wrap(app)"
-                )
-            else:
-                check_decision(await _decide(self._authorize, scope, topic))
+            decision = await decide(self._authorize, _known(scope), topic)
+            ask_after = soonest(ask_after, check_decision(decision))
+        return Permission(ask_after=ask_after)
+
+    async def _claims(self, asked: StreamRequest) -> Claims | None:
+        """Return what the token of a request says. Its keys are fetched in a thread."""
+        authorizer = self._service.authorizer
+        try:
+            return authorizer.claims(asked, may_wait=False)
+        except MustWait:
+            return await asyncio.to_thread(authorizer.claims, asked)
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.wrap_future(self._executor.submit(work, *arguments))
 
 
-async def _decide(authorize: Authorize, scope: Scope, topic: str) -> object:
-    """Return what `authorize` decides, a plain function in a thread."""
-    request = _request_of(scope)
-    if inspect.iscoroutinefunction(authorize):
-        return await cast(Awaitable[object], authorize(request, topic))  # it is a coroutine function
-    decision = await asyncio.to_thread(_call, authorize, request, topic)
-    # An object whose `__call__` is a coroutine function, or a function that returns a coroutine.
-    return await decision if isinstance(decision, Awaitable) else decision
-
-
-def _request_of(scope: Scope) -> Any:
-    """Return what `authorize` gets: Starlette's request, without Starlette the scope."""
-    if Request is None:
-        return scope
-    return Request(scope) if scope["type"] == "http" else HTTPConnection(scope)
-
-
-def _call(authorize: Authorize, request: Any, topic: str) -> object:
-    try:
-        return authorize(request, topic)
-    except StopIteration as error:  # no future takes it: who waits for the thread would wait for ever
-        raise RuntimeError("authorize raised StopIteration") from error
+def _known(scope: Scope | None) -> Scope:
+    """Return the scope of the request that is handled. Raises `ConfigurationError` outside of one."""
+    if scope is None:
+        raise ConfigurationError(
+            "nobody knows which request this is for: call install(app), or serve wrap(app)"
+        )
+    return scope

@@ -24,6 +24,7 @@ except ImportError:  # another framework
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "The viewer has seen the end of every task: do not reconnect"},
+    401: {"description": "A token is needed, or the one that was sent is not valid"},
     403: {"description": "This topic may not be read"},
     404: {"description": "The name of a topic is not valid"},
     429: {"description": "Too many topics, or too many streams of this client; see Retry-After"},
@@ -93,4 +94,12 @@ def http_error(refusal: Refusal) -> Exception:
     """Return the exception that Starlette answers with what `refusal` says; without Starlette, `refusal`."""
     if HTTPException is None:
         return refusal
-    return HTTPException(refusal.status, refusal.detail)
+    return HTTPException(refusal.status, refusal.detail, headers=dict(refusal.headers) or None)
+
+
+def http_status(error: Exception) -> int | None:
+    """Return the HTTP status of an exception of a framework: of Starlette, Litestar, Quart and others."""
+    status = getattr(error, "status_code", None)
+    if status is None and callable(getattr(error, "get_response", None)):
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None

@@ -9,18 +9,37 @@ from bridge.errors import needs_extra
 
 with needs_extra("bridge.django", "django"):
     from bridge.django.configuration import channel
-    from bridge.django.views import aping, atask, atasks, ping, stats, stream, task, tasks, why_plain, wrap
+    from bridge.django.views import (
+        Refused,
+        acheck_cancel,
+        aping,
+        atask,
+        atasks,
+        check_cancel,
+        ping,
+        stats,
+        stream,
+        task,
+        tasks,
+        token,
+        why_plain,
+        wrap,
+    )
 
 __all__ = [
+    "Refused",
+    "acheck_cancel",
     "aping",
     "atask",
     "atasks",
     "channel",
+    "check_cancel",
     "ping",
     "stats",
     "stream",
     "task",
     "tasks",
+    "token",
     "why_plain",
     "wrap",
 ]

@@ -2,7 +2,7 @@
 
 - bridge.E001: `BRIDGE` is missing, or is not a dict.
 - bridge.E002: an option is unknown or has a wrong value.
-- bridge.E003: `AUTHORIZE` cannot be imported, or does not take a request and a topic.
+- bridge.E003: `AUTHORIZE` or `AUTHORIZE_CANCEL` cannot be imported, or takes other arguments.
 - bridge.W001: nothing decides who may read.
 """
 
@@ -31,10 +31,12 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(Error(f"settings.BRIDGE: {error}", id="bridge.E002"))
     try:
         load_authorize(options)
+        load_authorize(options, "AUTHORIZE_CANCEL")
     except ConfigurationError as error:
         found.append(Error(f"settings.BRIDGE: {error}", id="bridge.E003"))
-    if options.get("AUTHORIZE") is None and options.get("PUBLIC") is not True:
-        found.append(Warning("nobody may read a topic", hint=f"{HOW_TO_ALLOW}.", id="bridge.W001"))
+    decides = ("AUTHORIZE", "TOKEN_KEYS", "TOKEN_JWKS_URL")
+    if all(options.get(name) is None for name in decides) and options.get("PUBLIC") is not True:
+        found.append(Warning("nobody may read a topic", hint=f"{HOW_TO_ALLOW.reading}.", id="bridge.W001"))
     return found
 
 

@@ -14,16 +14,19 @@ from django.utils.module_loading import import_string
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError
+from bridge.streams.access.authorization import HowToAllow
 from bridge.streams.service import StreamService
 from bridge.streams.settings import Settings, read_settings
 from bridge.support.fork import reset_in_child
 
 Authorize = Callable[[Any, str], object]
-"""Decides whether a topic may be read: takes the request and the topic."""
+"""Decides whether a topic may be read, or a task cancelled: takes the request, and the topic or the id."""
 
-HOW_TO_ALLOW = (
-    'Set BRIDGE["AUTHORIZE"] to the dotted path of a function that takes the request and a topic, '
-    'or BRIDGE["PUBLIC"] = True to let everyone read every topic'
+HOW_TO_ALLOW = HowToAllow(
+    reading='Set BRIDGE["AUTHORIZE"] to the dotted path of a function that takes the request and a topic, '
+    'or BRIDGE["PUBLIC"] = True to let everyone read every topic',
+    cancelling='Set BRIDGE["AUTHORIZE_CANCEL"] to the dotted path of a function that takes the request and '
+    "the id of a task",
 )
 
 
@@ -32,6 +35,7 @@ class Configured(NamedTuple):
 
     service: StreamService
     authorize: Authorize | None
+    authorize_cancel: Authorize | None
 
 
 def read_options() -> Mapping[str, Any]:
@@ -52,24 +56,34 @@ def read_options() -> Mapping[str, Any]:
 
 def stream_settings(options: Mapping[str, Any]) -> Settings:
     """Return the settings of the streams. Raises `ConfigurationError`."""
-    return read_settings(options, prefix="", url_setting='BRIDGE["URL"]', also=("AUTHORIZE",))
+    if options.get("VIEWER_KEY") is not None:
+        options = {**options, "VIEWER_KEY": _load(options["VIEWER_KEY"], "VIEWER_KEY")}
+    return read_settings(
+        options, prefix="", url_setting='BRIDGE["URL"]', also=("AUTHORIZE", "AUTHORIZE_CANCEL")
+    )
 
 
-def load_authorize(options: Mapping[str, Any]) -> Authorize | None:
-    """Return the function that `AUTHORIZE` names, `None` without one. Raises `ConfigurationError`."""
-    given = options.get("AUTHORIZE")
-    if given is None:
-        return None
+def _load(given: Any, option: str) -> Any:
+    """Return the function that an option names. Raises `ConfigurationError`."""
     try:
-        authorize = import_string(given) if isinstance(given, str) else given
+        function = import_string(given) if isinstance(given, str) else given
     except ImportError as error:
-        raise ConfigurationError(f"AUTHORIZE cannot be imported: {error}") from error
-    if not callable(authorize):
-        raise ConfigurationError(f"AUTHORIZE must be the dotted path of a function, not {given!r}")
+        raise ConfigurationError(f"{option} cannot be imported: {error}") from error
+    if not callable(function):
+        raise ConfigurationError(f"{option} must be the dotted path of a function, not {given!r}")
+    return function
+
+
+def load_authorize(options: Mapping[str, Any], option: str = "AUTHORIZE") -> Authorize | None:
+    """Return the function that `option` names, `None` without one. Raises `ConfigurationError`."""
+    if options.get(option) is None:
+        return None
+    authorize = _load(options[option], option)
     try:
         inspect.signature(authorize).bind(None, "")
     except TypeError as error:
-        raise ConfigurationError(f"AUTHORIZE must take a request and a topic: {error}") from None
+        what = "the id of a task" if option == "AUTHORIZE_CANCEL" else "a topic"
+        raise ConfigurationError(f"{option} must take a request and {what}: {error}") from None
     except ValueError:  # a function of C without a signature
         pass
     loaded: Authorize = authorize
@@ -94,7 +108,9 @@ class _Process:
                 if self._configured is None:
                     options = read_options()
                     service = StreamService(stream_settings(options), how_to_allow=HOW_TO_ALLOW)
-                    self._configured = Configured(service, load_authorize(options))
+                    self._configured = Configured(
+                        service, load_authorize(options), load_authorize(options, "AUTHORIZE_CANCEL")
+                    )
         return self._configured
 
     def forget(self) -> None:

@@ -79,9 +79,9 @@ def _not_rendered() -> Iterator[bytes]:
 
 def refused(refusal: Refusal, request: Any) -> HttpResponseBase:
     """Return the response that says what `refusal` says."""
-    response = JsonResponse({"detail": refusal.detail}, status=refusal.status)
+    headers = dict(refusal.headers)
+    response = JsonResponse({"detail": refusal.detail}, status=refusal.status, headers=headers)
     if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after)
         # The service logs each limit once; Django would log each 503 as an error, and mail it to the admins.
         response._has_been_logged = True
     if refusal.close_connection:
@@ -102,7 +102,7 @@ def _body(service: StreamService, answer: Answer, request: Any) -> Any:
     if answer.opening is None:
         return () if scope is None else _nothing()
     if scope is None:
-        return WSGIStream(service, answer.opening, request.environ, on_fallback=_close_connections)
+        return WSGIStream(service, answer.opening, request.environ, on_fallback=close_connections)
     return ASGIBody(service, answer.opening, scope, on_fallback=_end_thread)
 
 
@@ -111,7 +111,7 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _close_connections() -> None:
+def close_connections() -> None:
     """Close the database connections of this thread, which has a stream for a long time.
 
     A test may be in a transaction, which goes on.
@@ -133,5 +133,5 @@ def _end_thread() -> None:
         return
     executor = getattr(SyncToAsync, "context_to_thread_executor", {}).pop(context, None)
     if executor is not None:
-        executor.submit(_close_connections)
+        executor.submit(close_connections)
         executor.shutdown(wait=False)

@@ -1,26 +1,42 @@
 """What views call: `stream` for a response, the others for snapshots and figures."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 # `Any` in this module: a snapshot is JSON, and Django has no types.
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.http.response import HttpResponseBase
 from django.utils.asyncio import async_unsafe
 
-from bridge.django.configuration import Authorize, Configured, configured
+from bridge.django.configuration import Configured, configured
+from bridge.django.deciding import deciding, remembered
 from bridge.django.responses import DeferredResponse, StreamResponse, refused
 from bridge.errors import ConfigurationError
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
-from bridge.streams.service import MayRead, StreamRequest, StreamService
+from bridge.streams.request import StreamRequest
+from bridge.streams.service import StreamService
 from bridge.streams.takeover.asgi import ASGIApplication, Receive, Scope, Send, remember_connection
 from bridge.tasks import events
+
+
+class Refused(PermissionDenied):  # type: ignore[misc]  # Django has no types
+    """A request may not do something. Django answers 403; `status` is 401 if a token is needed or not valid,
+    and 503 if the keys that verify tokens cannot be fetched.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    """The headers for an answer of your own: `HttpResponse(error, status=..., headers=...)`."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.status, self.headers = refusal.status, refusal.headers
 
 
 def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponseBase:
@@ -31,9 +47,10 @@ def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponse
     is published from now on. A cursor that is not kept any more gives a `reset` and a `snapshot`.
 
     The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon which
-    browsers stop. A request is refused with 403 unless it may read, with 404 for a bad topic name, and with a
-    `Retry-After` with 429 or 503 over a limit. Raises `ValueError` for no topic, `ConfigurationError`, and
-    what the function of `AUTHORIZE` raises.
+    browsers stop. It ends with the event `expired` when the token that allowed it does. A request is refused
+    with 401 for a token that is not valid, with 403 unless it may read, with 404 for a bad topic name, and
+    with a `Retry-After` with 429 or 503 over a limit. Raises `ValueError` for no topic, `ConfigurationError`,
+    and what the function of `AUTHORIZE` raises.
 
     An async view returns the result without awaiting it; the function is called afterwards.
     """
@@ -45,7 +62,7 @@ def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponse
             f"stream() takes the request of a Django view first, not {type(request).__name__}: "
             "stream(request, topic)"
         )
-    if current.authorize is not None and _in_event_loop():
+    if _in_event_loop() and _may_wait(current):
         return DeferredResponse(partial(_respond, current, request, topics, after, awaits=True))
     return _respond(current, request, topics, after, awaits=hasattr(request, "scope"))
 
@@ -73,6 +90,45 @@ def task(request: Any, task_id: str) -> dict[str, Any] | None:
 def ping() -> None:
     """Raise `ConnectionLost` if the backend cannot be reached."""
     configured().service.ping()
+
+
+def token(
+    *topics: str,
+    prefix: str | Iterable[str] | None = None,
+    tag: str | Iterable[str] | None = None,
+    expires: float = 900,
+    subject: str | None = None,
+    may: str | Iterable[str] = ("read",),
+) -> str:
+    """Return a signed token for `topics`, for all topics that begin with `prefix`, and for the feed of `tag`,
+    of each one or several. It counts for `expires` seconds.
+
+    `subject` says whose it is: streams are limited and revoked by it. `may` is "read", "cancel" or both.
+    Raises `ValueError` for a bad argument, and `ConfigurationError` without a key that signs.
+    """
+    return configured().service.authorizer.make_token(
+        topics, prefix=prefix, tag=tag, expires=expires, subject=subject, may=may
+    )
+
+
+@async_unsafe  # type: ignore[untyped-decorator]  # Django has no types
+def check_cancel(request: Any, task_id: str) -> None:
+    """Raise an error unless `request` may cancel a task: by its token, or as the function of the setting
+    `AUTHORIZE_CANCEL` decides. The right to read never includes the right to cancel.
+
+    The errors are `Refused`, a `PermissionDenied`, and `Http404` for a bad id.
+    """
+    service, _, authorize_cancel = configured()
+    may_cancel = deciding(authorize_cancel, request, awaits=hasattr(request, "scope"))
+    try:
+        service.authorizer.check_cancel(task_id, service.authorizer.claims(_asked(request)), may_cancel)
+    except Refusal as refusal:
+        raise _error(refusal) from None
+
+
+async def acheck_cancel(request: Any, task_id: str) -> None:
+    """Do what `check_cancel` does, for async views."""
+    await sync_to_async(check_cancel)(request, task_id)
 
 
 async def atasks(request: Any, limit: int = 100) -> list[dict[str, Any]]:
@@ -116,6 +172,14 @@ def wrap(application: ASGIApplication) -> ASGIApplication:
     return wrapped
 
 
+def _may_wait(current: Configured) -> bool:
+    """Return whether functions of the project decide, or keys may have to be fetched."""
+    service = current.service
+    tokens = service.settings.tokens
+    fetches = tokens is not None and tokens.jwks_url is not None
+    return fetches or current.authorize is not None or service.viewer_key is not None
+
+
 def _in_event_loop() -> bool:
     """Return whether this is a coroutine, which must not wait for a database."""
     try:
@@ -125,21 +189,35 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _respond(
-    current: Configured, request: Any, topics: tuple[str, ...], after: str | None, *, awaits: bool
-) -> HttpResponseBase:
-    service = current.service
+def _asked(request: Any) -> StreamRequest:
+    """Return what the streams need to know of `request`."""
     meta = request.META
-    asked = StreamRequest(
+    return StreamRequest(
         request.method,
         meta.get("HTTP_LAST_EVENT_ID"),
         meta.get("QUERY_STRING", ""),
         Client(meta.get("REMOTE_ADDR") or ""),
+        meta.get("HTTP_AUTHORIZATION"),
+        meta.get("HTTP_COOKIE"),
     )
+
+
+def _respond(
+    current: Configured, request: Any, topics: tuple[str, ...], after: str | None, *, awaits: bool
+) -> HttpResponseBase:
+    service, authorize = current.service, current.authorize
+    asked = _asked(request)
     try:
         topics = service.check_topics(topics)
-        service.check_readable(topics, _may_read(current.authorize, request, awaits=awaits))
-        answer = service.answer(topics, asked, after=after)
+        permission = service.authorizer.permit(topics, asked, deciding(authorize, request, awaits=awaits))
+        answer = service.answer(
+            topics,
+            asked,
+            permission,
+            key=None if service.viewer_key is None else service.viewer_key(request),
+            remember=None if authorize is None else partial(remembered, authorize, request),
+            after=after,
+        )
     except Refusal as refusal:
         return refused(refusal, request)
     return StreamResponse(service, answer, request)
@@ -147,31 +225,14 @@ def _respond(
 
 def _readable(request: Any, topic: str) -> StreamService:
     """Return the service if `topic` may be read. Raises what Django answers with 403 or 404."""
-    service, authorize = configured()
+    service, authorize, _ = configured()
+    may_read = deciding(authorize, request, awaits=hasattr(request, "scope"))
     try:
-        service.check_readable((topic,), _may_read(authorize, request, awaits=hasattr(request, "scope")))
+        service.authorizer.permit((topic,), _asked(request), may_read)
     except Refusal as refusal:
-        error = Http404 if refusal.status == 404 else PermissionDenied
-        raise error(refusal.detail) from None
+        raise _error(refusal) from None
     return service
 
 
-def _may_read(authorize: Authorize | None, request: Any, *, awaits: bool) -> MayRead | None:
-    """Return the decision about `request`. Only with `awaits` it may be a coroutine function's."""
-    if authorize is None:
-        return None
-
-    def may_read(topic: str) -> object:
-        try:
-            decision = authorize(request, topic)
-        except StopIteration as error:  # no future takes it: the event loop would wait for ever
-            raise RuntimeError("AUTHORIZE raised StopIteration") from error
-        if awaits and isinstance(decision, Awaitable):
-            return async_to_sync(_result)(decision)
-        return decision
-
-    return may_read
-
-
-async def _result(decision: Awaitable[object]) -> object:
-    return await decision
+def _error(refusal: Refusal) -> Exception:
+    return Http404(refusal.detail) if refusal.status == 404 else Refused(refusal)

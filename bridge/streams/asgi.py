@@ -15,7 +15,8 @@ from bridge.streams import sse
 from bridge.streams.limits import Client
 from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal
-from bridge.streams.service import Answer, StreamRequest, StreamService
+from bridge.streams.request import StreamRequest
+from bridge.streams.service import Answer, StreamService
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send, Takeover
 from bridge.streams.viewer import Viewer
 
@@ -32,13 +33,24 @@ def read_request(scope: Scope) -> StreamRequest:
             f"stream() answers HTTP requests, and this is a {scope['type']} connection; "
             "use bridge.aio.watch or bridge.aio.subscribe for a WebSocket"
         )
-    last_event_id = dict(scope["headers"]).get(b"last-event-id")
+    return read_connection(scope)
+
+
+def read_connection(scope: Scope) -> StreamRequest:
+    """Return what the streams need to know of a request or a WebSocket."""
+    headers = dict(scope["headers"])
+    last_event_id = headers.get(b"last-event-id")
+    authorization, cookies = headers.get(b"authorization"), headers.get(b"cookie")
+    if cookies is not None:  # HTTP/2 may send them in several headers
+        cookies = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
     client = scope.get("client")
     return StreamRequest(
-        scope["method"],
+        scope.get("method", "GET"),
         None if last_event_id is None else last_event_id.decode("utf-8", "replace"),
         scope.get("query_string", b"").decode("latin-1"),
         Client(client[0] if client else ""),
+        None if authorization is None else authorization.decode("latin-1"),
+        None if cookies is None else cookies.decode("latin-1"),
     )
 
 
@@ -46,8 +58,7 @@ def refusal_content(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of the answer that says what `refusal` says, as JSON like FastAPI's."""
     body = json.dumps({"detail": refusal.detail}).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
-    if refusal.retry_after is not None:
-        headers["retry-after"] = str(refusal.retry_after)
+    headers.update((name.lower(), value) for name, value in refusal.headers.items())
     if refusal.close_connection:
         headers["connection"] = "close"
     return body, headers

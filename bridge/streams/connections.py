@@ -15,6 +15,7 @@ from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.streams import sse
 from bridge.streams.backlog import Entry
+from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LARGE_TEXTS, LargeText, Renderer, Text, make_text
 from bridge.streams.selector_thread import SelectorThread
@@ -62,6 +63,8 @@ class Connections:
         """The open viewers. Other threads add to it, and remove from it."""
         self._wheel = Wheel(self._heartbeat)
         self._renderer = Renderer(with_ids=self._transport.backend.replays)
+        self.grants = Grants(self._thread, self.write)
+        """What ends the streams that may not go on."""
 
     # Texts.
 
@@ -226,6 +229,7 @@ class Connections:
             return
         viewer.close()
         self._wheel.remove(viewer)
+        self.grants.remove(viewer)
         self._limits.release(viewer.client)
         self._transport.hub.leave(viewer)
         self.viewers.discard(viewer)

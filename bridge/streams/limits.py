@@ -1,7 +1,6 @@
 """ViewerLimits: how many viewers a process may have at a time, in all and for each key.
 
-A key limit counts viewers by a function of their client. To limit the viewers of a user, add the user to
-`Client` and a `KeyLimit` whose key function returns it.
+A key limit counts viewers by a function of their client, such as its address or its user.
 """
 
 import os
@@ -20,6 +19,8 @@ class Client(NamedTuple):
 
     address: str = ""
     """The network address, empty if it is unknown."""
+    key: str = ""
+    """What the application limits viewers by, for example its user. Empty for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ TOO_MANY_OF_ADDRESS = LimitReached(
     "this address has as many streams open as it may",
     "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
 )
+TOO_MANY_OF_KEY = LimitReached(
+    429,
+    "you have as many streams open as you may",
+    "watch several topics through one stream, or raise BRIDGE_MAX_VIEWERS_PER_KEY",
+)
 FEW_DESCRIPTORS = LimitReached(
     503,
     "this server has almost no file descriptors left",
@@ -63,6 +69,11 @@ class KeyLimit:
 def per_address(most: int) -> KeyLimit:
     """Return the limit of viewers of one client address. Behind a Unix socket no client has an address."""
     return KeyLimit(most, lambda client: client.address, TOO_MANY_OF_ADDRESS)
+
+
+def per_key(most: int) -> KeyLimit:
+    """Return the limit of viewers with one key of the application."""
+    return KeyLimit(most, lambda client: client.key, TOO_MANY_OF_KEY)
 
 
 KEPT = 256

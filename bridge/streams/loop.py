@@ -4,7 +4,6 @@
 """
 
 import atexit
-import random
 import selectors
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -13,12 +12,12 @@ from typing import Protocol
 from bridge.backends.base import Item
 from bridge.channel.transport import Transport
 from bridge.errors import SubscriptionClosed
-from bridge.streams import sse
+from bridge.streams.access.grant import Grant
 from bridge.streams.connections import Connections
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
+from bridge.streams.grants import come_back
 from bridge.streams.limits import Client, ViewerLimits
-from bridge.streams.rendering import make_text
 from bridge.streams.selector_thread import SelectorThread
 from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
@@ -89,8 +88,12 @@ class Loop:
         """Have `items` of one topic sent to `viewers`."""
         self.thread.do(self._deliver, viewers, items)
 
-    def open(self, topics: Sequence[str], cursor: Cursor, client: Client) -> Viewer:
+    def open(
+        self, topics: Sequence[str], cursor: Cursor, client: Client, grant: Grant | None = None
+    ) -> Viewer:
         """Begin a stream for a viewer that the limits have counted, and subscribe to its topics.
+
+        Without `grant` the stream may go on for ever.
 
         Raises `SubscriptionClosed` after the channel was closed.
         """
@@ -101,7 +104,7 @@ class Loop:
         # The text of one topic is the same for all its viewers, and rendered once.
         encoder = Encoder(topics, cursor, with_ids=replays) if len(topics) > 1 else None
         unfinished = frozenset(cursor.unfinished(topics))
-        viewer = Viewer(self, unfinished, encoder, client)
+        viewer = Viewer(self, unfinished, encoder, client, grant)
         viewer.finished = not unfinished
         self._connections.viewers.add(viewer)
         try:
@@ -109,6 +112,8 @@ class Loop:
         except SubscriptionClosed:
             self._connections.viewers.discard(viewer)
             raise
+        if grant is not None:
+            self._connections.grants.add(viewer)
         self._opened += 1
         return viewer
 
@@ -166,6 +171,7 @@ class Loop:
     def _tick(self) -> None:
         try:
             self._connections.tick()
+            self._connections.grants.tick()
         finally:
             if self.observer is not None:
                 self.observer.tick(self._watched)
@@ -178,8 +184,7 @@ class Loop:
         for viewer in list(self._connections.viewers):
             if viewer.finished:
                 continue
-            come_back = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
-            self._connections.write(viewer, make_text(come_back + sse.HEARTBEAT, final=True))
+            self._connections.write(viewer, come_back())
 
     def _send_the_rest(self) -> None:
         """Send what waits, for a bounded time, and stop the thread."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from bridge.errors import SubscriptionClosed
 from bridge.streams import sse
+from bridge.streams.access.grant import Grant
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import resets
@@ -29,6 +30,7 @@ class Opening:
         client: Client,
         *,
         replays: bool,
+        grant: Grant | None = None,
     ) -> None:
         self._loop = loop
         self._availability = availability
@@ -37,6 +39,7 @@ class Opening:
         self._client: Client | None = client  # `None` once the stream is closed, or the viewer counts
         self._viewer: Viewer | None = None
         self._replays = replays
+        self._grant = grant
         self.seconds_to_wait = 0.0
         """How long the response may wait for `viewer.wait_established`, once the stream is open."""
 
@@ -46,7 +49,7 @@ class Opening:
             return None
         self.seconds_to_wait = self._availability.seconds_to_wait()
         try:
-            self._viewer = self._loop.open(self._topics, self._cursor, self._client)
+            self._viewer = self._loop.open(self._topics, self._cursor, self._client, self._grant)
         except SubscriptionClosed:
             return None
         self._client = None

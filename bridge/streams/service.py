@@ -1,42 +1,39 @@
 """StreamService: decides about requests for streams, whatever framework they come from.
 
-An adapter translates a request into these calls, in this order, and each result or `Refusal` into a response:
-`check_topics`, `check_readable`, `answer`. The answer holds an `Opening` if a stream is to begin; `wsgi.py`
-makes it the body of a response.
+An adapter translates a request into these calls, in this order, and each result or `Refusal` into a
+response: `check_topics`, `authorizer.permit`, `answer`. The answer holds an `Opening` if a stream is to
+begin; `wsgi.py` makes it the body of a response.
 """
 
 import logging
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-# `Any` in this module: the values of a snapshot are JSON.
+# `Any` in this module: the values of a snapshot are JSON, and a request is of any framework.
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
+from bridge.streams.access.authorization import Authorizer, Decide, HowToAllow, Permission
+from bridge.streams.access.grant import Grant
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import (
     FEW_DESCRIPTORS,
-    Client,
     LimitReached,
     ViewerLimits,
     descriptors_for_viewers,
     per_address,
+    per_key,
 )
 from bridge.streams.loop import Loop
 from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal, come_back_after
+from bridge.streams.request import StreamRequest
 from bridge.streams.settings import Settings
 from bridge.tasks import events
 from bridge.tasks.liveness import LivenessMonitor
@@ -51,19 +48,11 @@ HEADERS = {
 }
 """The response headers of a stream."""
 
-MayRead = Callable[[str], object]
-"""Decides whether a topic may be read: true or false."""
+LONGEST_KEY = 255
+"""Characters of a viewer's key."""
 
-
-class StreamRequest(NamedTuple):
-    """The parameters of a requested stream, from an HTTP request."""
-
-    method: str
-    last_event_id: str | None
-    """The `Last-Event-ID` header."""
-    query_string: str
-    """The part of the URL after `?`, not decoded."""
-    client: Client
+STREAM_SECONDS = (0.8, 1.0)
+"""A stream ends after a random part, between these, of the longest time. So not all come back at once."""
 
 
 class Answer(NamedTuple):
@@ -77,15 +66,18 @@ class Answer(NamedTuple):
 class StreamService:
     """The streams of one application. Opens nothing until it is used. Threads and greenlets may share it."""
 
-    def __init__(self, settings: Settings, *, how_to_allow: str) -> None:
-        """`how_to_allow` tells an operator how to allow reading, for the log. Raises `ConfigurationError`."""
+    def __init__(self, settings: Settings, *, how_to_allow: HowToAllow) -> None:
+        """Raises `ConfigurationError`."""
         self.settings = settings
-        self._how_to_allow = how_to_allow
+        self.authorizer = Authorizer(settings, self.check_name, how_to_allow=how_to_allow)
+        """Decides who may read and cancel."""
         self.channel = connect(settings.url, **settings.channel_options)
         transport = self._transport = transport_of(self.channel)
-        most, of_address = settings.max_viewers, settings.max_viewers_per_address
-        key_limits = [per_address(of_address)] if of_address is not None else []
-        self._limits = ViewerLimits(most or descriptors_for_viewers(), key_limits)
+        limits = ((per_address, settings.max_viewers_per_address), (per_key, settings.max_viewers_per_key))
+        key_limits = [limit(most) for limit, most in limits if most is not None]
+        self._limits = ViewerLimits(settings.max_viewers or descriptors_for_viewers(), key_limits)
+        self.viewer_key = settings.viewer_key if settings.max_viewers_per_key is not None else None
+        """Returns the key of a request of the framework; an adapter gives the result to `answer`."""
         self._availability = BackendAvailability(transport, settings.url)
         self.loop = Loop(
             transport, heartbeat=settings.heartbeat, backlog=settings.viewer_backlog, limits=self._limits
@@ -108,18 +100,6 @@ class StreamService:
             raise Refusal(429, detail, retry_after=come_back_after())
         return topics
 
-    def check_readable(self, topics: Iterable[str], may_read: MayRead | None) -> None:
-        """Check the name of each topic and whether it may be read; without `may_read` the settings decide.
-
-        Raises `Refusal` (404 for a bad name, 403), `ValueError` for a topic that is no `str`, and what
-        `may_read` raises. An adapter that awaits its decision calls `check_name`, `allows` and
-        `check_decision` itself.
-        """
-        decide = may_read if may_read is not None else self.allows
-        for topic in topics:
-            self.check_name(topic)
-            check_decision(decide(topic))
-
     def check_name(self, topic: str) -> None:
         """Raise `Refusal` (404) if `topic` is no topic name, and `ValueError` if it is no `str`."""
         try:
@@ -129,33 +109,60 @@ class StreamService:
                 raise Refusal(404, str(error)) from None
             raise
 
-    def allows(self, topic: str) -> bool:
-        """Return `True` if the settings let everyone read, else log how to allow it and raise `Refusal`."""
-        if not self.settings.public:
-            logger.error("refused to show %r: nothing decides who may read. %s", topic, self._how_to_allow)
-            detail = "nothing decides who may read this topic; the server's log says how to allow it"
-            raise Refusal(403, detail)
-        return True
-
     # Streams.
 
-    def answer(self, topics: Sequence[str], request: StreamRequest, *, after: str | None = None) -> Answer:
-        """Answer a request for a stream of `topics`, which are checked, and may be read.
+    def answer(
+        self,
+        topics: Sequence[str],
+        request: StreamRequest,
+        permission: Permission,
+        *,
+        key: object = None,
+        remember: Callable[[], Decide] | None = None,
+        after: str | None = None,
+    ) -> Answer:
+        """Answer a request for a stream of `topics`, which are checked, and which `permission` allows.
 
-        The stream begins after the cursor in the `Last-Event-ID` header, or else in `last_event_id` of the
-        query, or else `after`. Raises `Refusal` (429 or 503) if a limit is reached.
+        `key` is the result of `viewer_key`. `remember` keeps the request, if the function that decided is to
+        be asked again; it returns a function that any thread may call later. The stream begins after the
+        cursor in the `Last-Event-ID` header, or else in `last_event_id` of the query, or else `after`. Raises
+        `Refusal` (429 or 503) if a limit is reached.
         """
         cursor = parse_cursor(_cursor_text(request) or after, topics)
         if cursor.ended.issuperset(topics):
             return _ENDED
         if request.method == "HEAD":
             return _HEAD
-        reached = self._limits.acquire(request.client)
+        client = request.client
+        if self.viewer_key is not None:
+            client = client._replace(key=_checked_key(key))
+        elif permission.claims is not None:
+            client = client._replace(key=permission.claims.subject)
+        grant = self._grant(topics, permission, remember)
+        reached = self._limits.acquire(client)
         if reached is not None:
             raise self._refusal(reached)
         replays = self._transport.backend.replays
-        opening = Opening(self.loop, self._availability, topics, cursor, request.client, replays=replays)
+        opening = Opening(self.loop, self._availability, topics, cursor, client, replays=replays, grant=grant)
         return Answer(200, HEADERS, opening)
+
+    def _grant(
+        self, topics: Sequence[str], permission: Permission, remember: Callable[[], Decide] | None
+    ) -> Grant | None:
+        """Return what allows a stream to go on, `None` if it may go on for ever."""
+        (claims, ask_after), longest = permission, self.settings.max_stream_seconds
+        if claims is None and ask_after is None and longest is None:
+            return None
+        now, grant = time.monotonic(), Grant()
+        if longest is not None:
+            grant.leave_at = now + longest * random.uniform(*STREAM_SECONDS)
+        if claims is not None:
+            grant.subject, grant.token_id = claims.subject, claims.token_id
+            grant.expires_at = now + claims.expires_at - time.time()
+        elif ask_after is not None and remember is not None:
+            grant.ask = partial(self.authorizer.ask, topics, remember())
+            grant.ask_after, grant.ask_at = ask_after, now + ask_after
+        return grant
 
     def _refusal(self, reached: LimitReached) -> Refusal:
         """Return the answer to a viewer over a limit. Logs each limit once."""
@@ -206,24 +213,17 @@ _ENDED = Answer(204, {})
 _HEAD = Answer(200, HEADERS)
 
 
-def check_decision(allowed: object) -> None:
-    """Raise `Refusal` (403) unless `allowed`, the result of `MayRead`, is true.
-
-    Raises `ConfigurationError` for a coroutine or a generator: it is true, but nothing has decided.
-    """
-    if isinstance(allowed, Generator | AsyncGenerator):
+def _checked_key(key: object) -> str:
+    """Return the key of a viewer; an empty one is not limited. Raises `ConfigurationError` if it is none."""
+    if key is None:
+        return ""
+    if not isinstance(key, str) or len(key) > LONGEST_KEY:
+        what = f"{len(key)} characters" if isinstance(key, str) else type(key).__name__
         raise ConfigurationError(
-            "the function that decides who may read is a generator: it has a `yield`; return the decision"
+            f"the function of BRIDGE_VIEWER_KEY must return a str of at most {LONGEST_KEY} characters, "
+            f"not {what}"
         )
-    if isinstance(allowed, Awaitable):
-        if isinstance(allowed, Coroutine):
-            allowed.close()  # otherwise Python warns that nothing awaited it
-        raise ConfigurationError(
-            "the function that decides who may read is a coroutine function, which this framework does not "
-            "await; use a plain function"
-        )
-    if not allowed:
-        raise Refusal(403, "you may not read this topic")
+    return key
 
 
 def _cursor_text(request: StreamRequest) -> str | None:

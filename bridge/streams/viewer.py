@@ -8,6 +8,7 @@ from typing import Protocol
 
 from bridge.backends.base import Item, size_of
 from bridge.errors import SubscriptionClosed
+from bridge.streams.access.grant import Grant
 from bridge.streams.backlog import Backlog, Entry
 from bridge.streams.encoder import Encoder, opens_with_state
 from bridge.streams.limits import Client
@@ -46,6 +47,8 @@ class Viewer:
     client: Client
     encoder: Encoder | None
     """The encoder of a stream of several topics. One topic has the same text for all its viewers."""
+    grant: Grant | None
+    """What allows the stream to go on; `None` if it has no end."""
     opens_with_state: bool
     """Whether the stream begins with the state of its topics."""
     socket: _socket.socket | None
@@ -73,14 +76,20 @@ class Viewer:
 
     __slots__ = (
         "__weakref__", "_awaited", "_changed", "_loop", "arrived", "backlog", "chunked", "client", "closed",
-        "encoder", "finished", "full", "granted", "on_change", "opens_with_state", "sent_at", "socket",
-        "topics", "wheel_slot",
+        "encoder", "finished", "full", "grant", "granted", "on_change", "opens_with_state", "sent_at",
+        "socket", "topics", "wheel_slot",
     )  # fmt: skip
 
     def __init__(
-        self, loop: ViewerLoop, topics: frozenset[str], encoder: Encoder | None, client: Client
+        self,
+        loop: ViewerLoop,
+        topics: frozenset[str],
+        encoder: Encoder | None,
+        client: Client,
+        grant: Grant | None = None,
     ) -> None:
         self._loop = loop
+        self.grant = grant
         self.client = client
         self.topics = topics
         self.encoder = encoder

@@ -204,6 +204,15 @@ class Reset:
     """Always `None`: a snapshot follows."""
 
 
+@dataclass(slots=True)
+class Expired:
+    """The stream ends here, because its viewer may not read on. The topics have not ended."""
+
+    type: str = field(default="expired", init=False)
+    reason: str
+    at: float = field(default_factory=_now)
+
+
 @dataclass(slots=True, kw_only=True)
 class End(Event):
     """The task has ended in `state`, and its stream ends here."""

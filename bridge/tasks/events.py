@@ -14,6 +14,7 @@ type has a class in `bridge.tasks.event_types`, whose fields are the other membe
 | `snapshot`         | `Snapshot`        | only on a stream: the complete state of a task |
 | `reset`            | `Reset`           | only on a stream: forget what you have, a snapshot follows |
 | `end`              | `End`             | only on a stream: the task has ended, nothing follows |
+| `expired`          | `Expired`         | only on a stream: it may not go on; come back with a new token |
 
 States have Celery's own names, and one more: STALLED means that the worker of the task has stopped
 publishing heartbeats. RETRY contains why another attempt follows and when. The RECEIVED of that attempt does
@@ -37,6 +38,7 @@ from bridge.tasks.event_types import (
     End,
     Error,
     Event,
+    Expired,
     Log,
     Progress,
     Reset,
@@ -68,6 +70,7 @@ _LEVELS_AROUND = 2
 """How much deeper an event is where it is a part of a snapshot."""
 
 _TASK_PREFIX = "task:"
+_TAG_PREFIX = "tag:"
 
 
 def task_topic(task_id: str) -> str:
@@ -78,6 +81,11 @@ def task_topic(task_id: str) -> str:
 def task_of(topic: str) -> str | None:
     """Return the id of the task whose topic this is, or `None` if it is another topic."""
     return topic.removeprefix(_TASK_PREFIX) if topic.startswith(_TASK_PREFIX) else None
+
+
+def tag_topic(tag: str) -> str:
+    """Return the name of the topic that carries the events of the tasks with `tag`."""
+    return _TAG_PREFIX + well_formed(tag)
 
 
 def carries_events(topic: str) -> bool:
@@ -105,14 +113,14 @@ _MEMBERS = {
         for field in fields(event_type)
         if field.name != "type" and field.metadata.get("member", True)
     )
-    for event_type in (*_TYPES.values(), Custom, Snapshot, Reset, End)
+    for event_type in (*_TYPES.values(), Custom, Snapshot, Reset, Expired, End)
 }
 
 
 _VALUES = {event_type: attrgetter(*names) for event_type, names in _MEMBERS.items()}
 
 
-def members(event: Event | Reset) -> dict[str, Any]:
+def members(event: Event | Reset | Expired) -> dict[str, Any]:
     """Return the JSON object of `event`."""
     found: dict[str, Any] = {"v": SCHEMA_VERSION, "type": event.type}
     names, values = _MEMBERS[type(event)], _VALUES[type(event)](event)
@@ -122,7 +130,7 @@ def members(event: Event | Reset) -> dict[str, Any]:
     return found
 
 
-def encode(event: Event | Reset) -> bytes:
+def encode(event: Event | Reset | Expired) -> bytes:
     """Return the JSON of `event`. What JSON cannot express becomes text, see `bridge.tasks.encoding`."""
     return encoding.encode(members(event), DEEPEST - _LEVELS_AROUND)
 

@@ -9,13 +9,16 @@ import pytest
 import bridge
 from bridge.channel.transport import transport_of
 from bridge.streams import limits
+from bridge.streams.access.authorization import HowToAllow, Permission
 from bridge.streams.limits import Client
 from bridge.streams.refusal import COME_BACK_AFTER, Refusal
-from bridge.streams.service import HEADERS, StreamRequest, StreamService, check_decision
+from bridge.streams.request import StreamRequest
+from bridge.streams.service import HEADERS, StreamService
 from bridge.streams.settings import read_settings
 from tests import events
 
 TASK = bridge.task_topic("t1")
+ALLOWED = Permission()
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def make() -> Iterator[Callable[..., StreamService]]:
     def make(**options: Any) -> StreamService:
         options = {"URL": f"memory://{uuid.uuid4().hex}", **options}
         settings = read_settings(options, prefix="", url_setting="URL")
-        made.append(StreamService(settings, how_to_allow="Set PUBLIC."))
+        made.append(StreamService(settings, how_to_allow=HowToAllow("Set PUBLIC.", "Set CANCEL.")))
         return made[-1]
 
     yield make
@@ -66,44 +69,13 @@ def test_a_bad_topic_is_not_found(make: Callable[..., StreamService]) -> None:
         service.check_name(7)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_the_adapter_may_bring_the_decision(make: Callable[..., StreamService]) -> None:
-    """The function is asked for each topic in turn, and is above the settings."""
-    asked = []
-
-    def may_read(topic: str) -> bool:
-        asked.append(topic)
-        return topic != "secret"
-
-    service = make(PUBLIC=True)
-    service.check_readable(["a", "b"], may_read)
-    refusal = refused(service.check_readable, ["a", "secret", "b"], may_read)
-    assert (refusal.status, refusal.detail) == (403, "you may not read this topic")
-    assert asked == ["a", "b", "a", "secret"]
-
-
-def test_without_a_decision_the_settings_decide(
-    make: Callable[..., StreamService], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A public application shows everything, another one nothing, and the log says how to allow it."""
-    make(PUBLIC=True).check_readable([TASK], None)
-    refusal = refused(make().check_readable, [TASK], None)
-    assert refusal.status == 403
-    assert "nothing decides who may read. Set PUBLIC." in caplog.text
-
-
-def test_a_decision_that_was_awaited_is_checked_alone() -> None:
-    """An adapter that awaits the answer of its function checks it without the service."""
-    check_decision(True)
-    assert refused(check_decision, None).status == 403
-
-
 def test_a_stream_is_opened_by_its_answer(make: Callable[..., StreamService]) -> None:
     """It counts before it is opened; closed, it leaves nothing behind."""
     service = make(MAX_VIEWERS=1)
-    answer = service.answer([TASK], request())
+    answer = service.answer([TASK], request(), ALLOWED)
     assert (answer.status, answer.headers) == (200, HEADERS)
     assert answer.opening is not None
-    assert refused(service.answer, [TASK], request()).status == 503
+    assert refused(service.answer, [TASK], request(), ALLOWED).status == 503
     viewer = answer.opening.open()
     assert viewer is not None
     assert viewer.wait_established(answer.opening.seconds_to_wait)
@@ -120,7 +92,7 @@ def test_a_head_request_opens_nothing(make: Callable[..., StreamService]) -> Non
     """It has the headers of a stream, and counts for no limit."""
     service = make(MAX_VIEWERS=1)
     for _ in range(2):
-        answer = service.answer([TASK], request("HEAD"))
+        answer = service.answer([TASK], request("HEAD"), ALLOWED)
         assert (answer.status, answer.headers, answer.opening) == (200, HEADERS, None)
 
 
@@ -139,7 +111,7 @@ def test_a_stream_that_has_ended_has_no_content(
     make: Callable[..., StreamService], asked: StreamRequest, after: str | None
 ) -> None:
     """The header says where the viewer is, or else the query, or else the argument."""
-    answer = make().answer([TASK], asked, after=after)
+    answer = make().answer([TASK], asked, ALLOWED, after=after)
     assert (answer.status, answer.opening) == (204, None)
 
 
@@ -149,9 +121,9 @@ def test_a_limit_is_a_refusal_that_says_when_to_ask_again(
 ) -> None:
     """Each limit is logged once and counted each time."""
     service = make(**{option: 1})
-    service.answer(["a"], request())
+    service.answer(["a"], request(), ALLOWED)
     for _ in range(2):
-        refusal = refused(service.answer, ["a"], request())
+        refusal = refused(service.answer, ["a"], request(), ALLOWED)
         assert (refusal.status, refusal.close_connection) == (status, False)
         assert refusal.detail.endswith("as it may; try again later")
         assert refusal.retry_after in range(COME_BACK_AFTER[0], COME_BACK_AFTER[1] + 1)
@@ -164,7 +136,7 @@ def test_a_connection_is_not_kept_when_descriptors_run_out(
 ) -> None:
     """The refusal asks the server to close the connection, which holds one of the few that are left."""
     monkeypatch.setattr(limits, "descriptors_run_out", lambda: True)
-    refusal = refused(make().answer, ["a"], request())
+    refusal = refused(make().answer, ["a"], request(), ALLOWED)
     assert (refusal.status, refusal.close_connection) == (503, True)
 
 

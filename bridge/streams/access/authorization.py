@@ -1,0 +1,210 @@
+"""Authorizer: decides whether a request may read topics, or cancel a task.
+
+A request with a token is decided by the token alone. Without one, the function of the application decides,
+and without that the settings do. The right to read never includes the right to cancel.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
+from typing import NamedTuple
+
+from bridge.errors import ConfigurationError
+from bridge.streams.access.credentials import find_token
+from bridge.streams.access.jwks import KeySet, KeysUnavailable
+from bridge.streams.access.tokens import CANCEL, READ, Claims, InvalidToken, Tokens, make_scope
+from bridge.streams.refusal import Refusal, come_back_after, token_invalid, token_needed, token_too_narrow
+from bridge.streams.request import StreamRequest
+from bridge.streams.settings import Settings, TokenSettings
+from bridge.tasks.events import task_topic
+
+logger = logging.getLogger("bridge.streams.service")
+
+Decide = Callable[[str], object]
+"""Decides whether a topic may be read, or a task cancelled: true or false. For a topic, a number of seconds
+above zero allows it and asks again after that time."""
+
+
+class Permission(NamedTuple):
+    """What allows a request to read."""
+
+    claims: Claims | None = None
+    """Those of its token, if it has one."""
+    ask_after: float | None = None
+    """Seconds after which the function that decided is to be asked again, `None` for never."""
+
+
+class HowToAllow(NamedTuple):
+    """Tells an operator how to allow something, for the log."""
+
+    reading: str
+    cancelling: str
+
+
+class Authorizer:
+    """Decides about the requests of one application. Threads and greenlets may share it."""
+
+    def __init__(
+        self, settings: Settings, check_name: Callable[[str], None], *, how_to_allow: HowToAllow
+    ) -> None:
+        """`check_name` raises `Refusal` for a bad topic name."""
+        self._settings = settings
+        self._check_name = check_name
+        self._how_to_allow = how_to_allow
+        self.tokens = None if settings.tokens is None else _tokens(settings.tokens)
+        """Makes and verifies tokens, `None` if no token counts."""
+
+    # By a token.
+
+    def make_token(
+        self,
+        topics: Iterable[str],
+        *,
+        prefix: str | Iterable[str] | None = None,
+        tag: str | Iterable[str] | None = None,
+        expires: float = 900,
+        subject: str | None = None,
+        may: str | Iterable[str] = (READ,),
+    ) -> str:
+        """Return a token, as the `token` of each adapter does."""
+        if self.tokens is None:
+            raise ConfigurationError(
+                "set BRIDGE_TOKEN_KEYS to make tokens, for example to the result of secrets.token_urlsafe(32)"
+            )
+        return self.tokens.sign(make_scope(topics, prefix, tag, may), expires=expires, subject=subject)
+
+    def claims(self, request: StreamRequest, *, may_wait: bool = True) -> Claims | None:
+        """Return what the token of `request` says, `None` if it has none or no token counts.
+
+        Raises `Refusal` (401 for a token that is not valid, 503 if its key cannot be fetched), and `MustWait`
+        as `Tokens.verify` does.
+        """
+        settings = self._settings.tokens
+        if settings is None or self.tokens is None:
+            return None
+        token = find_token(
+            authorization=request.authorization,
+            cookies=request.cookies,
+            query=request.query_string,
+            cookie=settings.cookie,
+            in_query=settings.in_query,
+        )
+        if token is None:
+            return None
+        try:
+            return self.tokens.verify(token, may_wait=may_wait)
+        except InvalidToken as error:
+            raise token_invalid(str(error)) from None
+        except KeysUnavailable:
+            detail = "the keys that verify tokens cannot be fetched; try again later"
+            raise Refusal(503, detail, retry_after=come_back_after()) from None
+
+    def permit_by_token(self, claims: Claims, topics: Iterable[str]) -> Permission:
+        """Raise `Refusal` (404 for a bad name, 403) unless a token allows to read `topics`."""
+        for topic in topics:
+            self._check_name(topic)
+            if READ not in claims.scope.may or not claims.scope.covers(topic):
+                raise token_too_narrow("the token is valid, but not for reading this topic")
+        return Permission(claims)
+
+    # Reading.
+
+    def permit(self, topics: Iterable[str], request: StreamRequest, may_read: Decide | None) -> Permission:
+        """Return what allows `request` to read `topics`; without a token and `may_read` the settings decide.
+
+        Raises `Refusal` (401, 403, 503, and 404 for a bad name), `ValueError` for a topic that is no `str`,
+        and what `may_read` raises. An adapter that awaits its decisions calls `claims`, `permit_by_token`,
+        `check_decision` and `soonest` itself.
+        """
+        claims = self.claims(request)
+        if claims is not None:
+            return self.permit_by_token(claims, topics)
+        return Permission(ask_after=self.ask(topics, may_read))
+
+    def ask(self, topics: Iterable[str], may_read: Decide | None) -> float | None:
+        """Ask about each topic; return the seconds after which to ask again. Raises as `permit` does."""
+        decide = may_read if may_read is not None else self.allows
+        ask_after = None
+        for topic in topics:
+            self._check_name(topic)
+            ask_after = soonest(ask_after, check_decision(decide(topic)))
+        return ask_after
+
+    def allows(self, topic: str) -> bool:
+        """Return `True` if the settings let everyone read, else raise `Refusal`; may log how to allow it."""
+        if not self._settings.public:
+            self._nothing_allows("read", topic, self._how_to_allow.reading)
+        return True
+
+    # Cancelling.
+
+    def check_cancel(self, task_id: str, claims: Claims | None, may_cancel: Decide | None) -> None:
+        """Raise `Refusal` (401 or 403, 404 for a bad id) unless a request may cancel a task.
+
+        `claims` are those of its token. Without a token `may_cancel` decides, and without it nobody may.
+        """
+        topic = task_topic(task_id)
+        self._check_name(topic)
+        if claims is None:
+            decide = may_cancel if may_cancel is not None else self._allows_cancel
+            check_cancel_decision(decide(task_id))
+        elif CANCEL not in claims.scope.may or not claims.scope.covers(topic):
+            raise token_too_narrow("the token is valid, but not for cancelling this task")
+
+    def _allows_cancel(self, task_id: str) -> bool:
+        self._nothing_allows("cancel", task_id, self._how_to_allow.cancelling)
+        return False
+
+    def _nothing_allows(self, what: str, name: str, how: str) -> None:
+        """Raise `Refusal`. With tokens it is usual that a request comes without one, so nothing is logged."""
+        if self.tokens is not None:
+            raise token_needed()
+        logger.error("refused to %s %r: nothing decides who may %s. %s", what, name, what, how)
+        raise Refusal(403, f"nothing decides who may {what} this; the server's log says how to allow it")
+
+
+def _tokens(settings: TokenSettings) -> Tokens:
+    key_set = None if settings.jwks_url is None else KeySet(settings.jwks_url)
+    return Tokens(settings.keys, key_set, audience=settings.audience, issuer=settings.issuer)
+
+
+def check_decision(allowed: object) -> float | None:
+    """Return the seconds after which to ask again, `None` for never.
+
+    `allowed` is the result of a `Decide` for a topic. Raises `Refusal` (403) unless it is true, and as
+    `_refuse_coroutine` does.
+    """
+    _refuse_coroutine(allowed)
+    if isinstance(allowed, int | float) and not isinstance(allowed, bool):
+        if not allowed > 0:
+            raise Refusal(403, "you may not read this topic")
+        return float(allowed)
+    if not allowed:
+        raise Refusal(403, "you may not read this topic")
+    return None
+
+
+def check_cancel_decision(allowed: object) -> None:
+    """Raise `Refusal` (403) unless `allowed`, the result of a `Decide` for a task, is true."""
+    _refuse_coroutine(allowed)
+    if not allowed:
+        raise Refusal(403, "you may not cancel this task")
+
+
+def soonest(one: float | None, other: float | None) -> float | None:
+    """Return the smaller number of seconds, where `None` stands for never."""
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _refuse_coroutine(allowed: object) -> None:
+    """Raise `ConfigurationError` for a coroutine or a generator: it is true, but nothing has decided."""
+    if isinstance(allowed, Generator | AsyncGenerator):
+        raise ConfigurationError(
+            "the function that decides is a generator: it has a `yield`; return the decision"
+        )
+    if isinstance(allowed, Awaitable):
+        if isinstance(allowed, Coroutine):
+            allowed.close()  # otherwise Python warns that nothing awaited it
+        raise ConfigurationError(
+            "the function that decides is a coroutine function, which this framework does not await; use a "
+            "plain function"
+        )
