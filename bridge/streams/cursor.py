@@ -2,6 +2,7 @@
 
 The cursor has one word for each topic of the stream, in their order, with commas between. A word is the id of
 the last message seen, `end` for a task whose end was seen, or nothing for a topic that begins with its state.
+The word `now` is like nothing, but asks for an event that tells the position of the topic.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +13,8 @@ from bridge.tasks import events
 
 ENDED = "end"
 FROM_STATE = ""
+NOW = "now"
+_NO_POSITION = (ENDED, FROM_STATE, NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Cursor:
     """The topics that continue after a message; the others begin with their state."""
     ended: frozenset[str] = frozenset()
     """The tasks whose end the viewer has seen."""
+    told: frozenset[str] = frozenset()
+    """The topics whose position the viewer asks for."""
     lost: bool = False
     """Whether the text is no cursor of this stream, so that every topic begins with its state."""
 
@@ -44,11 +49,12 @@ def parse_cursor(text: str | None, topics: Sequence[str]) -> Cursor:
         return Cursor(lost=True)
     by_topic = dict(zip(topics, words, strict=True))
     try:
-        after = {topic: parse(word) for topic, word in by_topic.items() if word not in (ENDED, FROM_STATE)}
+        after = {topic: parse(word) for topic, word in by_topic.items() if word not in _NO_POSITION}
     except ValueError:
         return Cursor(lost=True)
     tasks = (topic for topic in topics if events.task_of(topic) is not None)
-    return Cursor(after, frozenset(topic for topic in tasks if by_topic[topic] == ENDED))
+    ended = frozenset(topic for topic in tasks if by_topic[topic] == ENDED)
+    return Cursor(after, ended, frozenset(topic for topic in topics if by_topic[topic] == NOW))
 
 
 class CursorWriter:

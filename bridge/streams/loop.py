@@ -15,7 +15,7 @@ from bridge.errors import SubscriptionClosed
 from bridge.streams.access.grant import Grant
 from bridge.streams.connections import Connections
 from bridge.streams.cursor import Cursor
-from bridge.streams.encoder import Encoder
+from bridge.streams.encoder import Encoder, opens_with_state
 from bridge.streams.grants import come_back
 from bridge.streams.limits import Client, ViewerLimits
 from bridge.streams.selector_thread import SelectorThread
@@ -104,7 +104,8 @@ class Loop:
         # The text of one topic is the same for all its viewers, and rendered once.
         encoder = Encoder(topics, cursor, with_ids=replays) if len(topics) > 1 else None
         unfinished = frozenset(cursor.unfinished(topics))
-        viewer = Viewer(self, unfinished, encoder, client, grant)
+        with_state = opens_with_state(unfinished, cursor)
+        viewer = Viewer(self, unfinished, encoder, client, grant, opens_with_state=with_state)
         viewer.finished = not unfinished
         self._connections.viewers.add(viewer)
         try:

@@ -108,7 +108,10 @@ class Renderer:
         raw = None if has_state else plain_text(items)
         if raw is not None:
             return self._text([raw], False, None)
-        return self.for_one(Encoder((items[0].topic,), Cursor(), with_ids=self._with_ids), items)
+        topic = items[0].topic
+        # A topic without a task has a state only for viewers that asked for its position.
+        cursor = Cursor(told=frozenset({topic} if has_state else ()))
+        return self.for_one(Encoder((topic,), cursor, with_ids=self._with_ids), items)
 
     def _text(self, frames: Iterable[bytes], final: bool, progress: str | None) -> Text | LargeText:
         raw = b"".join(frames)

@@ -14,15 +14,24 @@ RETRY_SECONDS = 2.0
 """About how long a browser waits before it reconnects."""
 
 
-def frame(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
+def frame(
+    data: bytes,
+    *,
+    event: str | None = None,
+    id: str | None = None,  # noqa: A002
+    topic: str | None = None,
+) -> bytes:
     """Return one event. `data` is split into lines at CR LF, CR and LF only, and not changed otherwise.
 
-    Raises `ValueError` if `event` or `id` contains a line break, which would begin another field, or a NUL,
-    with which browsers ignore an id.
+    `topic` is a field of our own, which the standard has other clients ignore. Raises `ValueError` if
+    `event`, `id` or `topic` contains a line break, which would begin another field, or a NUL, with which
+    browsers ignore an id.
     """
     head = b""
     if event is not None:
         head = b"event: %b\n" % _one_line(event, "an event type")
+    if topic is not None:
+        head += b"topic: %b\n" % _one_line(topic, "the name of a topic")
     if id is not None:
         head += b"id: %b\n" % _one_line(id, "an event id")
     if 10 in data or 13 in data:  # a byte is found much faster than a string of one byte

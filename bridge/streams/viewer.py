@@ -10,7 +10,7 @@ from bridge.backends.base import Item, size_of
 from bridge.errors import SubscriptionClosed
 from bridge.streams.access.grant import Grant
 from bridge.streams.backlog import Backlog, Entry
-from bridge.streams.encoder import Encoder, opens_with_state
+from bridge.streams.encoder import Encoder
 from bridge.streams.limits import Client
 from bridge.streams.rendering import LargeText
 from bridge.streams.takeover.connection import LAST_CHUNK, TakenConnection, chunk
@@ -87,13 +87,15 @@ class Viewer:
         encoder: Encoder | None,
         client: Client,
         grant: Grant | None = None,
+        *,
+        opens_with_state: bool = False,
     ) -> None:
         self._loop = loop
         self.grant = grant
         self.client = client
         self.topics = topics
         self.encoder = encoder
-        self.opens_with_state = opens_with_state(topics)
+        self.opens_with_state = opens_with_state
         self.chunked = self.finished = self.closed = self.full = False
         self.granted = self.arrived = 0
         self.sent_at = time.monotonic()

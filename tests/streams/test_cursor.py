@@ -41,6 +41,11 @@ def test_only_a_task_ends() -> None:
     assert cursor.unfinished(TOPICS) == {PLAIN}
 
 
+def test_a_word_asks_for_the_position_of_a_topic() -> None:
+    """`now` names no position and asks to be told one."""
+    assert parse_cursor(f"{ID},now", TOPICS) == Cursor({TASK: parse(ID)}, told=frozenset({PLAIN}))
+
+
 def test_what_is_written_can_be_read() -> None:
     """The writer begins with the cursor of the request, and its text is the cursor from there on."""
     begun = parse_cursor(f"{ID},{ID}", TOPICS)

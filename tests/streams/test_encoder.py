@@ -8,6 +8,7 @@ import pytest
 import bridge
 from bridge.backends.base import States
 from bridge.model.message import Gap, Message
+from bridge.model.position import parse
 from bridge.streams.cursor import Cursor, parse_cursor
 from bridge.streams.encoder import Encoder, opens_with_state, plain_text, resets
 from tests import events
@@ -38,6 +39,7 @@ def test_a_stream_with_a_state_opens_with_it() -> None:
     assert opens_with_state([bridge.FEED])
     assert opens_with_state(["orders", "bills"])
     assert not opens_with_state(["orders"])
+    assert opens_with_state(["orders"], parse_cursor("now", ["orders"]))
 
 
 def test_the_end_follows_the_state_that_ends_a_task() -> None:
@@ -172,3 +174,43 @@ def test_a_text_that_looks_like_a_kind_decides_nothing() -> None:
     assert Encoder([TASK], Cursor(), with_ids=False).mere_progress([fake]) is None
     real = message_of("progress", message='"ended":true')
     assert Encoder([TASK], Cursor(), with_ids=False).mere_progress([real]) == TASK
+
+
+def topics_in(shown: str) -> list[str]:
+    return [line.removeprefix("topic: ") for line in shown.splitlines() if line.startswith("topic: ")]
+
+
+def test_each_event_of_several_topics_names_its_topic() -> None:
+    """Snapshots, events, resets and ends say which topic they belong to, in the feed too."""
+    topics = [TASK, bridge.FEED, "orders"]
+    encoder = Encoder(topics, Cursor(), with_ids=True)
+    end = event("state", state="SUCCESS")
+    items: list[Message | States] = [
+        States(TASK, ()),
+        Message(bytes(end), topic=bridge.FEED),
+        Message(b"one", topic="orders"),
+        Gap(b"", topic="orders"),
+        end,
+    ]
+    assert topics_in(text(encoder, *items)) == [TASK, bridge.FEED, "orders", "orders", TASK, TASK]
+    lost = resets(topics, parse_cursor("yesterday", topics), with_ids=True).decode()
+    assert topics_in(lost) == topics
+
+
+def test_one_topic_is_not_named() -> None:
+    """A viewer of one topic knows it, and gets the same bytes as before."""
+    encoder = Encoder([TASK], Cursor(), with_ids=True)
+    assert "topic:" not in text(encoder, States(TASK, ()), event("state", state="SUCCESS"))
+    assert b"topic:" not in resets([TASK], parse_cursor("yesterday", [TASK]), with_ids=True)
+
+
+def test_a_position_is_told_to_those_who_ask() -> None:
+    """The word `now` asks for the position of a topic without a state, so that a viewer can resume there."""
+    topics = ["orders", "bills"]
+    states = States("orders", (), position=parse("0a-7-1"))
+    asked = Encoder(topics, parse_cursor("now,", topics), with_ids=True)
+    assert text(asked, states) == "event: position\ntopic: orders\nid: 0a-7-1,\ndata: \n\n"
+    assert text(Encoder(topics, Cursor(), with_ids=True), states) == ""
+    assert text(Encoder(topics, parse_cursor("now,", topics), with_ids=False), states) == ""
+    alone = Encoder(["orders"], parse_cursor("now", ["orders"]), with_ids=True)
+    assert text(alone, states) == "event: position\nid: 0a-7-1\ndata: \n\n"

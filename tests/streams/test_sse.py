@@ -5,6 +5,7 @@ import re
 import httpx
 import httpx_sse
 import pytest
+import sseclient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,8 +39,20 @@ def test_a_type_or_an_id_that_breaks_out_of_its_line_is_refused(end: str) -> Non
         sse.frame(b"", event=f"a{end}data: b")
     with pytest.raises(ValueError, match="id"):
         sse.frame(b"", id=f"a{end}data: b")
+    with pytest.raises(ValueError, match="topic"):
+        sse.frame(b"", topic=f"a{end}data: b")
     with pytest.raises(ValueError, match="comment"):
         sse.comment(f"a{end}data: b")
+
+
+def test_the_topic_of_an_event_is_a_field_that_other_clients_ignore() -> None:
+    """httpx-sse and sseclient-py read the event as if the field were not there."""
+    framed = sse.frame(b"one", event="log", id="7", topic="task:é data: x")
+    assert framed == "event: log\ntopic: task:é data: x\nid: 7\ndata: one\n\n".encode()
+    (event,) = decode(framed)
+    assert (event.event, event.id, event.data) == ("log", "7", "one")
+    (other,) = sseclient.SSEClient(iter([framed])).events()
+    assert (other.event, other.id, other.data) == ("log", "7", "one")
 
 
 def test_comments_and_retry_are_no_events() -> None:
