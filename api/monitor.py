@@ -1,18 +1,10 @@
-"""The monitor page, and the route of the browser modules that it imports."""
-
-from pathlib import Path
+"""The monitor page."""
 
 from flask import Blueprint, current_app, render_template
 
-import bridge
 from api.config import MIB
 
-blueprint = Blueprint(
-    "monitor",
-    __name__,
-    static_folder=str(Path(bridge.__file__).parent / "static"),
-    static_url_path="/bridge",
-)
+blueprint = Blueprint("monitor", __name__)
 
 
 @blueprint.get("/")

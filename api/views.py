@@ -88,10 +88,9 @@ def events_of_one(task_id: str) -> Response:
 
 @blueprint.get("/events")
 def events() -> Response:
-    """Stream the tasks that the query names, or all tasks if it names none."""
-    named = list(dict.fromkeys(request.args.getlist("task")))
-    topics = [_topic(task_id) for task_id in named]
-    return bridge.stream(*(topics or [FEED]))
+    """Stream the topics and tasks that the query names, or all tasks if it names none."""
+    tasks = [_topic(task_id) for task_id in request.args.getlist("task")]
+    return bridge.stream(*([*request.args.getlist("topic"), *tasks] or [FEED]))
 
 
 @bridge.authorize_cancel

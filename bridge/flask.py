@@ -7,9 +7,11 @@ from functools import partial
 # `Any` in this module: a snapshot is JSON, and the values of a WSGI environ have many types.
 from typing import Any, TypeVar
 
+from bridge import __version__
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra
 from bridge.streams.access.authorization import Decide, HowToAllow
+from bridge.streams.client_files import DEFAULT_PATH, check_path, client_file
 from bridge.streams.kept_request import ends_stream, kept_environ, not_allowed_any_more
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
@@ -66,7 +68,8 @@ class Bridge:
     `BRIDGE_MAX_VIEWERS_PER_ADDRESS` (none), `BRIDGE_MAX_VIEWERS_PER_KEY` (none) with `BRIDGE_VIEWER_KEY`, a
     function of the request that returns a `str`, `BRIDGE_MAX_TOPICS` of a stream (100),
     `BRIDGE_MAX_STREAM_SECONDS` of a stream (none) and `BRIDGE_VIEWER_BACKLOG`, bytes that may wait for a
-    viewer (1 MiB); the keys of tokens, `BRIDGE_TOKEN_KEYS` and `BRIDGE_TOKEN_JWKS_URL`, and what else is
+    viewer (1 MiB); `BRIDGE_STATIC_PATH`, where the files of the browser client are served ("/bridge"; `None`
+    for nowhere); the keys of tokens, `BRIDGE_TOKEN_KEYS` and `BRIDGE_TOKEN_JWKS_URL`, and what else is
     asked of tokens: `BRIDGE_TOKEN_AUDIENCE`, `_ISSUER`, `_COOKIE` and `_IN_QUERY`; and the options of
     `connect` in capitals, such as `BRIDGE_NAMESPACE`.
     """
@@ -79,8 +82,13 @@ class Bridge:
 
     def init_app(self, app: Flask) -> None:
         """Prepare `app`, opening nothing yet. Raises `ConfigurationError`."""
-        settings = read_settings(app.config, prefix="BRIDGE_", url_setting="app.config['BRIDGE_URL']")
+        settings = read_settings(
+            app.config, prefix="BRIDGE_", url_setting="app.config['BRIDGE_URL']", also=("STATIC_PATH",)
+        )
+        path = check_path(app.config.get("BRIDGE_STATIC_PATH", DEFAULT_PATH), "BRIDGE_STATIC_PATH")
         app.extensions["bridge"] = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
+        if path is not None:
+            app.add_url_rule(f"{path}/<path:name>", "bridge_client", _client_file)
 
     def authorize(self, may_read: _F) -> _F:
         """Register the function that decides who may read: it gets a topic, and answers True or False.
@@ -235,6 +243,14 @@ def _asked() -> StreamRequest:
         environ.get("HTTP_AUTHORIZATION"),
         environ.get("HTTP_COOKIE"),
     )
+
+
+def _client_file(name: str) -> Response:
+    """Return a file of the browser client."""
+    answer = client_file(name, request.headers.get("If-None-Match"), version=__version__)
+    if answer is None:
+        raise NotFound
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def _service() -> StreamService:

@@ -17,7 +17,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 from django.utils.decorators import sync_and_async_middleware
 
 import bridge.django
@@ -165,6 +165,7 @@ urlpatterns = [
     path("task/<task_id>", task),
     path("async-task/<task_id>", async_task),
     path("tasks", tasks),
+    path("bridge/", include("bridge.django.urls")),
 ]
 
 

@@ -639,3 +639,36 @@ def test_wrong_options_are_refused_at_once(options: dict[str, Any]) -> None:
     """The error names the option."""
     with pytest.raises(bridge.ConfigurationError, match=f"(?i){next(iter(options))}"):
         Bridge(**{"url": "memory://wrong", **options})
+
+
+def test_the_client_is_served() -> None:
+    """`install` and `wrap` serve the files below `/bridge`, or where the option says, or nowhere."""
+    app, _ = make_app()
+    answer = client(app).get("/bridge/bridge.js")
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    etag = {"If-None-Match": answer.headers["etag"]}
+    assert client(app).get("/bridge/bridge.js", headers=etag).status_code == 304
+    assert "immutable" in client(app).get(f"/bridge/{bridge.__version__}/fold.js").headers["cache-control"]
+    head = client(app).head("/bridge/bridge.js")
+    assert (head.content, int(head.headers["content-length"])) == (b"", len(answer.content))
+    for path in ("/bridge/errors.py", "/bridge/..%2ferrors.py", "/bridge/", "/bridgebridge.js"):
+        assert client(app).get(path).status_code == 404
+    elsewhere, _ = make_app(static_path="/assets/live")
+    assert client(elsewhere).get("/assets/live/bridge.js").content == answer.content
+    assert client(elsewhere).get("/bridge/bridge.js").status_code == 404
+    assert client(make_app(static_path=None)[0]).get("/bridge/bridge.js").status_code == 404
+    with pytest.raises(bridge.ConfigurationError, match="static_path"):
+        make_app(static_path="bridge")
+
+
+@pytest.mark.parametrize("root", ["", "/prefix"])
+def test_the_client_can_be_mounted(root: str) -> None:
+    """`static` serves the files below the path where it is mounted, also behind a prefix."""
+    _, streams = make_app()
+    app = Starlette(routes=[Mount("/live", streams.static)])
+    asks = TestClient(app, root_path=root)
+    assert asks.get(f"{root}/live/bridge.js").text.startswith("// ")
+    assert asks.get(f"{root}/live/{bridge.__version__}/fold.js").status_code == 200
+    for path in ("/live/", "/live/errors.py", "/live/x/bridge.js"):
+        assert asks.get(root + path).status_code == 404

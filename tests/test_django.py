@@ -20,6 +20,7 @@ from django.core.checks import run_checks
 from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.test.utils import override_settings
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from starlette.requests import Request as StarletteRequest
 
@@ -620,3 +621,19 @@ def test_the_example_of_the_guide_streams_a_task(own_valkey: Valkey, tmp_path: P
                 lambda: re.findall(r"^event: (\w+)", streamed(), re.MULTILINE) == ["snapshot", "end"], SECONDS
             )
             assert "cannot be taken over" not in log.read_text()
+
+
+def test_the_client_is_served() -> None:
+    """`include("bridge.django.urls")` serves the files of the browser client, and nothing else."""
+    asks = Client()
+    answer: Any = asks.get("/bridge/bridge.js")
+    assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    same: Any = asks.get("/bridge/bridge.js", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    versioned: Any = asks.get(reverse("bridge:client", args=[f"{bridge.__version__}/fold.js"]))
+    assert "immutable" in versioned.headers["Cache-Control"]
+    assert asks.head("/bridge/bridge.js").status_code == 200
+    assert asks.post("/bridge/bridge.js").status_code == 405
+    for path in ("/bridge/", "/bridge/urls.py", "/bridge/../django_app.py", "/bridge/x/bridge.js"):
+        assert asks.get(path).status_code == 404

@@ -547,3 +547,40 @@ def test_a_channel_that_is_closed_ends_its_streams(public: tuple[Flask, Bridge])
     reading.chunk()
     app.extensions["bridge"].channel.close()
     assert "".join(reading.rest()).replace(":\n", "") == ""
+
+
+def test_a_plain_topic_resumes_from_the_position_it_was_told(public: tuple[Flask, Bridge]) -> None:
+    """Asked with the word `now`, a stream tells where it is, and nothing after that is missed."""
+    app, _ = public
+    topic = app.extensions["bridge"].channel.topic("orders").as_producer()
+    topic.publish(b"before")
+    with Reading(app, ["orders"], **{"Last-Event-ID": "now"}).response as response:
+        shown = ""
+        for chunk in response.iter_encoded():
+            shown += chunk.decode()
+            if "event: position" in shown:
+                break
+    position = re.findall(r"^id: (.*)$", shown, re.MULTILINE)[-1]
+    topic.publish(b"missed")
+    again = Reading(app, ["orders"], **{"Last-Event-ID": position})
+    assert "before" not in again.until("data: missed")
+    again.response.close()
+
+
+def test_the_client_is_served() -> None:
+    """The files are below `/bridge`, or where the setting says, or nowhere; and nothing else is."""
+    app, _ = make_app()
+    asks = app.test_client()
+    answer = asks.get("/bridge/bridge.js")
+    assert (answer.status_code, answer.mimetype) == (200, "text/javascript")
+    assert asks.get("/bridge/bridge.js", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert "immutable" in asks.get(f"/bridge/{bridge.__version__}/fold.js").headers["Cache-Control"]
+    assert asks.head("/bridge/bridge.js").content_length == len(answer.data)
+    assert asks.get("/bridge/../errors.py").status_code == 404
+    assert asks.post("/bridge/bridge.js").status_code == 405
+    elsewhere = make_app(BRIDGE_STATIC_PATH="/assets/live/")[0].test_client()
+    assert elsewhere.get("/assets/live/bridge.js").data == answer.data
+    assert elsewhere.get("/bridge/bridge.js").status_code == 404
+    assert make_app(BRIDGE_STATIC_PATH=None)[0].test_client().get("/bridge/bridge.js").status_code == 404
+    with pytest.raises(bridge.ConfigurationError, match="BRIDGE_STATIC_PATH"):
+        make_app(BRIDGE_STATIC_PATH="bridge")

@@ -1,6 +1,6 @@
 // The monitor page. It reads one stream of all tasks.
 
-import { fold, follow, isFinished } from "/bridge/bridge.js";
+import { connect, fold, isFinished } from "/bridge/bridge.js";
 import { setUpForms } from "./forms.js";
 import { plural } from "./format.js";
 import { TaskList } from "./list.js";
@@ -11,14 +11,14 @@ const STATUS_WORDS = {
   open: "Live",
   reconnecting: "Reconnecting",
   refused: "Refused",
-  closed: "Closed",
+  idle: "Closed",
 };
 
 const announcer = document.querySelector("#announcer");
 const list = new TaskList(document.querySelector("#tasks"), {
   makeRow: (id) => new Row(id, cancel),
   // A task that has ended has no more events, so its state is not needed.
-  onDrop: (id, task) => isFinished(task) && stream.tasks.delete(id),
+  onDrop: (id, task) => isFinished(task) && feed.forget(id),
   onDraw: drawn,
 });
 let announced = "";
@@ -31,7 +31,7 @@ function changed(task, event, id) {
   // A task of a canvas is listed under the canvas: a thousand of them would push everything else off the page.
   if (event.canvas_id ?? task.canvas_id) {
     list.remove(id);
-    if (isFinished(task)) stream.tasks.delete(id);
+    if (isFinished(task)) feed.forget(id);
     return;
   }
   if (event.type === "snapshot") list.restart(id);
@@ -96,5 +96,8 @@ function status(state, detail) {
 }
 
 setUpForms(started);
-const stream = follow("/events", { types: ["token"], onChange: changed, onStatus: status });
+const bridge = connect({ url: "/events" });
+const feed = bridge.topic("tasks");
+feed.subscribe((tasks, event, id) => id === undefined || changed(tasks.get(id) ?? null, event, id));
+bridge.onStatus(status);
 setInterval(tick, 200);

@@ -14,19 +14,25 @@ logger = logging.getLogger("bridge.asgi")
 
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 End = Callable[[], Awaitable[None]]
+Files = Callable[[Scope, Send], Awaitable[bool]]
 
 current_scope: ContextVar[Scope | None] = ContextVar("bridge.asgi.scope", default=None)
 """The scope of the request that is handled here, `None` outside of a request and without the wrapper."""
 
 
-def wrapped(app: ASGIApplication, end: End) -> ASGIApplication:
-    """Return `app` with a layer around it. `end` is called when the application shuts down."""
+def wrapped(app: ASGIApplication, end: End, files: Files | None) -> ASGIApplication:
+    """Return `app` with a layer around it. `end` is called when the application shuts down.
+
+    `files` answers a request for a file of the browser client, and returns whether it did.
+    """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _Lifespan(receive, send, end).run(app, scope)
             return
         if scope["type"] == "http":
+            if files is not None and await files(scope, send):
+                return
             remember_connection(scope, receive, send)
         token = current_scope.set(scope)
         try:

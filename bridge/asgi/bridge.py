@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar  # Any: a snapshot is JSON, and a request is of any framework
 
 from bridge.aio.executor import executor_of
-from bridge.asgi import application
+from bridge.asgi import application, client
 from bridge.asgi.application import ASGIApplication, current_scope
 from bridge.asgi.deciding import decide, remembered
 from bridge.asgi.response import StreamResponse, http_error
@@ -24,6 +24,7 @@ from bridge.streams.access.authorization import (
 from bridge.streams.access.jwks import MustWait
 from bridge.streams.access.tokens import Claims
 from bridge.streams.asgi import read_connection, read_request
+from bridge.streams.client_files import DEFAULT_PATH, check_path
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
 from bridge.streams.service import Answer, StreamService
@@ -63,8 +64,9 @@ class Bridge:
 
     Options are those of `bridge.flask.Bridge`, in lower case and without the prefix: `heartbeat` (seconds),
     `max_viewers`, `max_viewers_per_address`, `max_viewers_per_key`, `viewer_key`, `max_topics`,
-    `max_stream_seconds`, `viewer_backlog` (bytes), `token_keys` and the other `token_...`, and those of
-    `bridge.connect`, such as `namespace`. Raises `ConfigurationError`.
+    `max_stream_seconds`, `viewer_backlog` (bytes), `static_path` (where `wrap` and `install` serve
+    the files of the browser client), `token_keys` and the other `token_...`, and those of `bridge.connect`,
+    such as `namespace`. Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -78,8 +80,12 @@ class Bridge:
     ) -> None:
         given = {"url": url, "public": public, **options}
         settings = read_settings(
-            {name.upper(): value for name, value in given.items()}, prefix="", url_setting="Bridge(url)"
+            {name.upper(): value for name, value in given.items()},
+            prefix="",
+            url_setting="Bridge(url)",
+            also=("STATIC_PATH",),
         )
+        self._static_path = check_path(given.get("static_path", DEFAULT_PATH), "static_path")
         self._service = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
         self._executor = executor_of(transport_of(self._service.channel))
         self._authorize = authorize
@@ -178,9 +184,11 @@ class Bridge:
     def wrap(self, app: ASGIApplication) -> ASGIApplication:
         """Return `app`, wrapped: serve what this returns. Nothing else may wrap it.
 
-        The wrapper lets connections be taken over, and ends all streams when the application shuts down.
+        The wrapper lets connections be taken over, serves the files of the browser client, and ends all
+        streams when the application shuts down.
         """
-        return application.wrapped(app, self.end)
+        path = self._static_path
+        return application.wrapped(app, self.end, None if path is None else client.files_below(path))
 
     def install(self, app: Any) -> None:
         """Wrap a Starlette or FastAPI application from within, outside of all its middleware.
@@ -188,6 +196,11 @@ class Bridge:
         Raises `ConfigurationError` if it is no such application, or was started already.
         """
         application.install(app, self.wrap)
+
+    @property
+    def static(self) -> ASGIApplication:
+        """The files of the browser client as an application to mount, where nothing is wrapped."""
+        return client.application
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:

@@ -1,10 +1,10 @@
 """Event types: what a publisher may call the type of a message, and the names that are reserved.
 
-The type becomes the `event:` field of a stream. A stream of several topics does not say which topic an event
-is from. So the types of the streams and of task events are reserved on every topic.
+The type becomes the `event:` field of a stream. Most clients do not see which topic of a stream an event is
+from. So the types of the streams and of task events are reserved on every topic.
 """
 
-STREAM_TYPES = frozenset({"snapshot", "reset", "end", "expired"})
+STREAM_TYPES = frozenset({"snapshot", "reset", "end", "expired", "position"})
 """The types of the events that only a stream itself creates."""
 
 TASK_TYPES = frozenset({"state", "progress", "step", "log", "cancel_requested"})

@@ -1,202 +1,174 @@
-// Follow Celery tasks over Server-Sent Events. No dependencies, no build step.
+// Watches Celery tasks live. No dependencies, no build step. docs/browser.md of the project describes it.
 //
-//   import { follow } from "/bridge/bridge.js";
-//   const stream = follow("/tasks/ID/events", {
-//     types: ["token"],                          // the custom event types to listen for
-//     onChange: (task, event, id) => {},         // task: its complete state, or null after a reset
-//     onStatus: (status, detail) => {},          // connecting | open | reconnecting | refused | closed
-//   });
-//   stream.close();
+//   import { connect } from "/bridge/bridge.js";
+//   const bridge = connect({ url: "/events" });
+//   const task = bridge.task(id);
+//   task.subscribe((state) => console.log(state.state, state.progress?.percent));
 
-const TYPES = ["snapshot", "reset", "state", "progress", "step", "log", "cancel_requested", "end"];
-const FINISHED = new Set(["SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"]);
-const KEPT_EVENTS = 1000;
-const KEPT_STEPS = 100;
-const KEPT_CHILDREN = 50;
-const LONGEST_WAIT_SECONDS = 30;
+import { createPool } from "./pool.js";
+import { carriesTasks, TAG_PREFIX, taskOf, TASK_PREFIX } from "./positions.js";
+import { reasonOf } from "./refusal.js";
+import { canShare, createShare } from "./share.js";
+import { createTokens, keyOf } from "./tokens.js";
+import { createTopics } from "./topics.js";
 
-export const isFinished = (task) => FINISHED.has(task.state);
+export { fold, isFinished } from "./fold.js";
 
-// The state of a task after one more event. Pure: the given state is never changed. `null` means nothing is known.
-export function fold(task, event) {
-  switch (event.type) {
-    case "snapshot":
-      return { ...blank(event.task), ...without(event, "type", "v") };
-    case "reset":
-      return null;
-    case "state":
-      return foldState(task ?? blank(event.task), event);
-    case "progress":
-      return foldProgress(task ?? blank(event.task), event);
-    case "cancel_requested":
-      return { ...(task ?? blank(event.task)), cancel_requested: event.at, terminate: event.terminate === true };
-    case "end":
-      return { ...(task ?? blank(event.task)), state: event.state, ended: true };
-    case "step":
-      return foldStep(foldEvent(task ?? blank(event.task), event), event);
-    default:
-      return foldEvent(task ?? blank(event.task), event);
-  }
-}
-
-function blank(id) {
-  return { task: id, state: "PENDING", progress: null, steps: [], events: [], omitted: 0 };
-}
-
-function foldState(task, event) {
-  const { state, at } = event;
-  // Told late: a worker has the next attempt already, and waits until it is time.
-  if (state === "RETRY" && task.attempt > event.attempt) return { ...wait(event), ...task };
-  const waits = state === "RECEIVED" || event.was === "RECEIVED";
-  const next = {
-    ...without(task, "result", "error", "reason", "retry_at"),
-    ...(waits ? wait(task) : {}),
-    ...without(event, "type", "v", "resumed", "redelivered", "was"),
-  };
-  if (state === "PENDING") next.queued_at ??= at;
-  else if (state === "STARTED" && !event.resumed)
-    Object.assign(next, { started_at: at, first_started_at: task.first_started_at ?? at, progress: null, steps: [] });
-  else if (FINISHED.has(state)) next.ended_at = at;
-  return next;
-}
-
-// Why a task waits for its next attempt, and until when.
-function wait(task) {
-  const names = ["error", "reason", "retry_at"].filter((name) => "retry_at" in task && name in task);
-  return Object.fromEntries(names.map((name) => [name, task[name]]));
-}
-
-// A progress event of a canvas also carries the counts of its tasks and the state of one of them.
-function foldProgress(task, event) {
-  const next = { ...task, progress: without(event, "type", "v", "task", "parts", "part") };
-  const children = task.children ?? [];
-  if (event.parts) Object.assign(next, { parts: event.parts, children: event.part ? foldChild(children, event.part) : children });
-  return next;
-}
-
-// As many parts as a snapshot has: the oldest that went well give way first, then those that run.
-function foldChild(children, part) {
-  const next = [...children.filter((child) => child.task !== part.task), part];
-  if (next.length <= KEPT_CHILDREN) return next;
-  const importance = next.map((child) => (child.state === "SUCCESS" ? 0 : child.ended ? 2 : 1));
-  next.splice(importance.indexOf(Math.min(...importance)), 1);
-  return next;
-}
-
-function foldEvent(task, event) {
-  const events = [...task.events, event];
-  const surplus = Math.max(0, events.length - KEPT_EVENTS);
-  return { ...task, events: events.slice(surplus), omitted: task.omitted + surplus };
-}
-
-// Like the worker: the steps that changed last are at the end, and of too many the oldest that ended goes.
-function foldStep(task, { name, status, path }) {
-  const key = JSON.stringify(path ?? [name]);
-  const steps = task.steps.filter((step) => JSON.stringify(step.path ?? [step.name]) !== key);
-  steps.push(path ? { name, status, path } : { name, status });
-  if (steps.length > KEPT_STEPS) steps.splice(Math.max(0, steps.findIndex((step) => step.status !== "started")), 1);
-  return { ...task, steps };
-}
-
-function without(event, ...names) {
-  return Object.fromEntries(Object.entries(event).filter(([name]) => !names.includes(name)));
-}
-
-// One EventSource on `url`. The browser reconnects by itself after a lost connection but gives up for good after any
-// answer that is not a stream; then this asks why, and goes on trying unless the answer was a refusal.
-export function follow(url, { types = [], onChange = () => {}, onStatus = () => {} } = {}) {
-  const tasks = new Map();
-  const ended = new Set();
-  const expected = new URL(url, location.href).searchParams.getAll("task").length || 1;
+export function connect({ url, getToken, share = false, shareKey = "", heartbeat = 15, cancelUrl } = {}) {
+  const address = new URL(url ?? "/events", globalThis.document?.baseURI ?? NOWHERE).href;
+  if (!(heartbeat > 0)) throw new TypeError("heartbeat is a number of seconds above 0, the BRIDGE_HEARTBEAT of the server.");
+  const tokens = createTokens(getToken);
+  const statusListeners = new Set();
+  const topics = createTopics({ watch: (...it) => source?.watch(...it), unwatch: (topic) => source?.unwatch(topic) });
+  const streams = { url: address, tokens, heartbeat };
+  let status = { status: "idle", detail: "" };
   let source = null;
-  let timer = 0;
-  let cursor = "";
-  let failures = 0;
   let closed = false;
 
-  function open() {
-    source = new EventSource(resuming(url, cursor));
-    source.onopen = () => {
-      failures = 0;
-      onStatus("open");
-    };
-    source.onerror = () => {
-      if (source.readyState === EventSource.CONNECTING) onStatus("reconnecting");
-      else givenUp();
-    };
-    for (const type of new Set([...TYPES, ...types])) source.addEventListener(type, received);
+  if (share && canShare()) {
+    joinTabs();
+    addEventListener("pagehide", leaveTabs);
+    addEventListener("pageshow", rejoinTabs);
+  } else {
+    source = createPool({ ...streams, onStatus: report, onEvent: topics.apply, onRefused: topics.refuse });
   }
 
-  function received(message) {
-    if (message.lastEventId) cursor = message.lastEventId;
-    const event = parsed(message);
-    if (event === null || closed) return;
-    if (event.type === "reset" && !event.task) {
-      for (const id of tasks.keys()) onChange(null, event, id);
-      tasks.clear();
-      return;
+  // Tabs share only what all of them may read: those of one URL, one `shareKey` and one kind of token.
+  async function joinTabs() {
+    let key;
+    for (let failures = 0; key === undefined; failures++) {
+      key = await tokens.get().then(keyOf).catch((error) => report("reconnecting", String(error?.message ?? error)));
+      if (key === undefined) await new Promise((resolve) => setTimeout(resolve, Math.min(30, 2 ** failures) * 1000));
     }
-    const task = fold(tasks.get(event.task) ?? null, event);
-    if (task === null) tasks.delete(event.task);
-    else tasks.set(event.task, task);
-    onChange(task, event, event.task);
-    if (event.type === "end" && ended.add(event.task).size >= expected) close();
+    if (closed || source) return;
+    const name = JSON.stringify([address, String(shareKey), key]);
+    const openPool = (listeners) => createPool({ ...streams, ...listeners });
+    source = createShare({ name, topics, heartbeat, openPool, onStatus: report });
   }
 
-  async function givenUp() {
-    onStatus("reconnecting");
-    const { status, detail } = await asked(url);
-    if (closed) return;
-    if (status === 204) return close();
-    if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
-      closed = true;
-      return onStatus("refused", detail);
-    }
-    const wait = Math.min(LONGEST_WAIT_SECONDS, 2 ** failures++) * (0.5 + Math.random() / 2);
-    timer = setTimeout(open, wait * 1000);
+  // A page in the back/forward cache must not lead.
+  function leaveTabs() {
+    source?.close();
+    source = null;
+  }
+
+  function rejoinTabs({ persisted }) {
+    if (persisted && !closed) joinTabs();
+  }
+
+  function report(name, detail = "") {
+    if (closed || (status.status === name && status.detail === detail)) return;
+    status = { status: name, detail };
+    for (const listener of [...statusListeners]) listener(name, detail);
+  }
+
+  function onStatus(listener) {
+    statusListeners.add(listener);
+    listener(status.status, status.detail);
+    return () => statusListeners.delete(listener);
+  }
+
+  async function cancel(id, { terminate = false } = {}) {
+    const asked = cancelAddress(id, terminate);
+    const response = await fetch(asked, { method: "DELETE", headers: { Accept: "application/json", ...(await tokens.headers()) } });
+    if (!response.ok) throw new Error(await reasonOf(response));
+  }
+
+  function cancelAddress(id, terminate) {
+    if (typeof cancelUrl === "function") return cancelUrl(id, { terminate });
+    const path = (cancelUrl ?? `${address.replace(/[?#].*$/, "")}/{id}`).replace("{id}", () => encodeURIComponent(id));
+    const asked = new URL(path, address);
+    if (terminate) asked.searchParams.set("terminate", "1");
+    return asked.href;
+  }
+
+  function topic(name) {
+    if (typeof name !== "string" || name === "") throw new TypeError("The name of a topic is text and not empty.");
+    const id = taskOf(name);
+    const handle = createHandle(topics, name);
+    return id === null ? handle : Object.assign(handle, { id, cancel: (options) => cancel(id, options) });
   }
 
   function close() {
-    if (closed) return;
     closed = true;
-    clearTimeout(timer);
-    source.close();
-    onStatus("closed");
+    source?.close();
+    topics.close();
+    statusListeners.clear();
+    globalThis.removeEventListener?.("pagehide", leaveTabs);
+    globalThis.removeEventListener?.("pageshow", rejoinTabs);
   }
 
-  onStatus("connecting");
-  open();
-  return { close, tasks };
+  return {
+    topic,
+    task: (id) => topic(TASK_PREFIX + id),
+    tag: (tag) => topic(TAG_PREFIX + tag),
+    get status() {
+      return status;
+    },
+    onStatus,
+    close,
+  };
 }
 
-function resuming(url, cursor) {
-  const resumed = new URL(url, location.href);
-  if (cursor) resumed.searchParams.set("last_event_id", cursor);
-  return resumed;
-}
+// Rendered on a server, a page opens no stream, so any base serves.
+const NOWHERE = "http://localhost/";
 
-// The `error` event of an EventSource itself has no data.
-function parsed(message) {
-  try {
-    const event = JSON.parse(message.data);
-    return event && typeof event === "object" ? { ...event, type: event.type ?? message.type } : null;
-  } catch {
-    console.error("not a task event:", message.type, message.data);
-    return null;
+// Watches one topic for one part of a page: closing it does not concern others that watch the same topic.
+function createHandle(topics, name) {
+  const stops = new Set();
+  let closed = false;
+  let entry = null;
+
+  // The topic is watched from the first listener to the last.
+  function subscribe(listener) {
+    if (closed) throw new Error(`${name}: this was closed; ask the bridge for another one.`);
+    entry = topics.retain(name);
+    const watched = entry;
+    // Each call is a subscription of its own, also with the same function.
+    const hear = (...event) => listener(...event);
+    watched.listeners.add(hear);
+    const stop = () => {
+      if (!stops.delete(stop)) return;
+      watched.listeners.delete(hear);
+      topics.release(watched);
+    };
+    stops.add(stop);
+    if (watched.refused !== null) hear(watched.value, { type: "refused", detail: watched.refused });
+    else if (!isBlank(watched.value)) hear(watched.value, null);
+    return stop;
   }
+
+  // The same object until something changes.
+  function getSnapshot() {
+    const known = entry ?? topics.entries.get(name);
+    if (!known) return carriesTasks(name) ? NO_TASKS : null;
+    return carriesTasks(name) ? (known.array ??= [...known.value.values()]) : known.value;
+  }
+
+  function close() {
+    closed = true;
+    for (const stop of [...stops]) stop();
+  }
+
+  return {
+    topic: name,
+    subscribe,
+    getSnapshot,
+    get state() {
+      return getSnapshot();
+    },
+    get refused() {
+      return (entry ?? topics.entries.get(name))?.refused ?? null;
+    },
+    // Forgets one task of a feed, which the page does not need any more.
+    forget(id) {
+      const known = topics.entries.get(name);
+      if (known && carriesTasks(name) && known.value.delete(id)) known.array = null;
+    },
+    close,
+  };
 }
 
-// Why a stream was not given: an EventSource does not tell.
-async function asked(url) {
-  const stop = new AbortController();
-  try {
-    const response = await fetch(url, { headers: { Accept: "text/event-stream" }, signal: stop.signal });
-    const isProblem = response.headers.get("Content-Type")?.startsWith("application/problem+json");
-    const detail = isProblem ? (await response.json()).detail : "";
-    return { status: response.status, detail };
-  } catch {
-    return { status: 0, detail: "" };
-  } finally {
-    stop.abort();
-  }
-}
+const NO_TASKS = Object.freeze([]);
+
+const isBlank = (value) => value === null || (value instanceof Map && value.size === 0);

@@ -20,7 +20,7 @@ from tests import events
 from tests.chromium import chromium
 from tests.tasks.folding import RETRIED, fold, state
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "bridge.js"
+SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "fold.js"
 COMPARED = (
     *("state", "attempt", "name", "result", "error", "reason", "retry_at"),
     *("queued_at", "started_at", "first_started_at", "ended_at"),
@@ -29,7 +29,7 @@ COMPARED = (
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page with nothing but the client."""
+    """A page with nothing but `fold`."""
     with chromium() as browser:
         page = browser.new_page()
         script = base64.b64encode(SCRIPT.read_bytes()).decode()

@@ -282,24 +282,21 @@ def test_fold_is_pure(page: Page) -> None:
     assert reset is None
 
 
-def test_follow_tells_how_a_stream_went(stack: Stack, page: Page) -> None:
-    """Following a task closes at its end with the complete state; a refused stream says why."""
+def test_a_watched_task_ends_or_is_refused(stack: Stack, page: Page) -> None:
+    """Watching a task ends at its end with the complete state; a refused topic says why."""
     with stack.client() as client:
-        events = client.post("/tasks/narrate", json={"text": "one two", "delay": 0}).json()["events"]
-    followed = """async (url) => {
-        const { follow } = await import("/bridge/bridge.js");
-        const seen = [];
+        task_id = client.post("/tasks/narrate", json={"text": "one two", "delay": 0}).json()["id"]
+    watched = """async (id) => {
+        const { connect } = await import("/bridge/bridge.js");
+        const bridge = connect();
         return new Promise((resolve) => {
-            const over = (detail) => setTimeout(() => resolve([seen, detail, [...stream.tasks.values()]]));
-            const onStatus = (status, detail) => {
-                seen.push(status);
-                if (["closed", "refused"].includes(status)) over(detail);
-            };
-            const stream = follow(url, { types: ["token"], onStatus });
+            bridge.task(id).subscribe((task, event) => {
+                if (["end", "refused"].includes(event?.type)) resolve([event.type, event.detail, task]);
+            });
         });
     }"""
-    seen, _, (task,) = page.evaluate(followed, events)
-    assert seen == ["connecting", "open", "closed"]
-    assert (task["state"], task["result"]["tokens"]) == ("SUCCESS", 2)
-    seen, detail, tasks = page.evaluate(followed, "/tasks/no%20id/events")
-    assert (seen, detail, tasks) == (["connecting", "reconnecting", "refused"], "This is not a task id.", [])
+    kind, _, task = page.evaluate(watched, task_id)
+    assert (kind, task["state"], task["result"]["tokens"]) == ("end", "SUCCESS", 2)
+    kind, detail, task = page.evaluate(watched, "x" * 300)
+    assert (kind, task) == ("refused", None)
+    assert "255 characters" in detail

@@ -66,7 +66,7 @@ def open_page(address: str, browser: Browser) -> Iterator[Open]:
         texts = (f"event: {event['type']}\ndata: {json.dumps({'v': 1, **event})}\n\n" for event in events)
         body = "retry: 600000\n\n" + "".join(texts)
         page.route(
-            "**/events",
+            re.compile(r"/events\?topic=tasks$"),
             lambda route: route.fulfill(status=200, content_type="text/event-stream", body=body),
         )
         page.goto(address)
