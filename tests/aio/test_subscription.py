@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from statistics import median
 from typing import Any
 
 import pytest
@@ -179,11 +180,13 @@ def test_receive_waits_no_longer_than_asked(channel: bridge.BroadcastChannel) ->
 
     async def work() -> None:
         async with aio.subscribe(channel.topic("orders")) as messages:
-            started = time.monotonic()
-            assert await messages.receive(timeout=0) is None
-            assert time.monotonic() - started < 0.1
-            assert await messages.receive(timeout=0.2) is None
-            assert 0.15 < time.monotonic() - started < 2
+            took = []
+            for timeout in (0, 0, 0, 0.2, 0.2, 0.2):
+                started = time.monotonic()
+                assert await messages.receive(timeout=timeout) is None
+                took.append(time.monotonic() - started)
+            assert median(took[:3]) < 0.1
+            assert 0.15 < median(took[3:]) < 2
 
     run(work())
 
@@ -295,7 +298,7 @@ def test_a_reader_that_falls_behind_is_told(connect: Connect) -> None:
 def test_close_ends_a_waiting_reader(channel: bridge.BroadcastChannel) -> None:
     """Close from another thread ends an iteration quietly, receive with SubscriptionClosed, within 100 ms."""
 
-    async def work() -> None:
+    async def work() -> float:
         async with aio.subscribe(channel.topic("orders")) as messages:
 
             async def iterate() -> list[bridge.Message]:
@@ -306,11 +309,13 @@ def test_close_ends_a_waiting_reader(channel: bridge.BroadcastChannel) -> None:
             started = time.monotonic()
             await asyncio.to_thread(messages.close)
             assert await task == []
-            assert time.monotonic() - started < 0.1
+            took = time.monotonic() - started
             with pytest.raises(bridge.SubscriptionClosed):
                 await messages.receive()
+            return took
 
-    run(work())
+    # The median: a busy machine may hold up one of them.
+    assert median(run(work()) for _ in range(5)) < 0.1
 
 
 def test_closing_the_channel_ends_everything(connect: Connect) -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
+from statistics import median
 from typing import Any
 
 import pytest
@@ -218,17 +219,25 @@ def test_each_producer_keeps_its_order(channel: bridge.BroadcastChannel) -> None
 def test_receive_waits_no_longer_than_asked(channel: bridge.BroadcastChannel) -> None:
     """With nothing to receive, receive returns None when its timeout is over, at once for 0."""
     with channel.topic("orders").subscribe() as subscription:
-        started = time.monotonic()
-        assert subscription.receive(timeout=0) is None
-        assert time.monotonic() - started < 0.1
-        assert subscription.receive(timeout=0.2) is None
-        assert 0.15 < time.monotonic() - started < 2
+        took = []
+        for timeout in (0, 0, 0, 0.2, 0.2, 0.2):
+            started = time.monotonic()
+            assert subscription.receive(timeout=timeout) is None
+            took.append(time.monotonic() - started)
+        assert median(took[:3]) < 0.1
+        assert 0.15 < median(took[3:]) < 2
 
 
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 def test_close_comes_from_any_thread_at_any_moment(channel: bridge.BroadcastChannel, moment: str) -> None:
     """A close before, during or after the reader's first call ends `receive(timeout=None)` within 100 ms."""
     topic = channel.topic("orders")
+    # The median: a busy machine may hold up one of them.
+    assert median(close_a_waiting_reader(topic, moment) for _ in range(5)) < 0.1
+
+
+def close_a_waiting_reader(topic: bridge.Topic, moment: str) -> float:
+    """Close a subscription at that moment; return after how many seconds its reader has ended."""
     subscription = topic.subscribe()
     if moment == "after":
         topic.publish(b"one")
@@ -242,8 +251,9 @@ def test_close_comes_from_any_thread_at_any_moment(channel: bridge.BroadcastChan
     started = time.monotonic()
     subscription.close()
     thread.join(timeout=5)
-    assert time.monotonic() - started < 0.1
+    took = time.monotonic() - started
     assert type(outcome[0]) is bridge.SubscriptionClosed
+    return took
 
 
 def test_iterating_ends_quietly_when_closed(channel: bridge.BroadcastChannel) -> None:
