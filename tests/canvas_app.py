@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery, group
 
-from bridge.celery import install, progress
+from bridge.celery import install, log, progress
 from bridge.celery.apps import installed
 from bridge.celery.canvas import reports
 from tests.processes import dump_on_signal
@@ -56,6 +56,7 @@ def halves(_: int) -> None:
 
 @app.task(bind=True, max_retries=2)
 def second_time_lucky(self: Any) -> None:
+    log(f"retries: {self.request.retries}")
     progress(9 if self.request.retries == 0 else 1, total=10)
     if self.request.retries == 0:
         raise self.retry(exc=ConnectionError("not yet"), countdown=0)

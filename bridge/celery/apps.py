@@ -11,7 +11,7 @@ from bridge.support.tokens import new_token
 from bridge.tasks.publisher import BackgroundPublisher
 
 FLUSH_WITHIN = 1.0
-"""Seconds that the end of a task, or the sender of a task, waits at most until its events are sent."""
+"""Seconds that the end, the retry or the sender of a task waits at most until its events are sent."""
 
 
 @dataclass(slots=True)

@@ -65,12 +65,18 @@ def wrap_send_task(app: Celery) -> None:
 
 
 def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
-    """Write the bridge's headers into a message that is about to be sent."""
+    """Write the bridge's headers into a message that is about to be sent.
+
+    Before a retry is sent, wait until the events of this attempt are. The next attempt may run in another
+    process at once, and then the backend refuses what is left of this one.
+    """
     # Another handler of this signal may have sent a task meanwhile: only the first message is the app's own.
     if _sending.sender is not None and _sending.headers is None:
         _sending.headers = headers
         headers.setdefault(QUEUED_AT, round(time.time(), 3))
         header.inherit(sender, headers)
+        if headers.get("retries"):
+            _sending.sender.publisher.flush(FLUSH_WITHIN)
 
 
 def after_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:

@@ -2,7 +2,8 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,9 @@ def test_wherever_it_fails_the_canvas_ends(tasks: Any, address: str, channel: An
     assert +parts == Counter(expected)
 
 
-def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
-    server: Valkey, address: str, channel: Any
-) -> None:
-    """However long an end takes to be sent, it is out before the next task may kill its process."""
+@contextmanager
+def slow_worker(server: Valkey, children: int) -> Iterator[Celery]:
+    """A worker whose events take 0.2 s to be sent, and an app that queues tasks for it."""
     broker = server.url("redis")[:-1] + "2"
     env = {
         "APP_BROKER": broker,
@@ -96,11 +96,16 @@ def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
         "APP_BRIDGE": server.url("redis"),
         "APP_SLOWLY": "1",
     }
-    with (
-        Celery(broker=broker, backend=broker, set_as_current=False) as app,
-        worker(children=1, **env),
-    ):
+    with Celery(broker=broker, backend=broker, set_as_current=False) as app, worker(children=children, **env):
         install(app, server.url("redis"))
+        yield app
+
+
+def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
+    server: Valkey, address: str, channel: Any
+) -> None:
+    """However long an end takes to be sent, it is out before the next task may kill its process."""
+    with slow_worker(server, 1) as app:
         add, killed = (app.signature(f"tests.canvas_app.{name}") for name in ("add", "killed"))
         watched = Watched(
             address, canvas_id(chain(add.clone((1, 1)), killed, add.clone((1,)), app=app).apply_async())
@@ -108,6 +113,15 @@ def test_a_killed_child_takes_no_end_of_an_earlier_task_along(
         watched.check()
         parts = Counter(snapshot(channel, watched.events[-1]["task"])["parts"])
         assert +parts == Counter({"succeeded": 1, "failed": 2})
+
+
+def test_a_retry_overtakes_nothing_of_the_attempt_before(server: Valkey, address: str, channel: Any) -> None:
+    """However long they take to be sent, the events of an attempt come before those of its retry."""
+    with slow_worker(server, 2) as app:
+        result = app.send_task("tests.canvas_app.second_time_lucky")
+        assert Watched(address, result.id).state == "SUCCESS"
+        entries = snapshot(channel, result.id)["events"]
+        assert [entry["message"] for entry in entries] == ["retries: 0", "retries: 1"]
 
 
 def test_a_part_that_a_killed_worker_left_is_run_again(tasks: Any, address: str, tmp_path: Path) -> None:
