@@ -45,7 +45,7 @@ HOW_TO_ALLOW = HowToAllow(
 
 
 class BadTopic(NotFound, ValueError):
-    """The name of a topic is not valid: in most apps a part of the URL, so that the answer is 404."""
+    """No topic, or a name that is not valid: in most apps a part of the URL, so that the answer is 404."""
 
 
 class InsufficientScope(Forbidden):
@@ -153,12 +153,14 @@ class Bridge:
         browsers stop. A stream ends with the event `expired` when the token that allowed it does.
 
         Raises `BadTopic` (404) for a bad topic name, `Unauthorized` (401) for a token that is not valid,
-        `Forbidden` (403) unless reading is allowed, `ValueError` for no topic, and with a `Retry-After`:
+        `Forbidden` (403) unless reading is allowed, `BadTopic` also for no topic, and with a `Retry-After`:
         `TooManyRequests` (429) for more topics than `BRIDGE_MAX_TOPICS` or more streams of one client than
         `BRIDGE_MAX_VIEWERS_PER_ADDRESS` or `BRIDGE_MAX_VIEWERS_PER_KEY`, `ServiceUnavailable` (503) if the
         process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.
         """
         service, asked = _service(), _asked()
+        if not topics:
+            raise BadTopic("stream() takes at least one topic, for example ?topic=task:ID of the query")
         try:
             topics = service.check_topics(topics)
             permission = service.authorizer.permit(topics, asked, self._may_read)

@@ -35,10 +35,10 @@ SHARED = {
 }
 FILES = {
     "flask": {"web.py": block("docs/examples.md", "import os\n\nimport tasks\nfrom flask ")},
-    "fastapi": {"web.py": block("docs/examples.md", "import os\nfrom pathlib import Path\n\nimport tasks\n")},
+    "fastapi": {"web.py": block("docs/examples.md", "import os\nfrom pathlib import Path\nfrom typing ")},
     "django": {
         "settings.py": block("docs/examples.md", "import os\n\nSECRET_KEY"),
-        "jobs.py": block("docs/examples.md", "from importlib.resources import files\n"),
+        "jobs.py": block("docs/examples.md", "import tasks\nfrom django.http "),
     },
 }
 """What the docs show of each example. A line of Django's page is its own."""
@@ -84,7 +84,7 @@ def test_a_browser_watches_its_own_job_to_the_end(name: str, own_valkey: Valkey,
         expect(page.get_by_role("status")).to_have_text("The job ended: SUCCESS")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         job = page.url.partition("#")[2]
-        assert httpx.get(f"{address}/jobs/{job}/events", trust_env=False).status_code == 403
+        assert httpx.get(f"{address}/events?topic=task:{job}", trust_env=False).status_code == 403
     assert before + after == sorted(before + after)
     assert len(set(before + after)) >= 20
     assert after[-1] == 100
@@ -94,7 +94,7 @@ def test_fastapi_documents_the_answers_of_a_stream(own_valkey: Valkey, tmp_path:
     """OpenAPI lists each status of the stream of the example, and the type of its body."""
     with serving("fastapi", tmp_path, own_valkey.port) as address:
         document = httpx.get(f"{address}/openapi.json", trust_env=False).json()
-    responses = document["paths"]["/jobs/{task_id}/events"]["get"]["responses"]
+    responses = document["paths"]["/events"]["get"]["responses"]
     assert {"200", "204", "403", "404", "429", "503"} <= set(responses)
     assert list(responses["200"]["content"]) == ["text/event-stream"]
 

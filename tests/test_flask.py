@@ -584,3 +584,9 @@ def test_the_client_is_served() -> None:
     assert make_app(BRIDGE_STATIC_PATH=None)[0].test_client().get("/bridge/bridge.js").status_code == 404
     with pytest.raises(bridge.ConfigurationError, match="BRIDGE_STATIC_PATH"):
         make_app(BRIDGE_STATIC_PATH="bridge")
+
+
+def test_a_request_that_names_no_topic_is_answered_404(public: tuple[Flask, Bridge]) -> None:
+    """A route that takes its topics from the query does not fail where the query names none."""
+    answer = public[0].test_client().get("/stream")
+    assert (answer.status_code, "at least one topic" in answer.text) == (404, True)

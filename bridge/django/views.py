@@ -39,6 +39,10 @@ class Refused(PermissionDenied):  # type: ignore[misc]  # Django has no types
         self.status, self.headers = refusal.status, refusal.headers
 
 
+class NoTopic(Http404, ValueError):  # type: ignore[misc]  # Django has no types
+    """A stream of no topic: in most views the query names the topics, so that the answer is 404."""
+
+
 def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponseBase:
     """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
 
@@ -49,13 +53,13 @@ def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponse
     The stream of a task closes after its `end`; asked for again after that, the answer is 204, upon which
     browsers stop. It ends with the event `expired` when the token that allowed it does. A request is refused
     with 401 for a token that is not valid, with 403 unless it may read, with 404 for a bad topic name, and
-    with a `Retry-After` with 429 or 503 over a limit. Raises `ValueError` for no topic, `ConfigurationError`,
+    with a `Retry-After` with 429 or 503 over a limit. Raises `NoTopic` (404), `ConfigurationError`,
     and what the function of `AUTHORIZE` raises.
 
     An async view returns the result without awaiting it; the function is called afterwards.
     """
     if not topics:
-        raise ValueError("stream() takes at least one topic")
+        raise NoTopic("stream() takes at least one topic, for example ?topic=task:ID of the query")
     current = configured()
     if not hasattr(request, "META") or not (hasattr(request, "scope") or hasattr(request, "environ")):
         raise ConfigurationError(

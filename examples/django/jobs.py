@@ -1,15 +1,11 @@
-from importlib.resources import files
-
 import tasks
-from django.http import FileResponse, JsonResponse
+from django.http import JsonResponse
 from django.shortcuts import render
-from django.urls import path
+from django.urls import include, path
 from django.views.decorators.http import require_POST
 
 from bridge import task_topic
 from bridge.django import stream
-
-CLIENT = files("bridge") / "static" / "bridge.js"
 
 
 def may_read(request, topic):
@@ -25,7 +21,7 @@ def start(request):
 
 urlpatterns = [
     path("", lambda request: render(request, "index.html")),
-    path("bridge/bridge.js", lambda request: FileResponse(CLIENT.open("rb"))),
+    path("bridge/", include("bridge.django.urls")),
     path("jobs", start),
-    path("jobs/<task_id>/events", lambda request, task_id: stream(request, task_topic(task_id))),
+    path("events", lambda request: stream(request, *request.GET.getlist("topic"))),
 ]

@@ -1,10 +1,10 @@
 import os
 from pathlib import Path
+from typing import Annotated
 
 import tasks
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
 import bridge
@@ -12,7 +12,6 @@ from bridge.asgi import RESPONSES, Bridge, StreamResponse
 
 app = FastAPI()
 app.add_middleware(SessionMiddleware, secret_key=os.environ["SECRET_KEY"])
-app.mount("/bridge", StaticFiles(packages=[("bridge", "static")]))
 streams = Bridge("redis://localhost:6379/0")
 streams.install(app)
 
@@ -35,6 +34,6 @@ def start(request: Request) -> dict[str, str]:
     return {"id": job.id}
 
 
-@app.get("/jobs/{task_id}/events", response_class=StreamResponse, responses=RESPONSES)
-async def events(task_id: str) -> StreamResponse:
-    return streams.stream(bridge.task_topic(task_id))
+@app.get("/events", response_class=StreamResponse, responses=RESPONSES)
+async def events(topic: Annotated[list[str], Query()]) -> StreamResponse:
+    return streams.stream(*topic)

@@ -1,7 +1,7 @@
 import os
 
 import tasks
-from flask import Blueprint, Flask, send_file, session
+from flask import Flask, request, send_file, session
 
 import bridge
 from bridge.flask import Bridge
@@ -10,7 +10,6 @@ app = Flask(__name__)
 app.config["SECRET_KEY"] = os.environ["SECRET_KEY"]
 app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
 app.config["BRIDGE_URL"] = "redis://localhost:6379/0"
-app.register_blueprint(Blueprint("bridge", "bridge", static_folder="static", static_url_path="/bridge"))
 streams = Bridge(app)
 
 
@@ -31,6 +30,6 @@ def start():
     return {"id": job.id}, 202
 
 
-@app.get("/jobs/<task_id>/events")
-def events(task_id):
-    return streams.stream(bridge.task_topic(task_id))
+@app.get("/events")
+def events():
+    return streams.stream(*request.args.getlist("topic"))
