@@ -2,12 +2,15 @@
 
 gunicorn and uvicorn handle signals with a method of the object that runs the process. Any thread can find
 that object through the signal handlers, so that the bridge needs no hook of the server and no signal handler
-of its own. Under another server nothing is found, and nothing is done.
+of its own. granian handles signals in its event loop, where nothing shows it, so its signals are noted on
+their way. Of hypercorn a request tells: see `watch_server`. Under another server nothing is done.
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 # `Any` in this module: the object of gunicorn or uvicorn, which need not be installed.
 from typing import Any
@@ -32,7 +35,29 @@ def _server() -> Any:
 def is_ending() -> bool:
     """Whether the server is ending. Requests may still run, and the server waits for open streams."""
     server = _server()
-    return getattr(server, "should_exit", False) is True or getattr(server, "alive", True) is False
+    if getattr(server, "should_exit", False) is True or getattr(server, "alive", True) is False:
+        return True
+    return _signalled.is_set() or _watch.told_of_end()
+
+
+_signalled = threading.Event()
+"""Whether granian was told to end."""
+
+
+def _note_signals() -> bool:
+    """Note from now on whether granian is told to end; return whether this is the thread of its worker."""
+    if "granian" not in sys.modules or threading.current_thread() is not threading.main_thread():
+        return False
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, partial(_note_signal, handler))
+    return True
+
+
+def _note_signal(handler: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+    _signalled.set()
+    handler(number, frame)
 
 
 def uncount_request() -> None:
@@ -58,13 +83,28 @@ class _Watch:
         self._lock = threading.Lock()  # Guards the functions and the start of the thread.
         self._calls: dict[Callable[[], None], None] = {}
         self._thread: threading.Thread | None = None
+        self._is_ending: Callable[[], bool] | None = None
 
     def add(self, call: Callable[[], None]) -> None:
         with self._lock:
             self._calls[call] = None
-            if self._thread is None and _server() is not None:
-                self._thread = threading.Thread(target=self._run, name="bridge-server-watch", daemon=True)
-                self._thread.start()
+            if self._thread is None and (_server() is not None or _note_signals()):
+                self._start()
+
+    def watch_server(self, is_ending: Callable[[], bool]) -> None:
+        with self._lock:
+            self._is_ending = is_ending
+            if self._thread is None:
+                self._start()
+
+    def told_of_end(self) -> bool:
+        is_ending = self._is_ending
+        return is_ending is not None and is_ending()
+
+    def _start(self) -> None:
+        """Start the thread. Requires holding the lock."""
+        self._thread = threading.Thread(target=self._run, name="bridge-server-watch", daemon=True)
+        self._thread.start()
 
     def discard(self, call: Callable[[], None]) -> None:
         with self._lock:
@@ -92,6 +132,11 @@ def while_ending(call: Callable[[], None]) -> None:
     register it.
     """
     _watch.add(call)
+
+
+def watch_server(is_ending: Callable[[], bool]) -> None:
+    """Have another thread ask `is_ending` whether the server is ending. The last function given counts."""
+    _watch.watch_server(is_ending)
 
 
 def forget(call: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.streams.takeover.connection import TakenConnection, chunk
+from bridge.support.server import watch_server
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -49,6 +50,8 @@ class Takeover:
         self._receive: Receive | None = found[1] if found else receive
         self._recorder: _Recorder | None = None
         self.refusal = _why_not(scope, self._cycle, wrapped=found is not None)
+        if self.refusal is not None:
+            _watch_hypercorn(self._cycle)
 
     async def take(self, send: Send, head: Message, first: bytes) -> TakenConnection | None:
         """Send `head` and `first`; return the connection, or `None` to go on as before.
@@ -162,6 +165,13 @@ def _is_of_uvicorn(cycle: Any) -> bool:
     """Whether `cycle` is the object of uvicorn that answers one request."""
     transport = getattr(cycle, "transport", None)
     return type(cycle).__module__.startswith("uvicorn.") and hasattr(transport, "get_extra_info")
+
+
+def _watch_hypercorn(cycle: Any) -> None:
+    """End all streams when hypercorn is ending, if `cycle` is its object: it waits for them."""
+    ended = getattr(getattr(cycle, "context", None), "terminated", None)
+    if callable(is_ending := getattr(ended, "is_set", None)):
+        watch_server(is_ending)
 
 
 def _why_not(scope: Scope, cycle: Any, *, wrapped: bool) -> str | None:
