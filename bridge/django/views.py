@@ -17,6 +17,7 @@ from bridge.django.configuration import Configured, configured
 from bridge.django.deciding import deciding, remembered
 from bridge.django.responses import DeferredResponse, StreamResponse, refused
 from bridge.errors import ConfigurationError
+from bridge.streams.asgi_body import hold_head
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
@@ -171,6 +172,7 @@ def wrap(application: ASGIApplication) -> ASGIApplication:
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             remember_connection(scope, receive, send)
+            send = hold_head(scope, send)
         await application(scope, receive, send)
 
     return wrapped

@@ -1,7 +1,8 @@
 """A stream as the body of a response that a framework sends for an ASGI application.
 
 `asgi.py` sends a response itself. A framework that sends responses with its own code iterates over an
-`ASGIBody`: it sends the head, and each chunk before it asks for the next one.
+`ASGIBody`: it sends the head, and each chunk before it asks for the next one. `hold_head` has the head wait
+for the first chunk, because a client that sees the head may rely on what is published from then on.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from bridge.streams import sse
 from bridge.streams.asgi import CLOSE_WITHIN, in_event_loop, wait_until
 from bridge.streams.opening import Opening
 from bridge.streams.service import StreamService
-from bridge.streams.takeover.asgi import Scope, Takeover
+from bridge.streams.takeover.asgi import Message, Scope, Send, Takeover
 from bridge.streams.viewer import Viewer
+
+_HOLD = "bridge.hold_head"
 
 
 class ASGIBody:
@@ -35,6 +38,8 @@ class ASGIBody:
         self._opening = opening
         self._takeover = Takeover(scope)
         self._on_fallback = on_fallback
+        if _HOLD in (scope.get("extensions") or {}):
+            scope["extensions"][_HOLD] = True
 
     def close(self) -> None:
         """End the stream, unless its connection was taken over. May be called again, from any thread."""
@@ -104,3 +109,23 @@ class ASGIBody:
             viewer.on_change = None
             for timer in timers:
                 timer.cancel()
+
+
+def hold_head(scope: Scope, send: Send) -> Send:
+    """Return `send`, with which the head of a response that has an `ASGIBody` is sent with its first chunk.
+
+    The outermost application calls it after `remember_connection`, and passes the result on.
+    """
+    extensions = scope["extensions"]
+    extensions[_HOLD] = False
+    held: list[Message] = []
+
+    async def send_later(message: Message) -> None:
+        if message["type"] == "http.response.start" and extensions[_HOLD]:
+            held.append(message)
+            return
+        while held:
+            await send(held.pop())
+        await send(message)
+
+    return send_later
