@@ -1,12 +1,13 @@
 """A small FastAPI, Starlette or plain ASGI app under every ASGI server, as real processes.
 
-The environment says which: `ASGI_URL`, `ASGI_OPTIONS` (of the bridge, JSON), `ASGI_FRAMEWORK`, `ASGI_INSTALL`
-and `ASGI_MIDDLEWARE`.
+The environment says which: `ASGI_URL`, `ASGI_OPTIONS` (of the bridge, JSON), `ASGI_FRAMEWORK`,
+`ASGI_INSTALL`, `ASGI_AUTHORIZE` and `ASGI_MIDDLEWARE`.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
 import zlib
 from collections.abc import Iterator
@@ -79,6 +80,8 @@ def create_app() -> Any:
     """Routes that stream the topics asked for, and tell what the bridge and the process count."""
     dump_on_signal()
     streams = Bridge(os.environ["ASGI_URL"], public=True, **json.loads(os.environ.get("ASGI_OPTIONS", "{}")))
+    if os.environ.get("ASGI_AUTHORIZE"):
+        streams.authorize(may_read)
     framework = os.environ.get("ASGI_FRAMEWORK", "fastapi")
     if framework == "plain":
         return streams.wrap(_plain(streams))
@@ -91,10 +94,20 @@ def create_app() -> Any:
     return app
 
 
+async def may_read(request: Request, topic: str) -> bool:
+    return "secret" not in topic
+
+
 def count(streams: Bridge) -> dict[str, Any]:
     """Return what the bridge and the process count."""
-    tasks = len(asyncio.all_tasks())
-    return {**streams.stats(), "tasks": tasks, "pid": os.getpid(), "why": streams.why_plain()}
+    about = {"tasks": len(asyncio.all_tasks()), "connections": connections(), "pid": os.getpid()}
+    return {**streams.stats(), **about, "why": streams.why_plain()}
+
+
+def connections() -> int | None:
+    """Return how many connections uvicorn has, each with its buffers."""
+    server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return len(server.server_state.connections) if hasattr(server, "server_state") else None
 
 
 def _fastapi(streams: Bridge) -> FastAPI:
@@ -166,12 +179,12 @@ def command(server: str, port: int) -> list[str]:
 def serving(server: str, url: str, namespace: str, *, tls: bool = False, **settings: Any) -> Iterator[Logged]:
     """Serve the app with `server`; yield its address and its log.
 
-    `framework`, `install` and `middleware` are those of this module, other settings are the bridge's.
+    `framework`, `install`, `authorize` and `middleware` are those of this module, the others the bridge's.
     """
     port = free_port()
     address = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     env = {"ASGI_URL": url, "PYTHONUNBUFFERED": "1"}
-    for name in ("framework", "install", "middleware"):
+    for name in ("framework", "install", "authorize", "middleware"):
         if name in settings:
             env[f"ASGI_{name.upper()}"] = settings.pop(name)
     env["ASGI_OPTIONS"] = json.dumps({"namespace": namespace, **settings})

@@ -19,6 +19,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.utils.decorators import sync_and_async_middleware
+from django.views.decorators.http import require_safe
 
 import bridge.django
 from tests.processes import dump_on_signal, running
@@ -113,6 +114,7 @@ async def may_read_async(request: HttpRequest, topic: str) -> bool:
     return topic != "secret"
 
 
+@require_safe  # type: ignore[untyped-decorator]  # Django has no types
 def stream(request: HttpRequest) -> HttpResponse:
     if (session := getattr(request, "session", None)) is not None:
         session["visits"] = 1
@@ -201,9 +203,18 @@ def bare() -> Any:
     return get_asgi_application()
 
 
+def __getattr__(name: str) -> Any:
+    """Make the application when a server asks for `tests.django_app:application`: daphne calls no factory."""
+    if name == "application":
+        return asgi()
+    raise AttributeError(name)
+
+
 def command(server: str, port: int) -> list[str]:
     program, kind = server.split()
     python = [sys.executable, "-m"]
+    if program == "daphne":
+        return [*python, "daphne", "-p", str(port), "tests.django_app:application"]
     if program == "uvicorn":
         options = ["--factory", f"tests.django_app:{kind}", "--port", str(port)]
         return [*python, "uvicorn", *options, "--timeout-graceful-shutdown", "3"]

@@ -29,6 +29,11 @@ def follow(process: int, log: Path) -> None:
     _running[process] = log
 
 
+def leader(log: Path) -> int:
+    """Return the process that `running` has started with this log."""
+    return next(process for process, its_log in _running.items() if its_log == log)
+
+
 def explain() -> None:
     """Print the stacks and logs of all processes that run: what a test that waits in vain has to tell."""
     assert sys.__stderr__ is not None

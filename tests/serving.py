@@ -30,6 +30,8 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.config.from_prefixed_env("SERVING")
     bridge = Bridge(app)
+    if app.config.get("AUTHORIZE"):
+        bridge.authorize(lambda topic: "secret" not in topic)
     if app.config.get("TRACK_ERRORS"):
         track_errors()
 
@@ -158,4 +160,5 @@ if __name__ == "__main__":
     monkey.patch_all()
     from gevent.pywsgi import WSGIServer
 
-    WSGIServer(("127.0.0.1", int(sys.argv[1])), create_app()).serve_forever()
+    with suppress(KeyboardInterrupt):
+        WSGIServer(("127.0.0.1", int(sys.argv[1])), create_app()).serve_forever()

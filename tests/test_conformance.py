@@ -1,37 +1,34 @@
-"""Every client reads the same from a stream, whichever server it comes from and whatever is in between."""
+"""Every client reads the same from a stream, in every framework, under every server, behind every nginx."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import socket
-import subprocess
+import struct
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 
 import httpx
 import httpx_sse
 import pytest
-import requests
-import sseclient
-from playwright.sync_api import Browser
+from flask import Flask
 
 import bridge
-from bridge.channel.transport import transport_of
+from bridge.flask import Bridge as FlaskBridge
 from bridge.streams import sse
-from tests import events
 from tests.chromium import chromium
+from tests.listener import Listener, body_of
 from tests.markdown import block
-from tests.nginx import PROGRAM, Nginx
+from tests.nginx import PROGRAM
 from tests.servers import Valkey, eventually
-from tests.serving import SERVERS, serving
+from tests.sites import KINDS, LIMITS, Kind, Site, site
+from tests.sse_clients import CLIENTS, LAST, LAST_FRAME, SECONDS, Clients, Request, Seen, curl
 
-SECONDS = 20
-LAST = "the last one"
-LAST_FRAME = b"data: the last one\n\n"
 # requests hands on a body that is not chunked 128 bytes at a time.
 PADDING = b"x" * 300
 
@@ -45,179 +42,24 @@ PAYLOADS: list[bytes | str] = [
     b"line\n" * 20_000,
 ]
 
+GUIDE = "nginx as in the guide"
 _SNIPPET = block("docs/guide.md", "location / {\n")
 
 # What a user may have written in `server {}` of nginx, before whom the server is at port 8000.
 CONFIGS = {
-    "nginx as in the guide": _SNIPPET,
+    GUIDE: _SNIPPET,
+    "nginx, all defaults": "location / { proxy_pass http://127.0.0.1:8000; }",
     "nginx, HTTP/1.0": "proxy_http_version 1.0; location / { proxy_pass http://127.0.0.1:8000; }",
     "nginx, not chunked": "chunked_transfer_encoding off;" + _SNIPPET,
     "nginx, compressing": "gzip_types text/event-stream;" + _SNIPPET,
 }
-PATHS = ("direct", *CONFIGS)
-BEHIND_NGINX = ("gunicorn sync", "pywsgi")
-
-
-class Seen(NamedTuple):
-    """An event as a client shows it."""
-
-    type: str
-    id: str
-    data: str
-
-
-Collect = Callable[[], list[Seen]]
-"""Waits until the stream has ended, was cut, or has shown `LAST`; returns what was seen."""
-
-
-def with_httpx(url: str, headers: dict[str, str]) -> list[Seen]:
-    seen: list[Seen] = []
-    with (
-        suppress(httpx.RemoteProtocolError),  # cut
-        httpx.Client(timeout=SECONDS, trust_env=False) as client,
-        httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
-    ):
-        for event in source.iter_sse():
-            seen.append(Seen(event.event, event.id, event.data))
-            if event.data == LAST:
-                break
-    return seen
-
-
-def with_requests(url: str, headers: dict[str, str]) -> list[Seen]:
-    seen: list[Seen] = []
-    with suppress(requests.exceptions.ChunkedEncodingError), requests.Session() as session:  # cut
-        session.trust_env = False
-        with session.get(url, headers=headers, stream=True, timeout=SECONDS) as response:
-            # As its documentation does: it asks for an iterator and takes a response.
-            for event in sseclient.SSEClient(response).events():  # type: ignore[arg-type]
-                seen.append(Seen(event.event, event.id or "", event.data))
-                if event.data == LAST:
-                    break
-    return seen
-
-
-def curl(url: str, headers: dict[str, str], *options: str) -> bytes:
-    """Return what curl prints, until it ends or prints `LAST`."""
-    sent = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-    command = ["curl", "-sN", "--compressed", "--noproxy", "*", "-m", str(SECONDS), *options, *sent, url]
-    printed = b""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
-        assert process.stdout is not None
-        while LAST_FRAME not in printed and (more := process.stdout.read(65536)):
-            printed += more
-        process.kill()
-    before, last, _ = printed.partition(LAST_FRAME)
-    return before + last
-
-
-def with_curl(url: str, headers: dict[str, str], *options: str) -> list[Seen]:
-    printed = curl(url, headers, *options)
-    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=printed)
-    return [Seen(event.event, event.id, event.data) for event in httpx_sse.EventSource(response).iter_sse()]
-
-
-READERS: dict[str, Callable[[str, dict[str, str]], list[Seen]]] = {
-    "httpx-sse": with_httpx,
-    "sseclient-py": with_requests,
-    "curl": with_curl,
-    "curl, HTTP/1.0": lambda url, headers: with_curl(url, headers, "--http1.0"),
+# Two servers whose HTTP is not of one hand have each nginx before them, others that of the guide.
+BEHIND_NGINX = {
+    "flask, gunicorn sync": tuple(CONFIGS),
+    "fastapi, uvicorn --http httptools --loop uvloop": tuple(CONFIGS),
+    **dict.fromkeys(("flask, pywsgi", "fastapi, hypercorn", "starlette, granian"), (GUIDE,)),
+    **dict.fromkeys(("django, gunicorn sync", "django, uvicorn asgi", "django, daphne asgi"), (GUIDE,)),
 }
-CLIENTS = (*READERS, "EventSource")
-
-OPEN = """([url, types, last]) => {
-    window.seen = [];
-    const source = window.source = new EventSource(url);
-    for (const type of types) {
-        source.addEventListener(type, (event) => {
-            seen.push([event.type, event.lastEventId, event.data]);
-            if (event.data === last) source.close();
-        });
-    }
-}"""
-
-
-class Clients:
-    """Opens streams with any of the clients, several at a time."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._threads = ThreadPoolExecutor()
-        self._browser = browser
-
-    def open(self, client: str, address: str, query: str, types: Sequence[str] = ("message",)) -> Collect:
-        """Begin to read a stream until it ends or shows `LAST`."""
-        if client == "EventSource":
-            return self._in_the_browser(address, query, types)
-        return self._threads.submit(READERS[client], f"{address}/stream?{query}", {}).result
-
-    def follow(self, client: str, address: str, query: str) -> Collect:
-        """Begin to read a stream until it shows `LAST`; where it is cut, go on from the last id."""
-        if client == "EventSource":
-            return self._in_the_browser(address, query, ("message",))
-        return self._threads.submit(self._follow, READERS[client], f"{address}/stream?{query}").result
-
-    @staticmethod
-    def _follow(read: Callable[[str, dict[str, str]], list[Seen]], url: str) -> list[Seen]:
-        seen: list[Seen] = []
-        while not seen or seen[-1].data != LAST:
-            seen += read(url, {"Last-Event-ID": seen[-1].id} if seen else {})
-        return seen
-
-    def page(self, address: str, query: str, types: Sequence[str]) -> Any:
-        """Return a page with an EventSource."""
-        page = self._browser.new_page()
-        page.goto(f"{address}/stats")
-        page.evaluate(OPEN, [f"/stream?{query}", list(types), LAST])
-        return page
-
-    def _in_the_browser(self, address: str, query: str, types: Sequence[str]) -> Collect:
-        page = self.page(address, query, types)
-        done = "source.readyState === EventSource.CLOSED || seen.some(([type]) => type === 'end')"
-
-        def collect() -> list[Seen]:
-            page.wait_for_function(done, timeout=SECONDS * 1000)
-            seen = [Seen(*event) for event in page.evaluate("seen")]
-            page.close()
-            return seen
-
-        return collect
-
-    def close(self) -> None:
-        self._threads.shutdown()
-
-
-class Server:
-    """One server, the ways that lead to it, and the channel whose topics it streams."""
-
-    def __init__(self, ways: dict[str, str], channel: Any) -> None:
-        self.ways = ways
-        self.channel = channel
-
-    def stats(self) -> dict[str, int]:
-        told: dict[str, int] = httpx.get(f"{self.ways['direct']}/stats", trust_env=False).json()
-        return told
-
-    @contextmanager
-    def opens(self) -> Iterator[None]:
-        """Wait until a stream that is asked for within is open."""
-        before = self.stats()["viewers_handed_over"]
-        yield
-        eventually(lambda: self.stats()["viewers_handed_over"] > before, SECONDS)
-
-    def publish(self, topic: str, payloads: Sequence[bytes | str]) -> list[Seen]:
-        """Publish to a topic; return what its viewers must see."""
-        return [self._publish(topic, p.encode() if isinstance(p, str) else p) for p in payloads]
-
-    def _publish(self, topic: str, payload: bytes) -> Seen:
-        message_id = self.channel.topic(topic).publish(payload)
-        return Seen("message", message_id, re.sub("\r\n|\r", "\n", payload.decode()))
-
-    def say(self, task: str, kind: str, **fields: Any) -> Seen:
-        """Publish an event of a task; return what its viewers must see."""
-        event = events.make(kind, task, **fields)
-        message_id = transport_of(self.channel).publish(event)
-        assert message_id is not None
-        return Seen(kind, message_id, event.payload.decode())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -234,162 +76,141 @@ def clients() -> Iterator[Clients]:
         clients.close()
 
 
-@contextmanager
-def reachable(valkey: Valkey, kind: str) -> Iterator[Server]:
-    """Run a server, with an nginx of every configuration before it."""
-    namespace = uuid.uuid4().hex
-    given = {"URL": valkey.url("redis"), "PUBLIC": "true", "NAMESPACE": namespace}
-    with (
-        bridge.connect(valkey.url("redis"), namespace=namespace) as channel,
-        serving(kind, **{f"BRIDGE_{name}": value for name, value in given.items()}) as address,
-    ):
-        configs = [config.replace("http://127.0.0.1:8000", address) for config in CONFIGS.values()]
-        with Nginx(*configs) as nginx:
-            yield Server(dict(zip(PATHS, (address, *nginx.addresses), strict=True)), channel)
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[Server]:
-    with reachable(valkey, request.param) as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
-def one_server(valkey: Valkey) -> Iterator[Server]:
-    with reachable(valkey, "gunicorn sync") as server:
-        yield server
+def served(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[Site]:
+    """The application under one server, which the tests of that server share."""
+    kind: Kind = request.param
+    with site(kind, valkey, {name: CONFIGS[name] for name in BEHIND_NGINX.get(str(kind), ())}) as served:
+        yield served
 
 
-def check(seen: list[Seen], expected: list[Seen]) -> None:
+every_server = pytest.mark.parametrize("served", KINDS, indirect=True, ids=str)
+
+
+@pytest.fixture
+def topic() -> str:
+    return uuid.uuid4().hex
+
+
+def check(reader: object, seen: list[Seen], expected: list[Seen]) -> None:
     """Fail with the first difference, for some of it is 100 KB long."""
     for one, other in zip(seen, expected, strict=False):
-        assert one == other
-    assert len(seen) == len(expected)
+        assert (reader, *one) == (reader, *other)
+    assert (reader, len(seen)) == (reader, len(expected))
 
 
-client = pytest.mark.parametrize("client", CLIENTS)
-path = pytest.mark.parametrize("path", PATHS)
-# Each server alone, and two of them, whose HTTP is not of one hand, behind each nginx.
-way = pytest.mark.parametrize(
-    ("server", "path"),
-    [(server, path) for server in SERVERS for path in PATHS if path == "direct" or server in BEHIND_NGINX],
-    indirect=["server"],
-)
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
-@client
-@way
-def test_every_client_sees_every_payload_as_it_is(
-    server: Server, clients: Clients, path: str, client: str
-) -> None:
+# Clients.
+
+
+@every_server
+def test_every_client_sees_every_payload_as_it_is(served: Site, clients: Clients, topic: str) -> None:
     """What is kept and what comes live: text, ids and order, line ends as LF and nothing else changed."""
-    topic = uuid.uuid4().hex
-    expected = server.publish(topic, PAYLOADS)
-    with server.opens():
-        collect = clients.open(client, server.ways[path], f"topic={topic}&last_event_id={bridge.BEGINNING}")
-    expected += server.publish(topic, [*PAYLOADS, LAST])
-    server.publish(topic, [PADDING])
-    check(collect(), expected)
-
-
-def test_the_ways_are_as_different_as_they_should_be(server: Server) -> None:
-    """Chunked, not chunked and compressed bodies are what the other tests read."""
-    told = {}
-    for path, address in server.ways.items():
-        with httpx.stream("GET", f"{address}/stream?topic=ways", trust_env=False) as response:
-            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-            told[path] = [response.headers.get(n) for n in ("transfer-encoding", "content-encoding")]
-    assert told == {
-        **{path: ["chunked", None] for path in PATHS},
-        "nginx, not chunked": [None, None],
-        "nginx, compressing": ["chunked", "gzip"],
-    }
+    expected = served.publish(topic, PAYLOADS)
+    readings = clients.open_all(served.ways, f"topic={topic}&last_event_id={bridge.BEGINNING}")
+    expected += served.publish(topic, [*PAYLOADS, LAST])
+    served.publish(topic, [PADDING])
+    for reader, reading in readings.items():
+        check(reader, reading.collect(), expected)
 
 
 CUSTOM = ("étape: 1", " spaced ", "data", "id:7")
 TYPES = ("snapshot", "progress", "log", "state", "end", "reset", "message", *CUSTOM)
 
 
-@client
-@way
-def test_every_client_sees_a_task_from_snapshot_to_end(
-    server: Server, clients: Clients, path: str, client: str
-) -> None:
+@every_server
+def test_every_client_sees_a_task_from_snapshot_to_end(served: Site, clients: Clients, topic: str) -> None:
     """A snapshot, events of every type with their own ids, exactly one end; then the stream is over."""
-    task = uuid.uuid4().hex
-    server.say(task, "state", state="STARTED", name="convert")
-    first = server.say(task, "log", level="info", message="before\r\n\u2028")
-    with server.opens():
-        collect = clients.open(client, server.ways[path], f"topic={bridge.task_topic(task)}", TYPES)
+    served.say(topic, "state", state="STARTED", name="convert")
+    first = served.say(topic, "log", level="info", message="before\r\n\u2028")
+    readings = clients.open_all(served.ways, f"topic={bridge.task_topic(topic)}", TYPES)
     expected = [
-        server.say(task, "progress", current=1, total=2, message="half\nway"),
-        server.say(task, "log", level="warning", message="\ufeffé\r\n\r\n\u2028 😀 " + "x" * 100_000),
-        *(server.say(task, kind, data={"line": "a\nb", "kind": kind}) for kind in CUSTOM),
-        server.say(task, "state", state="SUCCESS", result="\r\n")._replace(id=""),
+        served.say(topic, "progress", current=1, total=2, message="half\nway"),
+        served.say(topic, "log", level="warning", message="\ufeffé\r\n\r\n\u2028 😀 " + "x" * 100_000),
+        *(served.say(topic, kind, data={"line": "a\nb", "kind": kind}) for kind in CUSTOM),
+        served.say(topic, "state", state="SUCCESS", result="\r\n")._replace(id=""),
     ]
-    snapshot, *following, end = collect()
-    assert (snapshot.type, snapshot.id) == ("snapshot", first.id)
-    assert [event["message"] for event in json.loads(snapshot.data)["events"]] == ["before\r\n\u2028"]
-    check(following, expected)
-    assert (end.type, end.id, json.loads(end.data)["state"]) == ("end", "end", "SUCCESS")
+    for reader, reading in readings.items():
+        snapshot, *following, end = reading.collect()
+        assert (reader, snapshot.type, snapshot.id) == (reader, "snapshot", first.id)
+        logged = [event["message"] for event in json.loads(snapshot.data)["events"]]
+        assert logged == ["before\r\n\u2028"]
+        check(reader, following, expected)
+        assert (end.type, end.id, json.loads(end.data)["state"]) == ("end", "end", "SUCCESS")
 
 
-@path
-def test_events_arrive_as_they_are_published(server: Server, path: str) -> None:
+@every_server
+def test_events_arrive_as_they_are_published(served: Site, topic: str) -> None:
     """No server and no proxy holds an event back until the next: each is seen before another is sent."""
-    topic = uuid.uuid4().hex
-    with (
-        httpx.Client(timeout=SECONDS, trust_env=False) as client,
-        server.opens(),
-        httpx_sse.connect_sse(client, "GET", f"{server.ways[path]}/stream?topic={topic}") as source,
-    ):
-        seen = source.iter_sse()
-        for number in range(10):
-            (expected,) = server.publish(topic, [f"{number}"])
-            event = next(seen)
-            assert (event.id, event.data) == (expected.id, expected.data)
+    for address in served.ways.values():
+        with (
+            httpx.Client(timeout=SECONDS, trust_env=False) as client,
+            httpx_sse.connect_sse(client, "GET", f"{address}/stream?topic={topic}") as source,
+        ):
+            seen = source.iter_sse()
+            for number in range(10):
+                (expected,) = served.publish(topic, [f"{number}"])
+                event = next(seen)
+                assert (event.id, event.data) == (expected.id, expected.data)
 
 
-def test_an_event_source_stops_after_the_end(server: Server, clients: Clients) -> None:
+@every_server
+def test_an_event_source_stops_after_the_end(served: Site, clients: Clients, topic: str) -> None:
     """Back with the id of the end, an EventSource gets 204, by every way, and does not come again."""
-    task = uuid.uuid4().hex
-    server.say(task, "state", state="SUCCESS")
-    query = f"topic={bridge.task_topic(task)}"
-    pages = [clients.page(address, query, ("end",)) for address in server.ways.values()]
+    served.say(topic, "state", state="SUCCESS")
+    query = f"topic={bridge.task_topic(topic)}"
+    pages = [clients.page(address, query, ("end",)) for address in served.ways.values()]
     for page in pages:
         page.wait_for_function("source.readyState === EventSource.CLOSED", timeout=SECONDS * 1000)
         assert [kind for kind, _, _ in page.evaluate("seen")] == ["end"]
         page.close()
-    for address in server.ways.values():
+    for address in served.ways.values():
         answer = httpx.get(f"{address}/stream?{query}", headers={"Last-Event-ID": "end"}, trust_env=False)
         assert (answer.status_code, answer.content) == (204, b"")
 
 
-@pytest.mark.parametrize("version", ["--http1.1", "--http1.0"])
-def test_not_a_byte_is_added_or_lost(server: Server, version: str) -> None:
-    """What curl prints is the retry field and the frames, byte for byte, also of what is no text."""
-    topic = uuid.uuid4().hex
-    payloads = [payload.encode() if isinstance(payload, str) else payload for payload in PAYLOADS]
-    payloads += [b"\xff\xfe\x80", b"\xed\xa0\x80", bytes(range(256)), LAST.encode()]
-    frames = [sse.frame(payload, id=server.channel.topic(topic).publish(payload)) for payload in payloads]
-    address = f"{server.ways['direct']}/stream?topic={topic}&last_event_id={bridge.BEGINNING}"
-    retry, rest = curl(address, {}, version).split(b"\n", 1)
-    assert re.fullmatch(rb"retry: \d+", retry)
-    assert rest == b"".join(frames)
+CUTS = (700, 1501, 40_003, 303)
+"""In the midst of an event each, and once before the first."""
+
+
+@every_server
+def test_a_stream_that_is_cut_goes_on_without_gap_or_repeat(
+    served: Site, clients: Clients, topic: str
+) -> None:
+    """From a client's own last id, after a cut in the midst of an event, every event comes exactly once."""
+    expected = served.publish(topic, [*PAYLOADS, LAST])
+    served.publish(topic, [PADDING])
+    query = f"topic={topic}&last_event_id={bridge.BEGINNING}"
+    with ExitStack() as stack:
+        cutters = {client: Cutter(served.address, CUTS) for client in CLIENTS}
+        for cutter in cutters.values():
+            stack.callback(cutter.close)
+        readings = [clients.follow(client, cutter.address, query) for client, cutter in cutters.items()]
+        for client, reading in zip(CLIENTS, readings, strict=True):
+            check(client, reading.collect(), expected)
+            assert cutters[client].left == []
 
 
 class Cutter:
     """Passes connections on to a server, and cuts them: each after so many bytes of its answer."""
 
     def __init__(self, address: str, after: Sequence[int]) -> None:
-        self._server = ("127.0.0.1", int(address.rpartition(":")[2]))
+        self._server = ("127.0.0.1", port_of(address))
         self.left = list(after)
+        self._passing: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._run, daemon=True).start()
 
     def close(self) -> None:
+        """Cut what is open still."""
         self._listening.close()
+        for server in self._passing:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         with suppress(OSError):
@@ -400,6 +221,7 @@ class Cutter:
     def _pass(self, client: socket.socket) -> None:
         """Pass on one request, whole as it comes, and the answer to it, as far as it may go."""
         with suppress(OSError), client, socket.create_connection(self._server) as server:
+            self._passing.append(server)
             request = client.recv(65536)
             left = self.left.pop(0) if self.left and b"/stream" in request else 1 << 30
             server.sendall(request)
@@ -408,22 +230,223 @@ class Cutter:
                 left -= len(data)
 
 
-CUTS = (700, 1501, 40_003, 303)
-"""In the midst of an event each, and once before the first."""
+# Bytes, ids and status codes.
 
 
-@client
-@pytest.mark.parametrize("path", ["direct", "nginx as in the guide"])
-def test_a_stream_that_is_cut_goes_on_without_gap_or_repeat(
-    one_server: Server, clients: Clients, path: str, client: str
-) -> None:
-    """From a client's own last id, after a cut in the midst of an event, every event comes exactly once."""
-    topic = uuid.uuid4().hex
-    expected = one_server.publish(topic, [*PAYLOADS, LAST])
-    one_server.publish(topic, [PADDING])
-    with ExitStack() as stack:
-        cutter = Cutter(one_server.ways[path], CUTS)
-        stack.callback(cutter.close)
-        collect = clients.follow(client, cutter.address, f"topic={topic}&last_event_id={bridge.BEGINNING}")
-        check(collect(), expected)
-        assert cutter.left == []
+@every_server
+@pytest.mark.parametrize("version", ["--http1.1", "--http1.0"])
+def test_not_a_byte_is_added_or_lost(served: Site, version: str, topic: str) -> None:
+    """What curl prints is the retry field and the frames, byte for byte, also of what is no text."""
+    payloads = [payload.encode() if isinstance(payload, str) else payload for payload in PAYLOADS]
+    payloads += [b"\xff\xfe\x80", b"\xed\xa0\x80", bytes(range(256)), LAST.encode()]
+    frames = [sse.frame(payload, id=served.channel.topic(topic).publish(payload)) for payload in payloads]
+    address = f"{served.address}/stream?topic={topic}&last_event_id={bridge.BEGINNING}"
+    retry, rest = curl(Request(address, {}, (), lambda: None), version).split(b"\n", 1)
+    assert re.fullmatch(rb"retry: \d+", retry)
+    assert rest == b"".join(frames)
+
+
+@every_server
+def test_cursors_mean_the_same_everywhere(served: Site, valkey: Valkey, topic: str) -> None:
+    """From the start, the beginning, an id and a lost id, in header and query: the bytes of a reference."""
+    tasks = [f"{topic}-{number}" for number in range(2)]
+    ids = []
+    for task in tasks:
+        served.say(task, "state", state="STARTED", name="convert")
+        ids += [served.say(task, "log", message=f"message {number}").id for number in range(3)]
+        served.say(task, "state", state="SUCCESS", result=1)
+    one, other = (f"topic={bridge.task_topic(task)}" for task in tasks)
+    both = f"{one}&{other}"
+    lost = f"ffffffff-7-{ids[0].rpartition('-')[2]}"
+    cases = [(one, "", 0), (one, bridge.BEGINNING, 0), (one, ids[1], 0), (one, lost, 1), (one, "none", 1)]
+    for query, cursor, resets in [*cases, (both, "", 0), (both, bridge.BEGINNING, 0)]:
+        expected = reference(served, valkey, query, cursor)
+        by_header = body(served.request(query, last_event_id=cursor))
+        by_query = body(served.request(f"{query}&last_event_id={cursor}"))
+        if query == both:  # their order is not promised, and cursors depend on it
+            expected, by_header, by_query = map(data_of, (expected, by_header, by_query))
+        assert by_header == by_query == expected
+        assert expected.count(b'"type":"reset"') == resets
+        assert expected.count(b'"type":"end"') == query.count("topic")
+
+
+def data_of(text: bytes) -> bytes:
+    return b"".join(sorted(re.findall(rb"^data: .*\n", text, re.MULTILINE)))
+
+
+def body(answer: httpx.Response) -> bytes:
+    assert answer.status_code == 200
+    return comparable(answer.content)
+
+
+def comparable(text: bytes) -> bytes:
+    """Return a stream without retry field, heartbeats, and the times of what is made when asked for."""
+    text = re.sub(rb"^(retry: \d+|:)\n", b"", text, flags=re.MULTILINE)
+    return re.sub(
+        rb'^(data: .*"type":"(?:snapshot|end|reset)".*?"at":)[\d.]+', rb"\1", text, flags=re.MULTILINE
+    )
+
+
+def reference(served: Site, valkey: Valkey, query: str, cursor: str) -> bytes:
+    """Return what the Flask extension answers in this process, without a server."""
+    app = Flask(__name__)
+    url, namespace = valkey.url("redis"), served.namespace
+    app.config.update(BRIDGE_URL=url, BRIDGE_NAMESPACE=namespace, BRIDGE_PUBLIC=True)
+    extension = FlaskBridge(app)
+    topics = re.findall("topic=([^&]+)", query)
+    app.add_url_rule("/stream", view_func=lambda: extension.stream(*topics))
+    data = app.test_client().get("/stream", headers={"Last-Event-ID": cursor}).data
+    app.extensions["bridge"].channel.close()
+    return comparable(data)
+
+
+@every_server
+def test_status_codes_and_headers_are_the_same_everywhere(served: Site, topic: str) -> None:
+    """A refusal, a bad name, too many topics, the head of a stream, and methods that are not allowed."""
+    many = "&".join(f"topic={number}" for number in range(LIMITS["max_topics"] + 1))
+    for query, status in [("topic=secret", 403), (f"topic={topic}&topic=secret", 403), ("topic=a%01b", 404)]:
+        answer = served.request(query)
+        assert (query, answer.status_code) == (query, status)
+        assert served.request(query, "HEAD").status_code == status
+        assert "retry-after" not in answer.headers
+    answer = served.request(many)
+    assert (answer.status_code, 5 <= int(answer.headers["Retry-After"]) <= 15) == (429, True)
+    opened = served.count("viewers_opened")
+    head = served.request(f"topic={topic}", "HEAD")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert head.headers["cache-control"] == "no-cache, no-transform"
+    assert head.headers["x-accel-buffering"] == "no"
+    assert served.count("viewers_opened") == opened
+    # Django's protection against forged requests comes first. Flask itself answers OPTIONS.
+    expected = {"flask": [405, 200], "django": [403, 405]}.get(served.kind.framework, [405, 405])
+    other = [served.request(f"topic={topic}", method).status_code for method in ("POST", "OPTIONS")]
+    assert other == expected
+
+
+@every_server
+def test_the_ways_are_as_different_as_they_should_be(served: Site, topic: str) -> None:
+    """Chunked, not chunked and compressed bodies are what the other tests read; no head has a length."""
+    told = {}
+    for way, address in served.ways.items():
+        with httpx.stream("GET", f"{address}/stream?topic={topic}", trust_env=False) as response:
+            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert "content-length" not in response.headers
+            told[way] = [response.headers.get(n) for n in ("transfer-encoding", "content-encoding")]
+    different = {"nginx, not chunked": [None, None], "nginx, compressing": ["chunked", "gzip"]}
+    assert told == {way: different.get(way, ["chunked", None]) for way in served.ways}
+
+
+# Viewers that are too many, and viewers that leave.
+
+
+@every_server
+def test_a_viewer_over_the_limit_is_refused_until_another_leaves(served: Site, topic: str) -> None:
+    """The answer is 503 with a Retry-After; when viewers have left there is room again."""
+    served.await_no_viewers()
+    listeners = []
+    for _ in range(LIMITS["max_viewers"] * served.kind.processes + 1):
+        listeners.append(Listener(served.address, topic))
+        listeners[-1].until(b"\r\n\r\n")
+    refused = [it.received for it in listeners if it.received.startswith(b"HTTP/1.1 503 ")]
+    assert refused
+    assert all(re.search(rb"(?i)^retry-after: \d+\r$", head, re.MULTILINE) for head in refused)
+    assert served.count("viewers") <= LIMITS["max_viewers"] * served.kind.processes
+    for listener in listeners:
+        listener.socket.close()
+    served.await_no_viewers()
+    again = Listener(served.address, topic)
+    assert again.until(b"retry: ").startswith(b"HTTP/1.1 200 ")
+    again.socket.close()
+
+
+def half_a_request(site: Site, topic: str, task: str) -> socket.socket:
+    connection = socket.create_connection(
+        ("127.0.0.1", int(site.address.rpartition(":")[2])), timeout=SECONDS
+    )
+    connection.sendall(b"GET /stream?topic=orders HTTP/1.1\r\nHost:")
+    return connection
+
+
+def no_head_yet(site: Site, topic: str, task: str) -> socket.socket:
+    return Listener(site.address, topic).socket
+
+
+def the_head(site: Site, topic: str, task: str) -> socket.socket:
+    listener = Listener(site.address, topic)
+    listener.until(b"retry: ")
+    return listener.socket
+
+
+def half_a_snapshot(site: Site, topic: str, task: str) -> socket.socket:
+    """The snapshot is larger than what sockets hold."""
+    listener = Listener(site.address, task, receive_buffer=4096)
+    listener.until(b"event: snapshot")
+    return listener.socket
+
+
+def a_live_event(site: Site, topic: str, task: str) -> socket.socket:
+    listener = Listener(site.address, topic)
+    listener.until(b"retry: ")
+    site.publish(topic, ["live"])
+    listener.until(b"data: live\n")
+    return listener.socket
+
+
+PHASES = (half_a_request, no_head_yet, the_head, half_a_snapshot, a_live_event)
+"""What a client has sent or received when it leaves."""
+
+
+@every_server
+def test_a_viewer_may_leave_in_every_phase(served: Site, topic: str) -> None:
+    """It is forgotten, whether it closes or resets, and the viewer beside it misses nothing."""
+    for _ in range(20):
+        served.say(topic, "log", message="x" * 100_000)
+    beside = Listener(served.address, topic)
+    beside.until(b"retry: ")
+    for phase in PHASES:
+        for leave in (socket.socket.close, reset):
+            for _ in range(3):
+                leave(phase(served, topic, bridge.task_topic(topic)))
+    (last,) = served.publish(topic, [LAST])
+    received = body_of(beside.until(LAST_FRAME))
+    assert received.count(b"data: live\n") == 6
+    assert received.endswith(b"id: %b\n%b" % (last.id.encode(), LAST_FRAME))
+    beside.socket.close()
+    served.await_no_viewers()
+    # Each process that has shown a task reads the heartbeats of workers.
+    eventually(lambda: served.count("subscriptions") <= served.kind.processes, SECONDS)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+# The last one: it ends the server.
+
+
+@every_server
+def test_a_server_that_stops_ends_its_streams(served: Site, topic: str) -> None:
+    """Each gets a retry of its own and an end; the server waits for none; its log tells of no fault."""
+    listeners = [Listener(served.address, topic) for _ in range(20)]
+    for listener in listeners:
+        listener.until(b"retry: ")
+    log = served.log.read_text()
+    assert log.count("connections cannot be taken over") == (0 if served.kind.takes_over else 1)
+    assert served.faults() == []
+    before = time.monotonic()
+    os.kill(served.leader, signal.Signals[served.kind.signal])
+    received = [listener.rest() for listener in listeners]
+    assert time.monotonic() - before < 3
+    eventually(lambda: has_ended(served.leader), SECONDS, "the server waits for something")
+    if served.kind.ends:
+        assert all(text.endswith(b"0\r\n\r\n") for text in received)
+        retries = [re.findall(rb"^retry: (\d+)$", body_of(text), re.MULTILINE) for text in received]
+        assert {len(found) for found in retries} == {2}
+        assert len({found[1] for found in retries}) > len(listeners) // 2
+        assert served.faults() == []
+
+
+def has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
