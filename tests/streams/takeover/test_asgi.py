@@ -73,17 +73,19 @@ def counted(address: str, name: str, processes: int = 1) -> int:
 def test_a_connection_is_taken_over_from_uvicorn(
     valkey: Valkey, channel: Any, namespace: str, server: str, framework: str
 ) -> None:
-    """Every viewer gets each event once and one end, and leaves no task behind; the error log stays empty.
+    """Every viewer gets each event once and one end, and leaves neither task nor buffer; the log stays empty.
 
     uvicorn waits for none when it stops. With a limit of 5 connections it answers beside 50 viewers.
     """
     processes = 2 if "workers" in server else 1
     say(channel, "state", state="STARTED")
     with asgi_app.serving(server, valkey.url("redis"), namespace, framework=framework) as (address, log):
-        idle = stats(address)["tasks"]
+        idle, connections = stats(address)["tasks"], stats(address)["connections"]
+        assert connections
         listeners = listen(address, TASK, 20)
         eventually(lambda: counted(address, "viewers_handed_over", processes) == 20, SECONDS)
         assert stats(address)["tasks"] == idle
+        eventually(lambda: stats(address)["connections"] <= connections, SECONDS)
         if "keep-alive" in server:
             time.sleep(1.2)  # so long, and uvicorn closes an idle connection of its own
         for number in range(30):
@@ -98,6 +100,26 @@ def test_a_connection_is_taken_over_from_uvicorn(
         check_cursors(address, body)
         assert log.read_text() == ""
         check_stop(address, processes)
+        assert not re.search("Traceback|ERROR", log.read_text())
+
+
+def test_a_reload_ends_every_stream(valkey: Valkey, namespace: str, tmp_path: Path) -> None:
+    """uvicorn --reload waits for no viewer; each gets a retry of its own and an end, and may come back."""
+    file = tmp_path / "changed.py"
+    file.write_text("")
+    server = f"uvicorn --reload --reload-dir {tmp_path}"
+    with asgi_app.serving(server, valkey.url("redis"), namespace) as (address, log):
+        listeners = listen(address, "orders", 20)
+        eventually(lambda: counted(address, "viewers_handed_over") == 20, SECONDS)
+        before = stats(address)["pid"]
+        file.write_text("changed = True")
+        for listener in listeners:
+            received = listener.rest()
+            assert received.endswith(b"0\r\n\r\n")
+            assert len(re.findall(rb"^retry: \d+$", body_of(received), re.MULTILINE)) == 2
+        (again,) = listen(address, "orders", 1)
+        assert stats(address)["pid"] != before
+        again.socket.close()
         assert not re.search("Traceback|ERROR", log.read_text())
 
 
