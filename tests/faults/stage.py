@@ -1,4 +1,4 @@
-"""What a fault strikes: Valkey, a Celery worker and gunicorn, as processes that can be killed and started."""
+"""What a fault strikes: Valkey, a Celery worker and a web server, as processes to be killed and started."""
 
 import os
 import signal
@@ -16,6 +16,7 @@ import httpx
 from celery import Celery
 
 import bridge
+from tests import asgi_app
 from tests.processes import ROOT
 from tests.servers import Replicated, Valkey, eventually, free_port
 from tests.serving import answers, command
@@ -51,10 +52,11 @@ class Stage:
     """`with Stage() as stage:` runs all of it and leaves nothing.
 
     `valkey`, or the servers given, which are running, carry the bridge and may be tortured. Celery has a
-    broker of its own, which is left alone.
+    broker of its own, which is left alone. With `asgi` the web server is uvicorn with FastAPI, else gunicorn
+    with Flask.
     """
 
-    def __init__(self, servers: Replicated | None = None) -> None:
+    def __init__(self, servers: Replicated | None = None, *, asgi: bool = False) -> None:
         self.valkey = Valkey.durable()
         broker_server = Valkey()
         self._servers = [broker_server] if servers else [broker_server, self.valkey]
@@ -71,12 +73,14 @@ class Stage:
             self.folder / "worker.log",
             {"FAULTS_BROKER": broker, "FAULTS_BRIDGE": url},
         )
-        given = {"BRIDGE_URL": url, "BRIDGE_PUBLIC": "true", "BRIDGE_HEARTBEAT": "1"}
-        self.api = Process(
-            command("gunicorn gevent", port),
-            self.folder / "api.log",
-            {f"SERVING_{name}": value for name, value in given.items()},
-        )
+        if asgi:
+            words = asgi_app.command("uvicorn", port)
+            given = {"ASGI_URL": url, "ASGI_OPTIONS": '{"heartbeat": 1}'}
+        else:
+            words = command("gunicorn gevent", port)
+            options = {"URL": url, "PUBLIC": "true", "HEARTBEAT": "1"}
+            given = {f"SERVING_BRIDGE_{name}": value for name, value in options.items()}
+        self.api = Process(words, self.folder / "api.log", given)
 
     def __enter__(self) -> Self:
         try:

@@ -146,6 +146,45 @@ def test_valkey_is_tortured(stage: Stage, viewers: Viewers, torture: Callable[[S
     judge(stage, viewers, tasks, within=60)
 
 
+def api_killed(stage: Stage, viewers: Viewers) -> None:
+    """Five times killed (-9) at an event of its own, and started again."""
+    for kill in range(1, 6):
+        eventually(lambda: viewers.all[0].numbers >= kill * EVENTS // 7, within=60)  # noqa: B023
+        viewers.check()
+        assert not any(viewer.gone for viewer in viewers.all)
+        stage.api.kill()
+        stage.start_api()
+
+
+def valkey_killed(stage: Stage, viewers: Viewers) -> None:
+    eventually(lambda: viewers.all[0].numbers >= 20, within=60)
+    killed(stage)
+    assert not all(viewer.gone for viewer in viewers.all)
+
+
+@pytest.mark.parametrize("torture", [api_killed, valkey_killed])
+def test_a_hundred_viewers_of_uvicorn(viewers: Viewers, torture: Callable[[Stage, Viewers], None]) -> None:
+    """8 tasks of 200 events, 12 viewers of each whose connections are taken over, 3 of all, one of the feed.
+
+    All are there from the start to the end, while the API or Valkey is killed.
+    """
+    with Stage(asgi=True) as stage:
+        tasks = names(8)
+        for task in tasks:
+            for _ in range(12):
+                viewers.open(stage.events(task), task)
+        for _ in range(3):
+            viewers.open(stage.events(*tasks), *tasks)
+        viewers.open(stage.events())
+        viewers.await_opened()
+        assert stage.stats()["viewers_handed_over"] == len(viewers.all) == 100
+        for task in tasks:
+            stage.send(task, EVENTS, pause=0.05)
+        torture(stage, viewers)
+        judge(stage, viewers, tasks, within=90)
+        assert "Traceback" not in stage.api.log.read_text()
+
+
 @pytest.mark.parametrize("found_by", ["comparison", "the next event"])
 def test_valkey_is_flushed(stage: Stage, viewers: Viewers, found_by: str) -> None:
     """All data flushed in the middle: a viewer gets one reset, the snapshot of what there is, and the rest.
