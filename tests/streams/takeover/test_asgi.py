@@ -239,7 +239,7 @@ class Reading:
     def leave(self) -> None:
         stream: Any = self.response.extensions["network_stream"]
         stream.get_extra_info("socket").shutdown(2)
-        self._client.close()
+        self.rest()  # the thread would read from another connection with the descriptor of this one
 
 
 FALLBACKS: dict[str, tuple[str, dict[str, str], str]] = {
