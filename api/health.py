@@ -17,7 +17,7 @@ from bridge import BridgeError
 
 blueprint = Blueprint("health", __name__)
 
-GAUGES = {"viewers", "subscriptions"}  # these can fall; all other numbers only grow
+GAUGES = {"viewers", "subscriptions"}  # these can fall, as those of memory; all other numbers only grow
 
 
 class BridgeCollector(Collector):
@@ -25,7 +25,8 @@ class BridgeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for name, value in bridge.stats().items():
-            family = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+            can_fall = name in GAUGES or name.startswith("memory_")
+            family = GaugeMetricFamily if can_fall else CounterMetricFamily
             yield family(f"bridge_{name}", f"{name.replace('_', ' ')} of this process", value)
 
 

@@ -21,6 +21,7 @@ def connect(
     timeout: float = 5.0,
     retention_seconds: float = 86_400.0,
     retention_messages: int = 10_000,
+    memory: int | None = None,
     **options: Any,
 ) -> Channel:
     """Return the broadcast channel that `url` names. It opens nothing until its first use.
@@ -34,6 +35,11 @@ def connect(
     keeps the state of a task for as long after the end of the task. It keeps the state of a task that has
     not ended for 7 days after its last event, and for as long as a worker has the task.
 
+    `memory` is the number of bytes that may wait in this process, for all its channels together: for viewers
+    and subscriptions, to be published, and kept for readers that catch up. The default is a quarter of the
+    memory of the container, or else of the machine. The smallest number that a channel of the process names
+    holds. Over it the slowest viewers and subscriptions are closed. The buffers of the kernel are not in it.
+
     `options` are passed to the backend. Raises `ConfigurationError` if the URL or an option is wrong, or if
     the extra that the backend needs is not installed.
     """
@@ -44,6 +50,8 @@ def connect(
         retention_seconds=retention_seconds,
         retention_messages=retention_messages,
     )
+    if memory is not None:
+        check_positive(unit="bytes", whole=True, memory=memory)
     try:
         check_name(namespace, "a namespace")
     except ValueError as error:
@@ -63,6 +71,7 @@ def connect(
             queue_size=queue_size,
             timeout=timeout,
             retention=retention,
+            memory=memory,
             location=f"{without_secrets(url)}, namespace {namespace!r}",
         )
     )

@@ -28,7 +28,8 @@ class HistoryCache:
         """Begin again right after the position `base`; with `None` keep nothing until the next page."""
         self.base = base
         self.messages: list[Message] = []
-        self._bytes = 0
+        self.size = 0
+        """Bytes of the messages."""
         self._read_at = time.monotonic()
 
     @property
@@ -79,12 +80,12 @@ class HistoryCache:
 
     def _append(self, messages: Sequence[Message]) -> None:
         self.messages.extend(messages)
-        self._bytes += sum(map(len, messages))
+        self.size += sum(map(len, messages))
         surplus = len(self.messages) - CACHE_MESSAGES
-        if surplus > 0 or self._bytes > CACHE_BYTES:
+        if surplus > 0 or self.size > CACHE_BYTES:
             count = 0
-            while count < surplus or self._bytes > CACHE_BYTES:
-                self._bytes -= len(self.messages[count])
+            while count < surplus or self.size > CACHE_BYTES:
+                self.size -= len(self.messages[count])
                 count += 1
             self.base = self.messages[count - 1].position
             del self.messages[:count]

@@ -21,6 +21,7 @@ from bridge.backends.base import (
     Seen,
     States,
 )
+from bridge.channel.queue_memory import QueueMemory
 from bridge.channel.reader import Delivery, Reader
 from bridge.channel.topic_table import TopicTable
 from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
@@ -29,6 +30,7 @@ from bridge.model.position import Position
 from bridge.model.state import Retention
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
+from bridge.support.memory import BUDGET
 
 logger = logging.getLogger("bridge.channel.hub")
 
@@ -36,9 +38,15 @@ logger = logging.getLogger("bridge.channel.hub")
 class Hub:
     """Hands what one backend carries to the readers of this process. Safe to share and to fork."""
 
-    def __init__(self, backend: Backend, retention: Retention) -> None:
+    kind = "tails"
+    share = 0.0
+
+    def __init__(self, backend: Backend, retention: Retention, memory: int | None = None) -> None:
+        """`memory` is the memory budget of the process that the channel asks for, in bytes."""
         self._backend = backend
         self._retention = retention
+        self.queues = QueueMemory()
+        """What waits for the subscriptions."""
         self.messages_received = 0
         self.connections_lost = 0
         self.slow_consumers = 0
@@ -46,6 +54,7 @@ class Hub:
         """Why the backend could not be reached; `None` if it can, as far as is known."""
         self._reset()
         reset_in_child(self)
+        BUDGET.add(self, memory)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # Guards what follows.
@@ -53,11 +62,15 @@ class Hub:
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
+        self.held = 0
+        """Bytes of messages that are kept for readers that catch up, when they were last counted."""
+        self._received = self._step = 0  # bytes since then, and bytes after which they are counted again
 
     def reset_after_fork(self) -> None:
         """Leave the connection and the thread to the parent. The parent's readers end in the child."""
         listener, readers, was_closed = self._listener, self._topics.readers(), self._closed.is_set()
         self._reset()
+        self.queues.reset_after_fork()
         if was_closed:
             self._closed.set()
         if listener is not None:
@@ -76,6 +89,8 @@ class Hub:
         """Return what this process counts, by name."""
         with self._lock:
             readers = len(self._topics.readers())
+            self.held = self._topics.cached
+        self.queues.measure()
         return {
             "subscriptions": readers,
             "messages_received": self.messages_received,
@@ -111,8 +126,16 @@ class Hub:
             self._topics.has_room(reader)
             self._wake()
 
+    def shed(self, most: int) -> None:
+        """Drop the messages that are kept for readers that catch up: they can be read again."""
+        with self._lock:
+            if self._topics.cached > most:
+                self._topics.drop_caches()
+            self.held = self._topics.cached
+
     def close(self) -> None:
         """Close every reader and the reading connection, and wait up to a second for the thread."""
+        BUDGET.remove(self)
         with self._lock:
             self._closed.set()
             readers = self._topics.readers()
@@ -228,7 +251,13 @@ class Hub:
     def _dispatch_messages(self, batches: Mapping[str, list[Message]]) -> None:
         for topic, messages in batches.items():
             self.messages_received += len(messages)
+            self._received += sum(map(len, messages))
             self._take(topic, messages)
+        if self._received > self._step:
+            self._received, self._step = 0, BUDGET.step
+            with self._lock:
+                self.held = self._topics.cached
+            BUDGET.check()
 
     def _take(self, topic: str, event: Attached | Seen | History | States | list[Message]) -> None:
         """Let the sequencer of a topic decide who gets what, and hand it out without holding the lock."""

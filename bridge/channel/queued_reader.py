@@ -56,6 +56,7 @@ class QueuedReader:
         self._was_full = False  # whether the hub waits for `has_room`
         self._closed = False
         self._reason: SubscriptionClosed | None = None
+        hub.queues.add(self)
 
     # The owner.
 
@@ -164,31 +165,47 @@ class QueuedReader:
             count += 1
         return count
 
-    def deliver(self, items: Sequence[Item]) -> None:
-        """Queue `items`. If not all of them fit, end for `SlowConsumer` after those that do."""
+    def deliver(self, items: Sequence[Item], size: int) -> None:
+        """Queue `items` of `size` bytes. If not all fit, end for `SlowConsumer` after those that do."""
         with self._changed:
             if self._has_ended():
                 return
+            is_slow = False
             room = self._fitting(items, self._queue_bytes)
-            queued = items[:room] if room < len(items) else items
-            self._items.extend(queued)
-            self._bytes += sum(map(size_of, queued))
+            if room < len(items):
+                items = items[:room]
+                size = sum(map(size_of, items))
+                is_slow = True
+            self._items.extend(items)
+            self._bytes += size
             self._changed.notify()
         if not self._notify():
             self.close()
-        elif room < len(items):
-            self._end_as_slow()
-
-    def _end_as_slow(self) -> None:
-        self._hub.slow_consumers += 1
-        names = ", ".join(sorted(map(repr, self.topics)))
-        self.fail(
-            SlowConsumer(
-                f"the reader of {names} fell {self._queue_size} messages behind and was closed, so that "
-                "none is dropped silently; read faster, or raise queue_size"
+        elif is_slow:
+            names = ", ".join(sorted(map(repr, self.topics)))
+            self._end_as_slow(
+                SlowConsumer(
+                    f"the reader of {names} fell {self._queue_size} messages behind and was closed, so that "
+                    "none is dropped silently; read faster, or raise queue_size"
+                )
             )
-        )
+
+    def _end_as_slow(self, reason: SlowConsumer) -> None:
+        self._hub.slow_consumers += 1
+        self.fail(reason)
         self._hub.leave(self)
+
+    # The memory budget: see `bridge.channel.queue_memory.Queue`.
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        return len(self._items), self._bytes
+
+    def end_as_slow(self, reason: SlowConsumer) -> None:
+        with self._changed:
+            self._items.clear()
+            self._bytes = 0
+        self._end_as_slow(reason)
 
     def fail(self, reason: SubscriptionClosed) -> None:
         if type(reason) is SubscriptionClosed:  # the channel was closed: there is no reason to raise
@@ -207,5 +224,7 @@ class QueuedReader:
 
 
 def _deliver(readers: Sequence[QueuedReader], items: Sequence[Item]) -> None:
+    size = sum(map(size_of, items))
     for reader in readers:
-        reader.deliver(items)
+        reader.deliver(items, size)
+    readers[0]._hub.queues.note(size)

@@ -55,6 +55,15 @@ class Sequencer:
         """Whether the hub has something to do for the topic: a reader waits, or there is none any more."""
         return bool(self.readers.waiting or self.readers.paging) or not self.readers.live
 
+    @property
+    def cached(self) -> int:
+        """The bytes of messages that are kept for readers that catch up."""
+        return self._cache.size + self._since_request.size
+
+    def drop_cache(self) -> None:
+        """Drop those messages, but not the few that the answer to a request needs."""
+        self._cache.clear()
+
     # Requests to the backend.
 
     def next_request(self) -> Request | None:

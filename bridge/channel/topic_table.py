@@ -34,6 +34,16 @@ class TopicTable:
     def __bool__(self) -> bool:
         return bool(self._sequencers)
 
+    @property
+    def cached(self) -> int:
+        """The bytes of messages that are kept for readers that catch up."""
+        return sum(sequencer.cached for sequencer in self._sequencers.values())
+
+    def drop_caches(self) -> None:
+        """Drop those messages."""
+        for sequencer in self._sequencers.values():
+            sequencer.drop_cache()
+
     def readers(self) -> set[Reader]:
         """Return all readers of all topics."""
         return {reader for sequencer in self._sequencers.values() for reader in sequencer.readers}

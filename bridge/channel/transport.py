@@ -32,11 +32,12 @@ class Transport:
         queue_size: int,
         timeout: float,
         retention: Retention,
+        memory: int | None = None,
         location: str,
         enter_loop: Callable[[], None] = _do_nothing,
     ) -> None:
         self.backend = backend
-        self.hub = Hub(backend, retention)
+        self.hub = Hub(backend, retention, memory)
         self.max_payload = max_payload
         """The largest payload in bytes."""
         self.queue_size = queue_size

@@ -3,10 +3,13 @@
 from collections import deque
 from collections.abc import Iterator
 
-from bridge.streams.rendering import LargeText
+from bridge.streams.rendering import LargeText, Text
 
 SEND_SIZE = 256 * 1024
 """Bytes that are sent to one viewer before the next viewer is served."""
+
+ENTRY_BYTES = 100
+"""What one entry takes in the backlog of a viewer, beside the text that all viewers share."""
 
 
 class Entry:
@@ -15,7 +18,12 @@ class Entry:
     __slots__ = ("data", "live", "place", "progress", "text")
 
     def __init__(
-        self, data: bytes, progress: str | None, live: bool, text: LargeText | None = None, place: int = 0
+        self,
+        data: bytes,
+        progress: str | None,
+        live: bool,
+        text: Text | LargeText | None = None,
+        place: int = 0,
     ) -> None:
         self.data = data
         self.progress = progress
@@ -23,19 +31,22 @@ class Entry:
         self.live = live
         """Whether it counts against the viewer's limit. History and state that the loop granted do not."""
         self.text = text
-        """The large text that `data` is a piece of, if any."""
+        """The text that `data` is, or is a piece of; `None` for what only this viewer gets."""
         self.place = place
-        """The number of the piece in `text`."""
+        """The number of the piece in a large text."""
 
 
 class Backlog:
     """What waits to be sent to one viewer."""
 
-    __slots__ = ("_entries", "_latest", "live", "size")
+    __slots__ = ("_entries", "_latest", "_sent", "live", "since", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        """`since` is the time when something began to wait."""
+        self.since = since
         self._entries: deque[Entry] = deque()
         self._latest: dict[str, Entry] | None = None  # the newest progress, by topic
+        self._sent = 0  # bytes of the first entry that are sent; its data stays whole, for all share it
         self.size = 0
         """Bytes that wait."""
         self.live = 0
@@ -43,6 +54,9 @@ class Backlog:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def put(self, entry: Entry) -> None:
         """Add an entry. Progress that waits already, and is not partly sent, gives way to newer progress."""
@@ -52,7 +66,7 @@ class Backlog:
             older = self._latest.get(entry.progress)
             if older is not None and older is not self._entries[0]:
                 self._count(-len(older.data), older.live)
-                older.data = b""
+                older.data, older.text = b"", None
             self._latest[entry.progress] = entry
         self._entries.append(entry)
         self._count(len(entry.data), entry.live)
@@ -64,31 +78,30 @@ class Backlog:
         for entry in self._entries:
             if parts and size + len(entry.data) > SEND_SIZE:
                 break
-            parts.append(entry.data)
-            size += len(entry.data)
+            data = entry.data
+            if not parts and self._sent:
+                data = data[self._sent :]
+            parts.append(data)
+            size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def remove(self, count: int) -> bool:
         """Remove the first `count` bytes, which are sent; return whether nothing more waits."""
         entries = self._entries
-        while entries and count >= len(entries[0].data):
+        while entries and count >= len(entries[0].data) - self._sent:
             entry = entries.popleft()
-            count -= len(entry.data)
-            self._count(-len(entry.data), entry.live)
+            rest = len(entry.data) - self._sent
+            self._sent = 0
+            count -= rest
+            self._count(-rest, entry.live)
             latest, progress = self._latest, entry.progress
             if latest is not None and progress is not None and latest.get(progress) is entry:
                 del latest[progress]
         if not entries:
             return True
-        first = entries[0]
-        first.data = first.data[count:]
-        self._count(-count, first.live)
+        self._sent += count
+        self._count(-count, entries[0].live)
         return False
-
-    def has_piece_of(self, text: LargeText) -> bool:
-        """Whether a piece of `text` waits. Another thread may remove entries at the same time."""
-        # The copy is one step, which no other thread can interrupt.
-        return any(entry.text is text for entry in list(self._entries))
 
     def _count(self, count: int, live: bool) -> None:
         self.size += count

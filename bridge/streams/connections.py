@@ -14,13 +14,14 @@ from contextlib import suppress
 from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.streams import sse
-from bridge.streams.backlog import Entry
+from bridge.streams.backlog import SEND_SIZE, Entry
 from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
-from bridge.streams.rendering import LARGE_TEXTS, LargeText, Renderer, Text, make_text
+from bridge.streams.rendering import LargeText, Renderer, Text
 from bridge.streams.selector_thread import SelectorThread
 from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
+from bridge.streams.waiting_texts import WaitingTexts
 from bridge.streams.wheel import TICK, Wheel
 
 logger = logging.getLogger("bridge.streams.loop")
@@ -32,7 +33,7 @@ READ_SIZE = 65536
 # connections might use this one for another request in between.
 _WITH_END = getattr(socket, "MSG_MORE", 0)
 
-_HEARTBEAT = make_text(sse.HEARTBEAT)
+_HEARTBEAT = Text(sse.HEARTBEAT)
 
 
 class Connections:
@@ -65,6 +66,8 @@ class Connections:
         self._renderer = Renderer(with_ids=self._transport.backend.replays)
         self.grants = Grants(self._thread, self.write)
         """What ends the streams that may not go on."""
+        self.waiting = WaitingTexts()
+        """What waits for the viewers."""
 
     # Texts.
 
@@ -73,7 +76,6 @@ class Connections:
         text = None
         size = 0
         renderer, write = self._renderer, self.write
-        large = len(renderer.large)
         for viewer in viewers:
             granted = viewer.granted != viewer.arrived
             if viewer.encoder is not None:
@@ -86,8 +88,6 @@ class Connections:
                 size = size or sum(map(size_of, items))
                 viewer.note_arrival(size)
                 self.announce_room(viewer)
-        if len(renderer.large) > large:
-            self._bound_large_texts()
 
     def write(self, viewer: Viewer, text: Text | LargeText, live: bool = True) -> None:
         """Send a text, or let it wait. `live` says whether it counts against the backlog."""
@@ -98,7 +98,7 @@ class Connections:
             if text.raw:
                 viewer.finished = text.final
                 data = text.chunked if viewer.chunked else text.raw
-                self._send(viewer, connection, data, text.progress, live)
+                self._send(viewer, connection, data, text, live)
         else:
             self._write_behind(viewer, text, live)
 
@@ -111,28 +111,46 @@ class Connections:
             self._write_pieces(viewer, text, live)
         elif text.raw:
             framed = viewer.socket is not None and viewer.chunked
-            viewer.put(Entry(text.chunked if framed else text.raw, text.progress, live), text.final)
-        # One text may be larger than the backlog. The viewer is too slow only if others wait before it.
-        backlog = viewer.backlog
-        if waited and backlog is not None and backlog.live > self._backlog:
-            self._cut_off(viewer, f"it does not read, and {backlog.live:,} bytes wait for it")
+            self._put(viewer, text.chunked if framed else text.raw, text, live, final=text.final)
+        # One text may be larger than the backlog. The viewer is too slow only if others wait before it, and
+        # if its connection takes nothing more.
+        while waited and (backlog := viewer.backlog) is not None and backlog.live > self._backlog:
+            if not self.flush(viewer) and not viewer.closed:
+                self._cut_off(viewer, f"it does not read, and {backlog.live:,} bytes wait for it")
 
     def _write_pieces(self, viewer: Viewer, text: LargeText, live: bool) -> None:
+        """Send the first pieces of a text, and let the others wait until other viewers are served."""
         connection = viewer.socket
         pieces = text.pieces(chunked=connection is not None and viewer.chunked)
+        sent = 0
         for place, data in enumerate(pieces):
             final = text.final and place == len(pieces) - 1
-            if viewer.backlog is None and connection is not None and not viewer.closed:
+            if viewer.closed:
+                return
+            if viewer.backlog is None and connection is not None and sent < SEND_SIZE:
                 viewer.finished = final
-                self._send(viewer, connection, data, None, live)
+                self._send(viewer, connection, data, text, live, place)
+                sent += len(data)
             else:
-                viewer.put(Entry(data, None, live, text, place), final)
+                self._put(viewer, data, text, live, place, final=final)
 
-    def _bound_large_texts(self) -> None:
-        """Close the viewers that have waited longest if the large texts that wait take too many bytes."""
-        for text in self._renderer.surplus():
-            for viewer in [viewer for viewer in list(self.viewers) if viewer.waits_for(text)]:
-                self._cut_off(viewer, f"it reads slowly, and others wait for {LARGE_TEXTS:,} bytes of state")
+    def _put(
+        self,
+        viewer: Viewer,
+        data: bytes,
+        text: Text | LargeText,
+        live: bool,
+        place: int = 0,
+        *,
+        final: bool = False,
+    ) -> None:
+        """Let `data`, which is a part of `text`, wait for a viewer."""
+        progress = text.progress if isinstance(text, Text) else None
+        connection, waits = viewer.socket, viewer.backlog is not None
+        viewer.put(Entry(data, progress, live, text, place), final)
+        self.waiting.add(text)
+        if connection is not None and not waits:
+            self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
 
     def announce_room(self, viewer: Viewer) -> None:
         """Let the hub continue with a viewer that was full of history, if there is room again."""
@@ -168,7 +186,13 @@ class Connections:
             self._read(viewer)
 
     def _send(
-        self, viewer: Viewer, connection: _socket.socket, data: bytes, progress: str | None, live: bool
+        self,
+        viewer: Viewer,
+        connection: _socket.socket,
+        data: bytes,
+        text: Text | LargeText,
+        live: bool,
+        place: int = 0,
     ) -> None:
         """Send `data` to a viewer for which nothing waits. What does not go out waits."""
         try:
@@ -180,30 +204,32 @@ class Connections:
             return
         viewer.sent_at = self._thread.now
         if count < len(data):
-            viewer.put(Entry(data[count:], None if count else progress, live))
-            self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
+            self._put(viewer, data, text, live, place)
+            if count:
+                viewer.sent(count)
         elif viewer.finished:
             self._finish(viewer, connection)
 
-    def flush(self, viewer: Viewer) -> None:
-        """Send what waits, up to a bounded number of bytes and in one call."""
+    def flush(self, viewer: Viewer) -> bool:
+        """Send what waits, up to a bounded number of bytes and in one call. Return whether any was sent."""
         connection, backlog = viewer.socket, viewer.backlog
         if viewer.closed or backlog is None or connection is None:
-            return
+            return False
         data = backlog.next_bytes()
         try:
             count = connection.send(data, _WITH_END if viewer.finished and len(data) == backlog.size else 0)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self.drop(viewer)
-            return
+            return False
         viewer.sent_at = self._thread.now
         if viewer.sent(count):
             self._selector.modify(connection, selectors.EVENT_READ, viewer)
             if viewer.finished:
                 self._finish(viewer, connection)
         self.announce_room(viewer)
+        return True
 
     def _read(self, viewer: Viewer) -> None:
         """Discard what a viewer sends, and notice that it has left."""
@@ -271,6 +297,6 @@ class Connections:
                 return
         elif viewer.backlog is None and silent >= self._heartbeat - TICK / 2 and viewer.socket is not None:
             data = _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw
-            self._send(viewer, viewer.socket, data, None, live=True)
+            self._send(viewer, viewer.socket, data, _HEARTBEAT, live=True)
         if not viewer.closed:
             self._wheel.add(viewer, self._heartbeat - (self._thread.now - viewer.sent_at))

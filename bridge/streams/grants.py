@@ -16,7 +16,7 @@ from bridge.streams import sse
 from bridge.streams.access.grant import Grant
 from bridge.streams.asker import Asker
 from bridge.streams.refusal import Refusal
-from bridge.streams.rendering import Text, make_text
+from bridge.streams.rendering import Text
 from bridge.streams.selector_thread import SelectorThread
 from bridge.streams.viewer import Viewer
 from bridge.tasks import events
@@ -73,7 +73,7 @@ class Grants:
         """End a stream that may not go on. Its cursor stays, so that it resumes if it is allowed again."""
         self.remove(viewer)
         text = sse.frame(events.encode(Expired(reason)), event="expired")
-        self._write(viewer, make_text(text, final=True))
+        self._write(viewer, Text(text, final=True))
 
     def _keep(self, viewer: Viewer) -> None:
         """Keep a viewer until something is to be done for it, at the next tick at the earliest."""
@@ -148,4 +148,4 @@ class Grants:
 def come_back() -> Text:
     """Return the end of a stream that may open again. Not all browsers come back at the same time."""
     retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
-    return make_text(retry + sse.HEARTBEAT, final=True)
+    return Text(retry + sse.HEARTBEAT, final=True)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from bridge.backends.base import Item
+from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.errors import SubscriptionClosed
 from bridge.streams.access.grant import Grant
+from bridge.streams.backlog_memory import BacklogMemory
 from bridge.streams.connections import Connections
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder, opens_with_state
@@ -23,13 +24,17 @@ from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.streams.wheel import TICK
 from bridge.support.fork import reset_in_child
+from bridge.support.memory import BUDGET
 from bridge.support.server import while_ending
 
 ADOPTED_AT_ONCE = 50
 """Viewers that may wait to be adopted, for a second at most, before anything is to be sent to them."""
 
 WINDOWS = 64 * 1024 * 1024
-"""Bytes of history and state that may be in transit to all viewers together, ..."""
+"""Bytes of history and state that may be in transit to all viewers together, ...
+
+If a quarter of the memory budget is less, that counts.
+"""
 
 WINDOW, SMALLEST_WINDOW = 256 * 1024, 16 * 1024
 """... and to one of them, however few or many there are."""
@@ -61,6 +66,7 @@ class Loop:
         self._connections = Connections(
             transport, self.thread, heartbeat=heartbeat, backlog=backlog, limits=limits
         )
+        self._memory = BacklogMemory(self._connections, self.thread)
         self.limits = limits
         self.observer: Observer | None = None
         self._opened = self._taken_over = 0
@@ -71,6 +77,7 @@ class Loop:
         """The connections are the parent's: the child closes only its copies of the descriptors."""
         viewers = self._connections.viewers
         self._connections.reset()
+        self._memory.reset()
         self.thread.reset_after_fork()
         for viewer in viewers:
             if viewer.socket is not None:
@@ -81,12 +88,15 @@ class Loop:
     @property
     def window(self) -> int:
         """Bytes of history and state that may be in transit to one viewer."""
-        share = max(SMALLEST_WINDOW, WINDOWS // max(1, len(self._connections.viewers)))
+        windows = min(WINDOWS, BUDGET.limit // 4)
+        share = max(SMALLEST_WINDOW, windows // max(1, len(self._connections.viewers)))
         return min(WINDOW, share, self._backlog // 2)
 
     def post(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
-        """Have `items` of one topic sent to `viewers`."""
-        self.thread.do(self._deliver, viewers, items)
+        """Have `items` of one topic sent to `viewers`. Waits if the loop has much to send already."""
+        size = sum(map(size_of, items))
+        self.thread.do(self._deliver, viewers, items, size)
+        self._memory.post(size)
 
     def open(
         self, topics: Sequence[str], cursor: Cursor, client: Client, grant: Grant | None = None
@@ -158,21 +168,26 @@ class Loop:
             "viewers": len(self._connections.viewers),
             "viewers_opened": self._opened,
             "viewers_cut_off": self._connections.cut_off,
+            "viewers_cut_off_for_memory": self._memory.closed,
             "viewers_refused": self.limits.refused,
             "viewers_handed_over": self._taken_over,
         }
 
     # The loop's thread.
 
-    def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
-        if self.observer is not None:
-            self.observer.see(items)
-        self._connections.deliver(viewers, items)
+    def _deliver(self, viewers: Sequence[Viewer], items: Sequence[Item], size: int) -> None:
+        try:
+            if self.observer is not None:
+                self.observer.see(items)
+            self._connections.deliver(viewers, items)
+        finally:
+            self._memory.delivered(size)
 
     def _tick(self) -> None:
         try:
             self._connections.tick()
             self._connections.grants.tick()
+            self._memory.tick()
         finally:
             if self.observer is not None:
                 self.observer.tick(self._watched)

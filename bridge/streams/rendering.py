@@ -1,10 +1,7 @@
 """Renders items as the text that is sent, once for all the viewers of a topic. No I/O."""
 
-import itertools
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
-from typing import NamedTuple
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from bridge.backends.base import Item, States
 from bridge.streams.cursor import Cursor
@@ -14,31 +11,43 @@ from bridge.streams.takeover.connection import LAST_CHUNK, chunk
 PIECE = 64 * 1024
 """Bytes of a large text that wait as one entry."""
 
-LARGE_TEXTS = 64 * 1024 * 1024
-"""Bytes of large texts, mostly states, that may wait for viewers. The newest alone may be larger."""
 
+class Text:
+    """The text of some items. All its viewers share it."""
 
-class Text(NamedTuple):
-    """The text of some items."""
+    __slots__ = ("__weakref__", "chunked", "counted", "final", "progress", "raw")
 
-    raw: bytes
-    chunked: bytes
-    """The same, framed as HTTP chunks."""
-    final: bool
-    """Whether the stream ends with it."""
-    progress: str | None
-    """The topic, if the text is only progress, which newer progress of the topic can replace."""
+    def __init__(self, raw: bytes, final: bool = False, progress: str | None = None) -> None:
+        self.raw = raw
+        self.chunked = chunk(raw) + (LAST_CHUNK if final else b"") if raw else b""
+        """The same, framed as HTTP chunks."""
+        self.final = final
+        """Whether the stream ends with it."""
+        self.progress = progress
+        """The topic, if the text is only progress, which newer progress of the topic can replace."""
+        self.counted = False
+        """Whether it was counted among the texts that wait."""
+
+    def piece(self, _place: int, *, chunked: bool) -> bytes:
+        """Return the text, framed as HTTP chunks if it is to be. It has one piece."""
+        return self.chunked if chunked else self.raw
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes."""
+        return len(self.raw) + len(self.chunked)
 
 
 class LargeText:
     """A text in pieces that wait for a viewer one by one. All its viewers share the pieces."""
 
-    def __init__(self, number: int, raw: bytes, final: bool) -> None:
-        self.number = number
-        """Counts large texts: the smallest is the oldest."""
-        self.size = len(raw)
+    __slots__ = ("__weakref__", "_chunked", "_raw", "counted", "final")
+
+    def __init__(self, raw: bytes, final: bool) -> None:
         self.final = final
         """Whether the stream ends with it."""
+        self.counted = False
+        """Whether it was counted among the texts that wait."""
         self._raw = [raw[at : at + PIECE] for at in range(0, len(raw), PIECE)]
         self._chunked: list[bytes] = []
 
@@ -52,10 +61,14 @@ class LargeText:
                 self._chunked[-1] += LAST_CHUNK
         return self._chunked
 
+    def piece(self, place: int, *, chunked: bool) -> bytes:
+        """Return one of the pieces."""
+        return self.pieces(chunked=chunked)[place]
 
-def make_text(raw: bytes, final: bool = False, progress: str | None = None) -> Text:
-    """Return `raw` as a text with both framings."""
-    return Text(raw, chunk(raw) + (LAST_CHUNK if final else b"") if raw else b"", final, progress)
+    @property
+    def size(self) -> int:
+        """The bytes that it takes."""
+        return sum(map(len, self._raw)) + sum(map(len, self._chunked))
 
 
 class Renderer:
@@ -64,11 +77,8 @@ class Renderer:
     def __init__(self, *, with_ids: bool) -> None:
         self._with_ids = with_ids
         self._last: tuple[Sequence[Item], Text] | None = None
-        self._numbers = itertools.count()
-        # By the items that they contain.
+        # The large texts that wait for some viewer, by the items that they contain.
         self._large: WeakValueDictionary[object, LargeText] = WeakValueDictionary()
-        self.large: WeakSet[LargeText] = WeakSet()
-        """The large texts that wait for some viewer."""
 
     def for_one(self, encoder: Encoder, items: Sequence[Item]) -> Text | LargeText:
         """Make the text of a viewer that has an encoder of its own."""
@@ -92,18 +102,6 @@ class Renderer:
             self._large[key] = new
         return new
 
-    def surplus(self) -> list[LargeText]:
-        """Return the oldest large texts, without which the others take at most `LARGE_TEXTS` bytes."""
-        large = sorted(self.large, key=attrgetter("number"))
-        excess = sum(text.size for text in large) - LARGE_TEXTS
-        surplus = []
-        for text in large[:-1]:
-            if excess <= 0:
-                break
-            excess -= text.size
-            surplus.append(text)
-        return surplus
-
     def _make(self, items: Sequence[Item], has_state: bool) -> Text | LargeText:
         raw = None if has_state else plain_text(items)
         if raw is not None:
@@ -116,10 +114,8 @@ class Renderer:
     def _text(self, frames: Iterable[bytes], final: bool, progress: str | None) -> Text | LargeText:
         raw = b"".join(frames)
         if len(raw) <= 2 * PIECE:
-            return make_text(raw, final, progress)
-        text = LargeText(next(self._numbers), raw, final)
-        self.large.add(text)
-        return text
+            return Text(raw, final, progress)
+        return LargeText(raw, final)
 
 
 def _identity(item: Item) -> object:

@@ -35,6 +35,7 @@ from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal, come_back_after
 from bridge.streams.request import StreamRequest
 from bridge.streams.settings import Settings
+from bridge.support.memory import BUDGET
 from bridge.tasks import events
 from bridge.tasks.liveness import LivenessMonitor
 from bridge.tasks.snapshot import snapshot
@@ -206,7 +207,7 @@ class StreamService:
 
     def stats(self) -> dict[str, int]:
         """Return what this process counts, by name."""
-        return {**self.loop.stats(), **self._transport.hub.stats()}
+        return {**self.loop.stats(), **self._transport.hub.stats(), **BUDGET.stats()}
 
 
 _ENDED = Answer(204, {})

@@ -21,6 +21,7 @@ CHANNEL_OPTIONS = (
     "RETENTION_SECONDS",
     "RETENTION_MESSAGES",
     "POLL_INTERVAL",
+    "MEMORY",
 )
 """The options of `bridge.connect`, which checks them."""
 

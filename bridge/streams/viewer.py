@@ -12,7 +12,6 @@ from bridge.streams.access.grant import Grant
 from bridge.streams.backlog import Backlog, Entry
 from bridge.streams.encoder import Encoder
 from bridge.streams.limits import Client
-from bridge.streams.rendering import LargeText
 from bridge.streams.takeover.connection import LAST_CHUNK, TakenConnection, chunk
 
 
@@ -187,7 +186,7 @@ class Viewer:
 
     def _put(self, entry: Entry) -> None:
         if self.backlog is None:
-            self.backlog = Backlog()
+            self.backlog = Backlog(time.monotonic())
         self.backlog.put(entry)
 
     def sent(self, count: int) -> bool:
@@ -197,11 +196,6 @@ class Viewer:
             self.backlog = None
             return True
         return False
-
-    def waits_for(self, text: LargeText) -> bool:
-        """Whether a piece of `text` waits to be sent."""
-        backlog = self.backlog
-        return backlog is not None and backlog.has_piece_of(text)
 
     def attach(self, connection: TakenConnection, resets: bytes) -> None:
         """Use a connection of its own from now on: send it `resets`, then what waits, framed for it."""
@@ -215,19 +209,23 @@ class Viewer:
         for last in waiting or ():
             data = last.data
             if last.text is not None:
-                data = last.text.pieces(chunked=self.chunked)[last.place]
-            elif data and self.chunked:
-                data = chunk(data)
+                data = last.text.piece(last.place, chunked=self.chunked)
             if data:
                 self._put(Entry(data, last.progress, last.live, last.text, last.place))
-        # The last piece of a large text has the last chunk already.
+        # The last text of a stream has the last chunk already.
         if self.finished and self.chunked and (last is None or last.text is None):
             self._put(Entry(LAST_CHUNK, None, live=False))
 
     def close(self) -> None:
-        """Note that nothing more will be sent, and wake the thread that waits."""
+        """Drop what waits: nothing more will be sent. Wake the thread that waits."""
+        changed = self._changed
         self.closed = True
-        self._notify(self._changed)
+        if changed is None:
+            self.backlog = None
+        else:
+            with changed:  # the server's thread may be taking from the backlog
+                self.backlog = None
+            self._notify(changed)
 
     def _notify(self, changed: threading.Condition | None) -> None:
         if changed is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import bridge
+from bridge.channel.queue_memory import QueueMemory
 from bridge.channel.queued_reader import HISTORY_BYTES, QueuedReader
 from bridge.model.message import Message
 
@@ -16,6 +17,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.slow_consumers = 0
+        self.queues = QueueMemory()
         self.left: list[QueuedReader] = []
         self.have_room: list[QueuedReader] = []
 
@@ -51,13 +53,13 @@ def test_history_waits_for_room_and_the_hub_is_told_once(hub: Any) -> None:
     """When the queue that was full is half empty; never if all of it fitted."""
     reader = QueuedReader(hub, ["t"], queue_size=SIZE)
     assert reader.room(messages(SIZE + 3)) == SIZE
-    reader.deliver(messages(SIZE))
+    reader.post([reader], messages(SIZE))
     for left in range(SIZE - 1, -1, -1):
         reader.receive(0)
         assert bool(hub.have_room) == (left <= SIZE // 2)
     assert hub.have_room == [reader]
     assert reader.room(messages(SIZE)) == SIZE
-    reader.deliver(messages(SIZE))
+    reader.post([reader], messages(SIZE))
     for _ in range(SIZE):
         reader.receive(0)
     assert hub.have_room == [reader]
@@ -68,7 +70,7 @@ def test_history_is_bounded_in_bytes_too(hub: Any) -> None:
     reader = QueuedReader(hub, ["t"], queue_size=SIZE)
     large = messages(2, b"x" * (HISTORY_BYTES + 1))
     assert reader.room(large) == 1
-    reader.deliver(large[:1])
+    reader.post([reader], large[:1])
     assert reader.room(large) == 0
 
 
@@ -81,7 +83,7 @@ def test_the_end_of_the_channel_is_no_reason(
 ) -> None:
     """A closed channel drops what is queued, as `close` does. Any other reason comes after it."""
     reader = QueuedReader(hub, ["t"], queue_size=SIZE)
-    reader.deliver(messages(1))
+    reader.post([reader], messages(1))
     reader.fail(reason)
     assert reader.closed is closed
     if not closed:
@@ -103,7 +105,7 @@ def test_the_owner_is_notified_of_all_that_is_new(hub: Any) -> None:
     reader.establish("t")
     assert len(notified) == 1
     assert reader.wait_established(0)
-    reader.deliver(messages(2))
+    reader.post([reader], messages(2))
     assert len(notified) == 2
     reader.close()
     reader.close()
@@ -114,7 +116,7 @@ def test_the_owner_is_notified_of_all_that_is_new(hub: Any) -> None:
 def test_a_reader_without_an_owner_closes(hub: Any) -> None:
     """For example one whose event loop has ended."""
     reader = QueuedReader(hub, ["t"], queue_size=SIZE, notify=lambda: False)
-    reader.deliver(messages(1))
+    reader.post([reader], messages(1))
     assert reader.closed
     assert hub.left == [reader]
 

@@ -1,11 +1,11 @@
 """What waits to be sent to one viewer."""
 
 from bridge.streams.backlog import SEND_SIZE, Backlog, Entry
-from bridge.streams.rendering import LargeText
+from bridge.streams.rendering import Text
 
 
 def backlog(*entries: Entry) -> Backlog:
-    made = Backlog()
+    made = Backlog(since=0)
     for entry in entries:
         made.put(entry)
     return made
@@ -54,11 +54,22 @@ def test_one_call_sends_a_bounded_part() -> None:
     assert waiting.next_bytes() == b"next"
 
 
-def test_pieces_of_a_large_text_are_known() -> None:
-    """A text waits while one of its pieces does."""
-    text, other = LargeText(0, b"one", final=False), LargeText(1, b"two", final=False)
-    waiting = backlog(Entry(b"one", None, False, text, 0), Entry(b"more", None, live=True))
-    assert waiting.has_piece_of(text)
-    assert not waiting.has_piece_of(other)
-    waiting.remove(3)
-    assert not waiting.has_piece_of(text)
+def test_what_is_partly_sent_stays_whole() -> None:
+    """All viewers share the bytes of a text, so a viewer that has got a part of it makes no copy."""
+    data = b"x" * 1000
+    waiting = backlog(Entry(data, None, live=True))
+    assert not waiting.remove(400)
+    assert not waiting.remove(400)
+    (entry,) = waiting
+    assert entry.data is data
+    assert (waiting.next_bytes(), waiting.size, waiting.live) == (b"x" * 200, 200, 200)
+    assert waiting.remove(200)
+
+
+def test_replaced_progress_keeps_no_text() -> None:
+    """Nothing of progress that gave way stays in memory."""
+    waiting = backlog(Entry(b"log", None, live=True))
+    text = Text(b"old", progress="a")
+    waiting.put(Entry(text.raw, "a", True, text))
+    waiting.put(Entry(b"new", "a", live=True))
+    assert [(entry.data, entry.text) for entry in waiting] == [(b"log", None), (b"", None), (b"new", None)]

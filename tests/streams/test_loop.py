@@ -1,5 +1,6 @@
 """The loop: what it sends through connections that were taken over, here ends of socket pairs."""
 
+import socket as socketlib
 from _socket import socket
 from socket import SO_SNDBUF, SOL_SOCKET, socketpair
 
@@ -11,7 +12,8 @@ from bridge.streams.cursor import Cursor
 from bridge.streams.limits import Client, ViewerLimits
 from bridge.streams.loop import Loop
 from bridge.streams.takeover.connection import TakenConnection
-from tests import events
+from bridge.streams.viewer import Viewer
+from bridge.support.memory import BUDGET
 from tests.servers import eventually
 
 BACKLOG = 1000
@@ -69,28 +71,61 @@ def test_one_live_message_may_be_larger_than_the_backlog(behind: bool) -> None:
         loop.discard(viewer)
 
 
-def test_viewers_of_older_states_are_cut_off_where_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Viewers that read nothing of older states make room; the newest state may be too large alone."""
-    monkeypatch.setattr("bridge.streams.rendering.LARGE_TEXTS", 1_000_000)
-    clients = []
-    with bridge.connect("memory://states") as channel:
-        topic = bridge.task_topic("t1")
-        loop = Loop(transport_of(channel.topic(topic)), heartbeat=15, backlog=BACKLOG, limits=ViewerLimits())
-        viewers = []
-        for _ in range(3):
-            transport_of(channel).publish(events.make("log", "t1", level="info", message="x" * 400_000))
-            ours, client = socketpair()
-            ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
-            clients.append(client)
-            loop.limits.acquire(Client())
-            viewers.append(loop.open([topic], Cursor(), Client()))
-            taken = TakenConnection(socket(fileno=ours.detach()), chunked=True, unsent=b"")
-            taken.socket.setblocking(False)
-            loop.adopt(viewers[-1], taken, b"retry: 1\n")
-            eventually(lambda: viewers[-1].closed or viewers[-1].unsent > 100_000)
-        eventually(lambda: loop.stats()["viewers_cut_off"] == 2)
-        assert [viewer.closed for viewer in viewers] == [True, True, False]
-        for viewer in viewers:
+def stuck_viewer(loop: Loop, topic: str) -> tuple[Viewer, socketlib.socket]:
+    """Return a viewer that takes a few kilobytes, and the end of its connection that nobody reads."""
+    ours, client = socketpair()
+    ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+    loop.limits.acquire(Client())
+    viewer = loop.open([topic], Cursor(), Client())
+    taken = TakenConnection(socket(fileno=ours.detach()), chunked=False, unsent=b"")
+    taken.socket.setblocking(False)
+    loop.adopt(viewer, taken, b"")
+    eventually(lambda: viewer.established and viewer.socket is not None)
+    return viewer, client
+
+
+def test_the_slowest_viewers_are_closed_over_the_memory_budget(caplog: pytest.LogCaptureFixture) -> None:
+    """What is too much goes with the viewer that has kept the most waiting for longest; one line says so."""
+    eventually(lambda: BUDGET.used()["backlogs"] < 10_000)  # nothing is left of other tests
+    with bridge.connect("memory://budget", memory=2_000_000, max_payload=2_000_000) as channel:
+        loop = Loop(transport_of(channel), heartbeat=15, backlog=10_000_000, limits=ViewerLimits())
+        stuck = {topic: stuck_viewer(loop, topic) for topic in ("large", "small", "new")}
+
+        def publish(topic: str, size: int) -> None:
+            channel.topic(topic).publish(b"x" * size)
+            eventually(lambda: stuck["large"][0].closed or stuck[topic][0].unsent > size // 2)
+
+        publish("large", 1_200_000)
+        publish("small", 50_000)
+        publish("new", 800_000)
+        eventually(lambda: loop.stats()["viewers_cut_off_for_memory"])
+        eventually(lambda: 800_000 < BUDGET.used()["backlogs"] < 1_000_000)
+        assert {topic: viewer.closed for topic, (viewer, _) in stuck.items()} == {
+            "large": True,
+            "small": False,
+            "new": False,
+        }
+        assert loop.stats()["viewers_cut_off"] == 1
+        (line,) = [record.getMessage() for record in caplog.records if "memory budget" in record.getMessage()]
+        assert "closed the 1 slowest viewers" in line
+        assert "2,000,000 bytes" in line
+        for viewer, client in stuck.values():
             loop.discard(viewer)
-    for client in clients:
-        client.close()
+            client.close()
+        eventually(lambda: loop.stats()["viewers"] == 0 and BUDGET.used()["backlogs"] < 200_000)
+
+
+def test_what_all_viewers_share_counts_once() -> None:
+    """A text that waits for many viewers counts with its bytes, and its place in each backlog."""
+    before = BUDGET.used()["backlogs"]
+    with bridge.connect("memory://shared", memory=2_000_000) as channel:
+        loop = Loop(transport_of(channel), heartbeat=15, backlog=10_000_000, limits=ViewerLimits())
+        stuck = [stuck_viewer(loop, "news") for _ in range(10)]
+        channel.topic("news").publish(b"x" * 900_000)
+        eventually(lambda: all(viewer.unsent > 500_000 for viewer, _ in stuck))
+        eventually(lambda: 900_000 < BUDGET.used()["backlogs"] - before < 950_000)
+        assert loop.stats()["viewers_cut_off"] == 0
+        for viewer, client in stuck:
+            loop.discard(viewer)
+            client.close()
+        eventually(lambda: BUDGET.used()["backlogs"] <= before)

@@ -1,28 +1,25 @@
 """Texts that are made once for all viewers of a topic."""
 
-import pytest
-
 import bridge
 from bridge.model.message import Message
-from bridge.streams import rendering
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder
-from bridge.streams.rendering import PIECE, LargeText, Renderer, Text, make_text
+from bridge.streams.rendering import PIECE, LargeText, Renderer, Text
 from bridge.streams.takeover.connection import LAST_CHUNK, chunk
 from tests import events
 
 
 def test_a_text_has_both_framings() -> None:
     """The last text of a stream ends the chunked response; nothing is no chunk."""
-    assert make_text(b"one") == Text(b"one", b"3\r\none\r\n", False, None)
-    assert make_text(b"one", final=True).chunked == b"3\r\none\r\n" + LAST_CHUNK
-    assert make_text(b"").chunked == b""
+    assert Text(b"one").chunked == b"3\r\none\r\n"
+    assert Text(b"one", final=True).chunked == b"3\r\none\r\n" + LAST_CHUNK
+    assert Text(b"").chunked == b""
 
 
 def test_a_large_text_is_shared_in_pieces() -> None:
     """Pieces hold the whole text; framed, the last one ends the response."""
     raw = b"x" * (2 * PIECE + 1)
-    text = LargeText(0, raw, final=True)
+    text = LargeText(raw, final=True)
     assert b"".join(text.pieces(chunked=False)) == raw
     framed = text.pieces(chunked=True)
     assert framed is text.pieces(chunked=True)
@@ -47,18 +44,3 @@ def test_progress_is_marked_with_its_topic() -> None:
     text = Renderer(with_ids=False).for_one(encoder, [progress])
     assert isinstance(text, Text)
     assert (text.progress, text.final) == (topic, False)
-
-
-def test_the_oldest_large_texts_are_surplus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as have to go until the others fit; the newest stays, however large it is."""
-    monkeypatch.setattr(rendering, "LARGE_TEXTS", 5 * PIECE)
-    renderer = Renderer(with_ids=True)
-    texts = []
-    for number, size in enumerate((2, 2, 3)):
-        message = Message(b"x" * (size * PIECE + 1), topic="orders", id=f"0a-1-{number}")
-        texts.append(renderer.for_all([message], has_state=False))
-    assert [isinstance(text, LargeText) for text in texts] == [True, True, True]
-    assert renderer.surplus() == texts[:2]
-    del texts[:2]
-    assert renderer.surplus() == []
-    assert list(renderer.large) == texts
