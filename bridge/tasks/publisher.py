@@ -15,12 +15,16 @@ from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
 from bridge.support.validate import check_payload
 from bridge.tasks.publish_queue import PublishQueue
+from bridge.tasks.sender_limits import SenderLimits
 from bridge.tasks.sources import Source, Sources
 
 logger = logging.getLogger("bridge.tasks.publisher")
 
 BATCH = 200
 """The most messages in one batch."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""The most bytes in one batch, unless one message alone has more."""
 
 PAUSE = 0.01
 """Seconds between two batches: many messages are sent in batches, and a few at once."""
@@ -33,6 +37,7 @@ class BackgroundPublisher:
         self._transport = transport
         self._queue = PublishQueue()
         self._sources = Sources()
+        self._limits = SenderLimits()
         self._refused = False  # whether a refused message was logged
         self._reset()
         reset_in_child(self)
@@ -52,6 +57,7 @@ class BackgroundPublisher:
         """Drop the queue: the parent sends it."""
         self._queue.clear()
         self._sources.reset_after_fork()
+        self._limits = SenderLimits()
         self._reset()
 
     @property
@@ -76,8 +82,14 @@ class BackgroundPublisher:
                 latest = self._sources.ask(publication.topic)
                 if latest is not None:
                     self._queue.append(latest)
-            self._queue.append(publication)
-            self._wake()
+            if self._limits.takes(publication):
+                notice = self._limits.notice(publication.topic)
+                if notice is not None:
+                    self._queue.append(notice[0], stands_for=notice[1])
+                self._queue.append(publication)
+                self._wake()
+            else:
+                self._queue.dropped += 1
 
     def watch(self, topic: str, source: Source) -> None:
         """Send the messages of `source`: now if it is due, and whenever it is due while it is `waiting`.
@@ -189,7 +201,7 @@ class BackgroundPublisher:
                 self._changed.wait(self._sources.wait())  # The loop around this checks again.
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
-            taken = self._queue.take(BATCH if self._transport.backend.replays else 1)
+            taken = self._queue.take(BATCH if self._transport.backend.replays else 1, BATCH_BYTES)
             self._sending = len(taken)
             return taken
 

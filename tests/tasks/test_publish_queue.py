@@ -26,17 +26,19 @@ def test_messages_leave_in_the_order_in_which_they_came() -> None:
 
 
 def test_events_left_out_are_counted_by_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each topic has one line in the place of its entries, also after several times."""
+    """Each topic has one message in the place of its entries, also after several times."""
     monkeypatch.setattr(publish_queue, "LIMIT", 20)
     queue = PublishQueue()
     for number in range(100):
         queue.append(events.make("log", f"t{number % 2}", message=str(number)))
     assert len(queue) <= 20
     told = [events.decode(publication.payload) or {} for publication in queue.take(20)]
-    assert [event["task"] for event in told if "left out" in event["message"]] == ["t0", "t1"]
-    kept = [event["message"] for event in told if "left out" not in event["message"]]
-    assert kept == [str(number) for number in range(100 - len(kept), 100)]
-    assert queue.dropped == 100 - len(kept)
+    assert sorted(event["task"] for event in told if "left out" in event["message"]) == ["t0", "t1"]
+    for task in range(2):
+        notice, *kept = (event["message"] for event in told if event["task"] == f"t{task}")
+        assert notice.startswith(f"{50 - len(kept)} events were left out")
+        assert kept == [str(number) for number in range(100 - 2 * len(kept) + task, 100, 2)]
+    assert queue.dropped == 100 - len(told) + 2
 
 
 def test_entries_that_do_not_fit_are_told_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +80,42 @@ def test_where_no_entry_can_give_way_the_oldest_message_does(monkeypatch: pytest
         publisher.put(events.make("state", str(number), state="PENDING"))
     server.start()
     eventually(lambda: publisher.flush(10))
-    assert publisher.dropped == 20
-    assert [bool(transport_of(channel).states(bridge.task_topic(str(number)))) for number in (19, 20)] == [
-        False,
-        True,
-    ]
+    known = [bool(transport_of(channel).states(bridge.task_topic(str(number)))) for number in range(30)]
+    assert known == [number >= publisher.dropped for number in range(30)]
+    assert publisher.dropped in (20, 21, 22)
     publisher.close()
     server.stop()
+
+
+def test_a_topic_that_floods_loses_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever one task sends, the entries of others stay, and none of them waits for all of its."""
+    monkeypatch.setattr(publish_queue, "LIMIT", 100)
+    queue = PublishQueue()
+    for number in range(10_000):
+        queue.append(events.make("log", "flood", message=str(number)))
+        if number % 1000 == 0:
+            queue.append(events.make("log", "other", message=str(number)))
+    first = [events.decode(publication.payload) or {} for publication in queue.take(20)]
+    assert [event["message"] for event in first if event["task"] == "other"] == [
+        str(number) for number in range(0, 10_000, 1000)
+    ]
+    rest = [events.decode(publication.payload) or {} for publication in queue.take(100)]
+    told = [event["message"] for event in first + rest if event["task"] == "flood"]
+    assert told[0].startswith(f"{queue.dropped:,} events were left out")
+    assert told[1:] == [str(number) for number in range(queue.dropped, 10_000)]
+
+
+def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few large messages give way as many small ones do; batches are bounded too."""
+    monkeypatch.setattr(publish_queue, "LIMIT_BYTES", 1_000_000)
+    queue = PublishQueue()
+    for number in range(1000):
+        queue.append(events.make("log", "t1", message=f"{number} " + "x" * 50_000))
+        assert queue.held <= 1_000_000
+    assert len(queue) >= 5
+    assert len(queue.take(1000, 120_000)) == 4  # a message about those that are left out, and three of 50 KB
+    state = events.make("state", "t2", state="STARTED")
+    queue.append(state)
+    assert state in queue.take(2)
+    queue.take(1000)
+    assert (len(queue), queue.held) == (0, 0)
