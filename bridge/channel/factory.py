@@ -21,6 +21,7 @@ def connect(
     timeout: float = 5.0,
     retention_seconds: float = 86_400.0,
     retention_messages: int = 10_000,
+    retention_bytes: int = 64 * 1024 * 1024,
     memory: int | None = None,
     **options: Any,
 ) -> Channel:
@@ -31,7 +32,8 @@ def connect(
     is closed. `timeout` is the number of seconds that opening a connection, one publish or one subscribe may
     take.
 
-    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`. It
+    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`, but
+    about `retention_bytes` of them at most; databases and Redis may keep a sixteenth more for a while. It
     keeps the state of a task for as long after the end of the task. It keeps the state of a task that has
     not ended for 7 days after its last event, and for as long as a worker has the task.
 
@@ -50,6 +52,7 @@ def connect(
         retention_seconds=retention_seconds,
         retention_messages=retention_messages,
     )
+    check_positive(unit="bytes", whole=True, retention_bytes=retention_bytes)
     if memory is not None:
         check_positive(unit="bytes", whole=True, memory=memory)
     try:
@@ -57,7 +60,7 @@ def connect(
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     try:
-        retention = Retention(retention_seconds, retention_messages)
+        retention = Retention(retention_seconds, retention_messages, retention_bytes)
         backend = open_backend(
             url, {"namespace": namespace, "timeout": timeout, "retention": retention, **options}
         )

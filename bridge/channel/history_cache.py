@@ -18,8 +18,10 @@ UNKNOWN_MARK = -1
 class HistoryCache:
     """Messages without a hole between them, bounded in bytes, number and time. Not thread-safe."""
 
-    def __init__(self, seconds: float = CACHE_SECONDS) -> None:
+    def __init__(self, seconds: float = CACHE_SECONDS, most: int = CACHE_BYTES) -> None:
+        """`seconds` and `most` bytes are what the backend keeps: no more is kept here."""
         self._seconds = min(seconds, CACHE_SECONDS)
+        self._most = min(most, CACHE_BYTES)
         self.is_brief = False
         """Whether to drop the messages as soon as no reader waits, without waiting for the time to pass."""
         self.clear()
@@ -82,9 +84,9 @@ class HistoryCache:
         self.messages.extend(messages)
         self.size += sum(map(len, messages))
         surplus = len(self.messages) - CACHE_MESSAGES
-        if surplus > 0 or self.size > CACHE_BYTES:
+        if surplus > 0 or self.size > self._most:
             count = 0
-            while count < surplus or self.size > CACHE_BYTES:
+            while count < surplus or self.size > self._most:
                 self.size -= len(self.messages[count])
                 count += 1
             self.base = self.messages[count - 1].position

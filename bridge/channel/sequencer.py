@@ -36,9 +36,9 @@ class Sequencer:
         # At the time of the request: the position of the topic, and the readers that needed history.
         self._requested_at: Position | None = None
         self._requested_for: dict[Reader, Position] = {}
-        self._cache = HistoryCache(retention.seconds)
+        self._cache = HistoryCache(retention.seconds, retention.bytes)
         # The live messages since the request: the answer may be older than they are.
-        self._since_request = HistoryCache(retention.seconds)
+        self._since_request = HistoryCache(retention.seconds, retention.bytes)
         # The first page of the state, as long as somebody has it.
         self._first_page: weakref.ref[States] | None = None
 

@@ -10,6 +10,9 @@ from bridge.model.counts import Counts
 MAX_ENTRIES = 1000
 """The most entries that are kept for each topic. Older ones are only counted."""
 
+MAX_ENTRY_BYTES = 8 * 1024 * 1024
+"""The most bytes of entries that are kept for each topic. The newest is kept whatever its size."""
+
 MAX_MEMBERS = 1000
 """The most topics that a group lists: those added most recently."""
 
@@ -25,10 +28,12 @@ UNENDED_SECONDS = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long messages are kept: both limits apply. A state is kept for `seconds` after its end."""
+    """How long messages are kept: all limits apply. A state is kept for `seconds` after its end."""
 
     seconds: float
     messages: int
+    bytes: int = 64 * 1024 * 1024
+    """About how many bytes of messages are kept of each topic. The newest is kept whatever its size."""
 
     @property
     def unended(self) -> float:

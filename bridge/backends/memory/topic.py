@@ -12,7 +12,7 @@ from bridge.model.counts import Counts
 from bridge.model.message import Message, make_message
 from bridge.model.position import ORIGIN, Position
 from bridge.model.publication import Publication
-from bridge.model.state import MAX_ENTRIES, Retention, TopicState
+from bridge.model.state import MAX_ENTRIES, MAX_ENTRY_BYTES, Retention, TopicState
 
 Put = Callable[[ListenerEvent], None]
 """Puts an event into the queue of a listener."""
@@ -25,6 +25,7 @@ class TopicLog:
         self.topic = topic
         self.end = ORIGIN
         self.messages: deque[tuple[float, Message]] = deque()
+        self._bytes = 0  # of the messages
         self.durable: dict[str, Position] = {}
         self.readers: list[Put] = []
         self.renewed_at = 0.0
@@ -38,9 +39,14 @@ class TopicLog:
         )
         now = time.monotonic()
         self.messages.append((now, message))
+        self._bytes += len(message)
         self.renewed_at = now
-        while len(self.messages) > retention.messages or self.messages[0][0] < now - retention.seconds:
-            self.messages.popleft()
+        while (
+            len(self.messages) > retention.messages
+            or self.messages[0][0] < now - retention.seconds
+            or (self._bytes > retention.bytes and len(self.messages) > 1)
+        ):
+            self._bytes -= len(self.messages.popleft()[1])
         for put in self.readers:
             put(message)
         return self.end
@@ -67,8 +73,8 @@ class StoredState:
         self.rank = -1
         self.fields: dict[str, bytes] = {}
         self._topic = topic
-        self._entries: deque[bytes] = deque(maxlen=MAX_ENTRIES)
-        self._entries_seen = 0
+        self._entries: deque[bytes] = deque()
+        self._entries_seen = self._entry_bytes = 0
         self._parts: Parts | None = None
 
     @property
@@ -93,8 +99,15 @@ class StoredState:
         self.rank = change.rank
         self.fields.update(change.fields)
         if change.entry:
-            self._entries.append(publication.payload)
-            self._entries_seen += 1
+            self._add_entry(publication.payload)
+
+    def _add_entry(self, payload: bytes) -> None:
+        entries = self._entries
+        entries.append(payload)
+        self._entries_seen += 1
+        self._entry_bytes += len(payload)
+        while len(entries) > MAX_ENTRIES or (self._entry_bytes > MAX_ENTRY_BYTES and len(entries) > 1):
+            self._entry_bytes -= len(entries.popleft())
 
     def read(self) -> TopicState:
         """Return a copy of the state."""

@@ -76,7 +76,7 @@ def append(
         connection.execute(SET.values(epoch=epoch), {"b_id": row.id})
         row = connection.execute(BY_KEY, {"b_key": row.key}).one()
     _keep(connection, row, publication, counts)
-    trim(connection, row, transaction.retention, now)
+    trim(connection, row, transaction.retention, now, len(publication.payload))
     return row
 
 

@@ -12,7 +12,7 @@ from bridge.backends.sql.counts import COLUMNS, counts_of
 from bridge.backends.sql.reading import MANY, position_of
 from bridge.backends.sql.tables import COUNTS, ENTRIES, FIELDS, MEMBERS, ROWS, TOPICS
 from bridge.model.position import ORIGIN
-from bridge.model.state import MAX_ENTRIES, MAX_MEMBERS, TopicState
+from bridge.model.state import MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MEMBERS, TopicState
 
 MEMBERS_AT_ONCE = 100
 """The most members of a group in a page, which also has at most `PAGE_BYTES`."""
@@ -144,4 +144,15 @@ def _add_entries(connection: Connection, found: Mapping[int, TopicState], counts
             if counts[topic] - MAX_ENTRIES < number <= counts[topic]:
                 found[topic].entries.append(payload)
     for topic in topics:
+        _bound_entries(found[topic].entries)
         found[topic].omitted = counts[topic] - len(found[topic].entries)
+
+
+def _bound_entries(entries: list[bytes]) -> None:
+    """Remove the oldest entries if all of them have too many bytes: they may not be deleted yet."""
+    size = sum(map(len, entries))
+    count = 0
+    while size > MAX_ENTRY_BYTES and count < len(entries) - 1:
+        size -= len(entries[count])
+        count += 1
+    del entries[:count]

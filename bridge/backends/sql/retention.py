@@ -1,5 +1,6 @@
 """Removes what is older than the retention, a few rows at a time."""
 
+import random
 import time
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 # mapped classes.
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, or_, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, exists, func, or_, select, update
 
 from bridge.backends.sql.tables import (
     COUNTS,
@@ -27,6 +28,9 @@ BATCH = 256
 
 FEW = 64
 """Rows that may wait to be deleted, so that not every message deletes a row."""
+
+MEASURED_AFTER = 16
+"""The bytes of a topic are added up after about a 16th of those that are kept, so it costs little."""
 
 SET = update(TOPICS).where(TOPICS.c.id == bindparam("b_id"))
 _FIRST_SINCE = (
@@ -58,8 +62,29 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) -> None:
-    """Remove messages that are older than the retention.
+def is_to_be_measured(size: int, most: int) -> bool:
+    """Return whether to add up the bytes of a topic after `size` more, if `most` are kept.
+
+    Many processes write to a topic, and none knows how much the others wrote. So it is left to chance, which
+    comes once for `most / MEASURED_AFTER` bytes. It is always done after as many bytes at once.
+    """
+    return random.random() * most < size * MEASURED_AFTER
+
+
+def first_within(
+    connection: Connection, table: Table, topic: int, oldest: int, newest: int, most: int
+) -> int:
+    """Return the first number from which on the payloads have at most `most` bytes, or else `newest`."""
+    bytes_from = func.sum(func.length(table.c.payload)).over(order_by=table.c.number.desc())
+    rows = select(table.c.number, bytes_from.label("bytes"))
+    rows = rows.where(table.c.topic == topic, table.c.number >= oldest)
+    sums = rows.subquery()
+    first = connection.scalar(select(func.min(sums.c.number)).where(sums.c.bytes <= most))
+    return newest if first is None else int(first)
+
+
+def trim(connection: Connection, row: Row[Any], retention: Retention, now: int, size: int) -> None:
+    """Remove messages that are older than the retention. The last message has `size` bytes.
 
     The number of the oldest message is exact. The rows below it are deleted a few at a time. The age is
     checked after each 64th of the retention time, so it costs nothing for most messages.
@@ -70,6 +95,9 @@ def trim(connection: Connection, row: Row[Any], retention: Retention, now: int) 
         since = {"b_id": row.id, "b_oldest": oldest, "b_since": now - round(retention.seconds * 1000)}
         oldest = connection.scalar(_FIRST_SINCE, since) or oldest
         moved = {"oldest": oldest, "upkeep": now}
+    if is_to_be_measured(size, retention.bytes):
+        oldest = first_within(connection, MESSAGES, row.id, oldest, row.number, retention.bytes)
+        moved["oldest"] = oldest
     if oldest - row.swept >= FEW:
         swept = min(oldest, row.swept + BATCH)
         connection.execute(_FORGET, {"b_id": row.id, "b_below": swept})

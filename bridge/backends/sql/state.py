@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
 
-from bridge.backends.sql.retention import FEW, SET
+from bridge.backends.sql.retention import FEW, SET, first_within, is_to_be_measured
 from bridge.backends.sql.tables import ENTRIES, FIELDS, MEMBERS, TOPICS
 from bridge.model.publication import Change
-from bridge.model.state import MAX_ENTRIES
+from bridge.model.state import MAX_ENTRIES, MAX_ENTRY_BYTES
 
 _UNSET = delete(FIELDS).where(
     FIELDS.c.topic == bindparam("b_topic"), FIELDS.c.name.in_(bindparam("b_names", expanding=True))
@@ -35,8 +35,12 @@ def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes)
     entries = row.entries + change.entry
     if change.entry:
         connection.execute(insert(ENTRIES), {"topic": row.id, "number": entries, "payload": payload})
-        if entries > MAX_ENTRIES and entries % FEW == 0:
-            old = (ENTRIES.c.topic == row.id, ENTRIES.c.number <= entries - MAX_ENTRIES)
+        first = entries - MAX_ENTRIES + 1
+        is_measured = is_to_be_measured(len(payload), MAX_ENTRY_BYTES)
+        if is_measured:
+            first = first_within(connection, ENTRIES, row.id, first, entries, MAX_ENTRY_BYTES)
+        if first > 1 and (is_measured or entries % FEW == 0):
+            old = (ENTRIES.c.topic == row.id, ENTRIES.c.number < first)
             connection.execute(delete(ENTRIES).where(*old))
     if change.rank != row.rank or change.entry:
         connection.execute(SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
