@@ -117,8 +117,8 @@ class Hub:
     def leave(self, reader: Reader) -> None:
         """Remove a reader. It may be removed already."""
         with self._lock:
-            self._topics.leave(reader)
-            self._wake()
+            if self._topics.leave(reader):
+                self._wake()
 
     def has_room(self, reader: Reader) -> None:
         """Go on with a reader whose `room` took less than it was offered, and that has room again."""

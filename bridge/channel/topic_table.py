@@ -60,14 +60,17 @@ class TopicTable:
                 has_work = True
         return has_work
 
-    def leave(self, reader: Reader) -> None:
-        """Remove a reader from its topics."""
+    def leave(self, reader: Reader) -> bool:
+        """Remove a reader from its topics; return whether a step is to be done for one of them."""
+        has_work = False
         for topic in reader.topics:
             sequencer = self._sequencers.get(topic)
             if sequencer is not None:
                 sequencer.readers.leave(reader)
                 if not sequencer.readers:
                     self.pending.append(topic)
+                    has_work = True
+        return has_work
 
     def has_room(self, reader: Reader) -> None:
         """Note that a reader, which was full, has room again."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.streams import sse
-from bridge.streams.backlog import SEND_SIZE, Entry
+from bridge.streams.backlog import Entry
 from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LargeText, Renderer, Text
@@ -23,11 +23,18 @@ from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.streams.waiting_texts import WaitingTexts
 from bridge.streams.wheel import TICK, Wheel
+from bridge.support.counted_warning import QUIET_SECONDS, CountedWarning
 
 logger = logging.getLogger("bridge.streams.loop")
 
 READ_SIZE = 65536
 """Bytes that are read from a connection with one call."""
+
+LOGGED = 10
+"""Viewers that read too slowly and have a line of their own in the log, each minute. Others are counted."""
+
+KERNEL_BYTES = 128 * 1024
+"""Bytes that wait in the kernel for a viewer, beside those on the network. More would be a copy for each."""
 
 # The end of the connection goes out in one packet with the last data. Otherwise a client that keeps
 # connections might use this one for another request in between.
@@ -56,6 +63,10 @@ class Connections:
         self._limits = limits
         self.cut_off = 0
         """How many viewers were closed because they read too slowly."""
+        self._logged, self._logged_since = 0, 0.0
+        self._more_cut_off = CountedWarning(
+            logger, "closed %(count)d more streams whose viewers read too slowly"
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -103,7 +114,7 @@ class Connections:
             self._write_behind(viewer, text, live)
 
     def _write_behind(self, viewer: Viewer, text: Text | LargeText, live: bool) -> None:
-        """Let a text wait, or send as many pieces of it as the connection takes."""
+        """Let a text wait."""
         # The thread of a server may empty the backlog at any time, so each attribute is read once.
         backlog = viewer.backlog
         waited = backlog is not None and backlog.live
@@ -111,7 +122,8 @@ class Connections:
             self._write_pieces(viewer, text, live)
         elif text.raw:
             framed = viewer.socket is not None and viewer.chunked
-            self._put(viewer, text.chunked if framed else text.raw, text, live, final=text.final)
+            data = text.chunked if framed else text.raw
+            self._put(viewer, Entry(data, text.progress, live, text), text.final)
         # One text may be larger than the backlog. The viewer is too slow only if others wait before it, and
         # if its connection takes nothing more.
         while waited and (backlog := viewer.backlog) is not None and backlog.live > self._backlog:
@@ -119,36 +131,17 @@ class Connections:
                 self._cut_off(viewer, f"it does not read, and {backlog.live:,} bytes wait for it")
 
     def _write_pieces(self, viewer: Viewer, text: LargeText, live: bool) -> None:
-        """Send the first pieces of a text, and let the others wait until other viewers are served."""
-        connection = viewer.socket
-        pieces = text.pieces(chunked=connection is not None and viewer.chunked)
-        sent = 0
+        """Let the pieces of a text wait. The viewers get them in turn."""
+        pieces = text.pieces(chunked=viewer.socket is not None and viewer.chunked)
         for place, data in enumerate(pieces):
-            final = text.final and place == len(pieces) - 1
-            if viewer.closed:
-                return
-            if viewer.backlog is None and connection is not None and sent < SEND_SIZE:
-                viewer.finished = final
-                self._send(viewer, connection, data, text, live, place)
-                sent += len(data)
-            else:
-                self._put(viewer, data, text, live, place, final=final)
+            self._put(viewer, Entry(data, None, live, text, place), text.final and place == len(pieces) - 1)
 
-    def _put(
-        self,
-        viewer: Viewer,
-        data: bytes,
-        text: Text | LargeText,
-        live: bool,
-        place: int = 0,
-        *,
-        final: bool = False,
-    ) -> None:
-        """Let `data`, which is a part of `text`, wait for a viewer."""
-        progress = text.progress if isinstance(text, Text) else None
+    def _put(self, viewer: Viewer, entry: Entry, final: bool = False) -> None:
+        """Let an entry wait for a viewer."""
         connection, waits = viewer.socket, viewer.backlog is not None
-        viewer.put(Entry(data, progress, live, text, place), final)
-        self.waiting.add(text)
+        viewer.put(entry, final)
+        if entry.text is not None:
+            self.waiting.add(entry.text)
         if connection is not None and not waits:
             self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, viewer)
 
@@ -170,6 +163,8 @@ class Connections:
                 connection.socket.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._heartbeat * 2000)
                 )
+            with suppress(OSError):
+                connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         waits = selectors.EVENT_WRITE if viewer.backlog is not None else 0
         self._selector.register(connection.socket, selectors.EVENT_READ | waits, viewer)
         self._wheel.add(viewer, self._heartbeat)
@@ -185,15 +180,7 @@ class Connections:
         if mask & selectors.EVENT_READ and not viewer.closed:
             self._read(viewer)
 
-    def _send(
-        self,
-        viewer: Viewer,
-        connection: _socket.socket,
-        data: bytes,
-        text: Text | LargeText,
-        live: bool,
-        place: int = 0,
-    ) -> None:
+    def _send(self, viewer: Viewer, connection: _socket.socket, data: bytes, text: Text, live: bool) -> None:
         """Send `data` to a viewer for which nothing waits. What does not go out waits."""
         try:
             count = connection.send(data, _WITH_END if viewer.finished else 0)
@@ -204,7 +191,7 @@ class Connections:
             return
         viewer.sent_at = self._thread.now
         if count < len(data):
-            self._put(viewer, data, text, live, place)
+            self._put(viewer, Entry(data, text.progress, live, text))
             if count:
                 viewer.sent(count)
         elif viewer.finished:
@@ -267,11 +254,21 @@ class Connections:
     def _cut_off(self, viewer: Viewer, reason: str) -> None:
         self.cut_off += 1
         if not viewer.closed:
-            topics = sorted(viewer.topics)
-            names = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
-            address = viewer.client.address or "unknown"
-            logger.warning("closed a stream of %s to %s: %s", names, address, reason)
+            self._log_cut_off(viewer, reason)
         self.drop(viewer)
+
+    def _log_cut_off(self, viewer: Viewer, reason: str) -> None:
+        """Log why a viewer was closed. In a minute only the first few have a line of their own."""
+        if self._thread.now - self._logged_since >= QUIET_SECONDS:
+            self._logged_since, self._logged = self._thread.now, 0
+        self._logged += 1
+        if self._logged > LOGGED:
+            self._more_cut_off.add(1)
+            return
+        topics = sorted(viewer.topics)
+        names = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
+        address = viewer.client.address or "unknown"
+        logger.warning("closed a stream of %s to %s: %s", names, address, reason)
 
     @property
     def _selector(self) -> selectors.BaseSelector:
@@ -282,6 +279,7 @@ class Connections:
 
     def tick(self) -> None:
         """Check the viewers that are due: send a heartbeat to silent ones, drop those that take nothing."""
+        self._more_cut_off.tell()
         due = self._wheel.tick()
         while due:
             self._check(due.pop())

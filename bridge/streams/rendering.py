@@ -43,6 +43,9 @@ class LargeText:
 
     __slots__ = ("__weakref__", "_chunked", "_raw", "counted", "final")
 
+    progress = None
+    """It is never only progress."""
+
     def __init__(self, raw: bytes, final: bool) -> None:
         self.final = final
         """Whether the stream ends with it."""

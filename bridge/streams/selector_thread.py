@@ -15,6 +15,10 @@ from bridge.support.waker import Waker
 logger = logging.getLogger("bridge.streams.loop")
 
 
+SOCKETS_AT_ONCE = 16
+"""Sockets that are served before the inbox is looked into: with large data each takes a while."""
+
+
 class SelectorThread:
     """A thread with a selector, an inbox and a clock. An error in one call is logged and stops no other."""
 
@@ -96,17 +100,23 @@ class SelectorThread:
         while not self._stopped.is_set() and self.selector is selector:
             ready = selector.select(max(0.0, tick_at - time.monotonic()) if not self.inbox else 0)
             self.now = time.monotonic()
-            for key, mask in ready:
+            for number, (key, mask) in enumerate(ready, 1):
                 if key.data is None:
                     waker.drain()
                 else:
                     _call(on_ready, key.data, mask)
-            for _ in range(len(self.inbox)):
-                work, arguments = self.inbox.popleft()
-                _call(work, *arguments)
+                if number % SOCKETS_AT_ONCE == 0:
+                    self._do_work()
+            self._do_work()
             if self.now >= tick_at:
                 tick_at += every
                 _call(on_tick)
+
+    def _do_work(self) -> None:
+        """Do what waits in the inbox."""
+        for _ in range(len(self.inbox)):
+            work, arguments = self.inbox.popleft()
+            _call(work, *arguments)
 
 
 def _call(work: Callable[..., None], *arguments: Any) -> None:
