@@ -32,8 +32,8 @@ def connect(
     is closed. `timeout` is the number of seconds that opening a connection, one publish or one subscribe may
     take.
 
-    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`, but
-    about `retention_bytes` of them at most; databases and Redis may keep a sixteenth more for a while. It
+    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`. In
+    memory and in a database it keeps about `retention_bytes` of them at most, a database a sixteenth more. It
     keeps the state of a task for as long after the end of the task. It keeps the state of a task that has
     not ended for 7 days after its last event, and for as long as a worker has the task.
 
