@@ -71,16 +71,16 @@ class Backlog:
         self._entries.append(entry)
         self._count(len(entry.data), entry.live)
 
-    def next_bytes(self) -> bytes:
+    def next_bytes(self) -> bytes | memoryview:
         """Return the first part of what waits, or everything if that is not much."""
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         size = 0
         for entry in self._entries:
             if parts and size + len(entry.data) > SEND_SIZE:
                 break
-            data = entry.data
+            data: bytes | memoryview = entry.data
             if not parts and self._sent:
-                data = data[self._sent :]
+                data = memoryview(data)[self._sent :]  # no copy: most of it may be sent later
             parts.append(data)
             size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)

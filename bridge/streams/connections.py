@@ -5,7 +5,6 @@ What a connection does not take at once waits in the viewer's backlog, which is 
 """
 
 import _socket  # a taken connection is a native socket, also under gevent
-import logging
 import selectors
 import socket
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.streams import sse
 from bridge.streams.backlog import Entry
+from bridge.streams.cut_off_log import CutOffLog
 from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LargeText, Renderer, Text
@@ -23,15 +23,9 @@ from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.streams.waiting_texts import WaitingTexts
 from bridge.streams.wheel import TICK, Wheel
-from bridge.support.counted_warning import QUIET_SECONDS, CountedWarning
-
-logger = logging.getLogger("bridge.streams.loop")
 
 READ_SIZE = 65536
 """Bytes that are read from a connection with one call."""
-
-LOGGED = 10
-"""Viewers that read too slowly and have a line of their own in the log, each minute. Others are counted."""
 
 KERNEL_BYTES = 128 * 1024
 """Bytes that wait in the kernel for a viewer, beside those on the network. More would be a copy for each."""
@@ -63,10 +57,7 @@ class Connections:
         self._limits = limits
         self.cut_off = 0
         """How many viewers were closed because they read too slowly."""
-        self._logged, self._logged_since = 0, 0.0
-        self._more_cut_off = CountedWarning(
-            logger, "closed %(count)d more streams whose viewers read too slowly"
-        )
+        self._log = CutOffLog()
         self.reset()
 
     def reset(self) -> None:
@@ -237,15 +228,18 @@ class Connections:
             connection.shutdown(socket.SHUT_WR)
 
     def drop(self, viewer: Viewer) -> None:
-        """Close a viewer and forget it."""
+        """Close a viewer and forget it. Its connection is closed soon, so that many at once delay nobody."""
         if viewer.closed:
             return
         viewer.close()
         self._wheel.remove(viewer)
         self.grants.remove(viewer)
         self._limits.release(viewer.client)
-        self._transport.hub.leave(viewer)
         self.viewers.discard(viewer)
+        self._thread.later.append((self._release, (viewer,)))
+
+    def _release(self, viewer: Viewer) -> None:
+        self._transport.hub.leave(viewer)
         if viewer.socket is not None:
             with suppress(KeyError, ValueError):  # it is not registered
                 self._selector.unregister(viewer.socket)
@@ -254,21 +248,8 @@ class Connections:
     def _cut_off(self, viewer: Viewer, reason: str) -> None:
         self.cut_off += 1
         if not viewer.closed:
-            self._log_cut_off(viewer, reason)
+            self._log.add(viewer, reason)
         self.drop(viewer)
-
-    def _log_cut_off(self, viewer: Viewer, reason: str) -> None:
-        """Log why a viewer was closed. In a minute only the first few have a line of their own."""
-        if self._thread.now - self._logged_since >= QUIET_SECONDS:
-            self._logged_since, self._logged = self._thread.now, 0
-        self._logged += 1
-        if self._logged > LOGGED:
-            self._more_cut_off.add(1)
-            return
-        topics = sorted(viewer.topics)
-        names = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
-        address = viewer.client.address or "unknown"
-        logger.warning("closed a stream of %s to %s: %s", names, address, reason)
 
     @property
     def _selector(self) -> selectors.BaseSelector:
@@ -279,7 +260,7 @@ class Connections:
 
     def tick(self) -> None:
         """Check the viewers that are due: send a heartbeat to silent ones, drop those that take nothing."""
-        self._more_cut_off.tell()
+        self._log.tick()
         due = self._wheel.tick()
         while due:
             self._check(due.pop())

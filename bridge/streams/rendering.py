@@ -8,7 +8,10 @@ from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder, plain_text
 from bridge.streams.takeover.connection import LAST_CHUNK, chunk
 
-PIECE = 64 * 1024
+LARGE = 128 * 1024
+"""A text with more bytes waits in pieces."""
+
+PIECE = 256 * 1024
 """Bytes of a large text that wait as one entry."""
 
 
@@ -116,7 +119,7 @@ class Renderer:
 
     def _text(self, frames: Iterable[bytes], final: bool, progress: str | None) -> Text | LargeText:
         raw = b"".join(frames)
-        if len(raw) <= 2 * PIECE:
+        if len(raw) <= LARGE:
             return Text(raw, final, progress)
         return LargeText(raw, final)
 

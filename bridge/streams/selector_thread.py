@@ -29,6 +29,8 @@ class SelectorThread:
     def _reset(self) -> None:
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         """The work to be done, in order. After appending to it, call `wake`, at once or a little later."""
+        self.later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        """Work of this thread that can wait, of which a little is done each time."""
         self.now = time.monotonic()
         """The time when the thread last woke."""
         self.selector: selectors.BaseSelector | None = None
@@ -98,7 +100,8 @@ class SelectorThread:
         tick_at = time.monotonic() + every
         # gevent copies this thread into a forked child, where another selector takes the place of this one.
         while not self._stopped.is_set() and self.selector is selector:
-            ready = selector.select(max(0.0, tick_at - time.monotonic()) if not self.inbox else 0)
+            is_idle = not self.inbox and not self.later
+            ready = selector.select(max(0.0, tick_at - time.monotonic()) if is_idle else 0)
             self.now = time.monotonic()
             for number, (key, mask) in enumerate(ready, 1):
                 if key.data is None:
@@ -108,6 +111,9 @@ class SelectorThread:
                 if number % SOCKETS_AT_ONCE == 0:
                     self._do_work()
             self._do_work()
+            for _ in range(min(SOCKETS_AT_ONCE, len(self.later))):
+                work, arguments = self.later.popleft()
+                _call(work, *arguments)
             if self.now >= tick_at:
                 tick_at += every
                 _call(on_tick)

@@ -254,7 +254,7 @@ class Viewer:
         assert self._changed is not None
         with self._changed:
             self._changed.wait_for(lambda: self.backlog or self.finished or self.closed, timeout)
-            data = self.backlog.next_bytes() if self.backlog is not None else b""
+            data = bytes(self.backlog.next_bytes()) if self.backlog is not None else b""
             if data:
                 self.sent(len(data))
             return data
