@@ -24,7 +24,6 @@ from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
     from flask import Flask, Response, current_app, has_request_context, request
-    from werkzeug.datastructures import WWWAuthenticate
     from werkzeug.exceptions import (
         Forbidden,
         HTTPException,
@@ -48,8 +47,8 @@ class BadTopic(NotFound, ValueError):
     """No topic, or a name that is not valid: in most apps a part of the URL, so that the answer is 404."""
 
 
-class InsufficientScope(Forbidden):
-    """The token of a request is valid, but not for this."""
+class _Challenge(HTTPException):
+    """An error with a `WWW-Authenticate` header, which is the same from every framework."""
 
     challenge = ""
 
@@ -57,6 +56,14 @@ class InsufficientScope(Forbidden):
     def get_headers(self, *arguments: Any, **options: Any) -> list[tuple[str, str]]:
         """Return the headers of the response."""
         return [*super().get_headers(*arguments, **options), ("WWW-Authenticate", self.challenge)]
+
+
+class TokenNeeded(_Challenge, Unauthorized):
+    """A token is needed, or the one that was sent is not valid."""
+
+
+class InsufficientScope(_Challenge, Forbidden):
+    """The token of a request is valid, but not for this."""
 
 
 class Bridge:
@@ -270,11 +277,8 @@ def _http_error(refusal: Refusal) -> HTTPException:
         close_after_response(request.environ)
     detail = refusal.detail
     match refusal.status:
-        case 401:
-            challenge = WWWAuthenticate.from_header(refusal.challenge)
-            return Unauthorized(detail, www_authenticate=challenge)
-        case 403 if refusal.challenge is not None:
-            error = InsufficientScope(detail)
+        case 401 | 403 if refusal.challenge is not None:
+            error = TokenNeeded(detail) if refusal.status == 401 else InsufficientScope(detail)
             error.challenge = refusal.challenge
             return error
         case 404:

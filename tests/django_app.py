@@ -158,7 +158,16 @@ def tasks(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"tasks": bridge.django.tasks(request)})
 
 
+def cancel(request: HttpRequest, task_id: str) -> HttpResponse:
+    try:
+        bridge.django.check_cancel(request, task_id)
+    except bridge.django.Refused as error:
+        return HttpResponse(str(error), status=error.status, headers=error.headers)
+    return HttpResponse("cancelled")
+
+
 urlpatterns = [
+    path("cancel/<task_id>", cancel),
     path("stream", stream),
     path("async", async_stream),
     path("posted", posted),
