@@ -2,5 +2,6 @@
 
 This package knows no framework: an adapter such as `bridge/flask.py` translates requests and responses. Start
 with `service.py`, which decides about a request. Then `opening.py` and `wsgi.py` open the stream, `loop.py`
-serves its viewer, and `connections.py` sends. `encoder.py` is what viewers see.
+serves its viewer, and `connections.py` sends. `encoder.py` is what viewers see. `access/` decides who may
+read, and `grants.py` ends the streams that may not go on.
 """

@@ -1,7 +1,7 @@
 """Who may read a topic or cancel a task: by a token, or by a function of the application.
 
 `authorization.py` decides about a request; open it first. `credentials.py` finds the token in a request,
-`tokens.py` makes and verifies tokens, `keys.py` reads the keys of the settings, and `jwks.py` fetches those
-of another issuer. `grant.py` is what allows an open stream to go on. How streams end is in
-`bridge/streams/grants.py`.
+`tokens.py` makes and reads tokens, `signatures.py` verifies them, `keys.py` reads the keys of the settings,
+and `jwks.py` fetches those of another issuer. `grant.py` is what allows an open stream to go on. How streams
+end is in `bridge/streams/grants.py`.
 """

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from bridge.errors import ConfigurationError
 from bridge.streams.access.credentials import find_token
 from bridge.streams.access.jwks import KeySet, KeysUnavailable
-from bridge.streams.access.tokens import CANCEL, READ, Claims, InvalidToken, Tokens, make_scope
+from bridge.streams.access.signatures import InvalidToken
+from bridge.streams.access.tokens import CANCEL, READ, Claims, Tokens, make_scope
 from bridge.streams.refusal import Refusal, come_back_after, token_invalid, token_needed, token_too_narrow
 from bridge.streams.request import StreamRequest
 from bridge.streams.settings import Settings, TokenSettings

@@ -15,7 +15,8 @@ from bridge.errors import ConfigurationError
 from bridge.streams.access import jwks
 from bridge.streams.access.jwks import KeySet, KeysUnavailable, MustWait, check_jwks_url
 from bridge.streams.access.keys import read_keys
-from bridge.streams.access.tokens import InvalidToken, Tokens
+from bridge.streams.access.signatures import InvalidToken
+from bridge.streams.access.tokens import Tokens
 from tests.tokens import AUDIENCE, SECRET, token
 
 P256 = ec.generate_private_key(ec.SECP256R1())
