@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import bridge
 from tests.servers import Cluster, Postgres, Replicated, Sentinel, Valkey
@@ -78,6 +79,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: Valkey = request.getfixturevalue("valkey")
     return server.url(scheme)
 
+
+# Hypothesis fails a test whose examples are slow. Here that is a busy machine.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 Connect = Callable[..., bridge.BroadcastChannel]
 

@@ -240,12 +240,15 @@ def test_publishers_race_for_the_last_part(connect: Connect) -> None:
 
 def test_a_snapshot_lists_few_parts_those_that_matter(channel: Any) -> None:
     """Of many parts a bounded number is listed: what failed, what runs, and the newest that went well."""
+    told = []
     for number in range(200):
-        tell(channel, 300, f"good {number}", "SUCCESS")
+        told.append(canvas_events.make(CANVAS, 300, f"good {number}", "SUCCESS"))
         if number % 40 == 0:
-            tell(channel, 300, f"bad {number}", "FAILURE")
+            told.append(canvas_events.make(CANVAS, 300, f"bad {number}", "FAILURE"))
         if number % 20 == 0:
-            tell(channel, 300, f"runs {number}", "STARTED", 30)
+            told.append(canvas_events.make(CANVAS, 300, f"runs {number}", "STARTED", percent=30))
+    while told:
+        del told[: transport_of(channel).publish_many(told)]
     lines = snapshot(channel)["children"]
     assert len(lines) == MAX_ROWS
     assert sum(line["state"] == "FAILURE" for line in lines) == 5
