@@ -56,12 +56,20 @@ def wrap_send_task(app: Celery) -> None:
         before = _sending.sender, _sending.headers
         _sending.sender, _sending.headers = installed(app), None
         try:
-            # The method of the class is looked up at each call: it may be wrapped after `install`.
-            return own(*args, **kwargs) if own else type(app).send_task(app, *args, **kwargs)
+            return (own or _send_task_of_class(app))(*args, **kwargs)
         finally:
             _sending.sender, _sending.headers = before
 
     vars(app)["send_task"] = send_task
+
+
+def _send_task_of_class(app: Celery) -> Any:
+    """Return `send_task` as the class of `app` has it now: it may be replaced after `install`.
+
+    A mock in its place is no method: it is called without the app.
+    """
+    found: Any = type(app).send_task
+    return found.__get__(app) if hasattr(found, "__get__") else found
 
 
 def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:

@@ -4,6 +4,7 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from celery import Celery, group
@@ -144,7 +145,7 @@ def test_a_task_that_is_sent_while_another_app_sends_one(
 
 
 def test_an_installed_app_still_lets_its_send_task_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of a subclass, and one that is put into the class later, are called."""
+    """One of a subclass, and a function or a mock that is put into the class later, are called."""
 
     class Own(Celery):
         called = 0
@@ -160,6 +161,9 @@ def test_an_installed_app_still_lets_its_send_task_be_replaced(monkeypatch: pyte
     assert Own.called == 1
     monkeypatch.setattr(Own, "send_task", lambda *_, **__: "patched")
     assert app.send_task("anything") == "patched"
+    with mock.patch.object(Own, "send_task") as mocked:
+        app.send_task("anything", countdown=10)
+    mocked.assert_called_once_with("anything", countdown=10)
     app.close()
 
 
