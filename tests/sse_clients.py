@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 from tests import node
 from tests.servers import eventually
 
-SECONDS = 20
+SECONDS = 60
 LAST = "the last one"
 LAST_FRAME = b"data: the last one\n\n"
 
@@ -152,7 +152,7 @@ class Reading:
 
     def collect(self) -> list[Seen]:
         """Return what was seen, when the stream has ended or shown `LAST`."""
-        return self._future.result(3 * SECONDS)
+        return self._future.result(2 * SECONDS)
 
 
 class PageReading:
@@ -176,7 +176,7 @@ class Clients:
     """Opens streams with any of the clients, several at a time."""
 
     def __init__(self, browser: Browser) -> None:
-        self._threads = ThreadPoolExecutor(64)
+        self._threads = ThreadPoolExecutor(16)
         self._browser = browser
 
     def open(
@@ -190,14 +190,10 @@ class Clients:
         return Reading(self._threads.submit(READERS[client], request), opened)
 
     def open_all(
-        self, addresses: Mapping[str, str], query: str, types: Sequence[str] = ("message",)
-    ) -> dict[tuple[str, str], Reading | PageReading]:
-        """Do what `open` does, with every client and at every address; wait until all streams are open."""
-        readings = {
-            (name, client): self.open(client, address, query, types)
-            for name, address in addresses.items()
-            for client in CLIENTS
-        }
+        self, address: str, query: str, types: Sequence[str] = ("message",)
+    ) -> dict[str, Reading | PageReading]:
+        """Do what `open` does with every client; wait until all streams are open."""
+        readings = {client: self.open(client, address, query, types) for client in CLIENTS}
         for reading in readings.values():
             reading.await_opened()
         return readings

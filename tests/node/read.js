@@ -2,7 +2,7 @@
 //
 //   node read.js eventsource|eventsource-parser URL {HEADERS} [TYPES] LAST
 //
-// It ends when the stream has ended, was cut, or has shown the data LAST, and after 20 seconds. `eventsource`
+// It ends when the stream has ended, was cut, or has shown the data LAST, and after 60 seconds. `eventsource`
 // reconnects by itself and stays; whoever started it ends it.
 import { writeFileSync } from "node:fs";
 
@@ -10,7 +10,7 @@ import { EventSource } from "eventsource";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 
 const [client, url, headers, types, last] = process.argv.slice(2);
-setTimeout(() => process.exit(1), 20_000);
+setTimeout(() => process.exit(1), 60_000);
 // At once: what `process.stdout` still has is lost when the process ends.
 const print = (value) => writeFileSync(1, `${JSON.stringify(value)}\n`);
 
