@@ -57,7 +57,7 @@ CONFIGS = {
 BEHIND_NGINX = {
     "flask, gunicorn sync": (GUIDE, "nginx, HTTP/1.0"),
     "fastapi, uvicorn --http httptools --loop uvloop": tuple(CONFIGS),
-    **dict.fromkeys(("flask, pywsgi", "fastapi, hypercorn", "starlette, granian"), (GUIDE,)),
+    **dict.fromkeys(("flask, pywsgi", "starlette, hypercorn", "starlette, granian"), (GUIDE,)),
     **dict.fromkeys(("django, gunicorn sync", "django, uvicorn asgi", "django, daphne asgi"), (GUIDE,)),
 }
 
