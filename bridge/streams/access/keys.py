@@ -55,6 +55,19 @@ def _read_key(given: object, name: str) -> Key:
             f"{name} must have at least {SHORTEST_SECRET} bytes, this one has {len(data)}; make one with: "
             'python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
+    return _read_secret(data, name)
+
+
+def _read_secret(data: bytes, name: str) -> Key:
+    import jwt
+
+    try:
+        jwt.PyJWS(algorithms=["HS256"]).encode(b"", data, algorithm="HS256")
+    except jwt.PyJWTError:  # what everyone may know must never sign
+        raise ConfigurationError(
+            f"{name} is a key of a kind that cannot be a secret, such as a JWK or a key of SSH; "
+            "give a secret, or a key in PEM"
+        ) from None
     return Key("HS256", data, data)
 
 

@@ -45,6 +45,8 @@ def test_a_public_key_only_verifies() -> None:
         ([pem(rsa.generate_private_key(65537, 2048))], r"KEYS\[0\] is no key for ES256 \(P-256\) or EdDSA"),
         ([pem(P256, b"a password")], r"KEYS\[0\] is no key in PEM that can be read; give an unencrypted"),
         (["-----BEGIN PRIVATE KEY-----\nhunter2hunter2hunter2"], "no key in PEM that can be read"),
+        ([f'{{"kty": "oct", "k": "{"hunter2" * 4}"}}'], r"KEYS\[0\] is a key of a kind that cannot"),
+        (["ssh-ed25519 " + "hunter2" * 8], r"KEYS\[0\] is a key of a kind that"),
         (["-----BEGIN CERTIFICATE-----\nhunter2hunter2hunter2"], "no key in PEM that can be read"),
     ],
 )
