@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bridge.support.tokens import new_token
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
     """What one message changes in the state of its topic. The publish applies it in the same atomic step.
 

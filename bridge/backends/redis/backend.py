@@ -12,7 +12,7 @@ from bridge.backends.base import States
 from bridge.backends.redis.frames import MARK, live_frame
 from bridge.backends.redis.keys import Keys
 from bridge.backends.redis.listener import RedisListener
-from bridge.backends.redis.publish import Batch, Call, group_call, message_call, send_call, size_of
+from bridge.backends.redis.publish import Call, group_call, publish_call, send_call, size_of
 from bridge.backends.redis.replies import parse_head, parse_messages, parse_states
 from bridge.backends.redis.scripts import Scripts
 from bridge.backends.redis.servers import ERRORS, MOVED_AWAY, Servers
@@ -97,25 +97,18 @@ class RedisBackend:
 
     def _publish_batch(self, publications: Sequence[Publication]) -> list[Any]:
         """Publish messages in one step up to the first that fails; return the answers to the others."""
-        batch = Batch(self._keys, with_groups=not self._servers.one_slot)
-        known = {publication.topic: self._known.get(publication.topic, "") for publication in publications}
-        for publication in publications:
-            # The script compares the known id of a topic once.
-            batch.add(publication, known.pop(publication.topic, ""))
-        answers: list[Any] = self._run(batch.call)
+        call = publish_call(self._keys, self._known, publications, with_groups=not self._servers.one_slot)
+        answer = self._run(call)
+        answers: list[Any] = answer if isinstance(answer, list) else [answer]
         for publication, answer in zip(publications, answers, strict=False):
             if answer:
                 self._confirm(publication.topic, answer[0] if isinstance(answer, list) else answer)
         return answers
 
     def _publish_once(self, publication: Publication) -> Position | None:
-        topic, change = publication.topic, publication.change
         if not self.replays:
             self._send(publication)
             return None
-        if change is None and not publication.repeated:
-            call = message_call(self._keys, publication, self._known.get(topic, ""))
-            return position_of_id(self._confirm(topic, self._run(call)))
         answer = self._publish_batch([publication])[0]
         if not answer:  # the change is refused, or the part brings no news
             return None

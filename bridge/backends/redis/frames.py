@@ -1,16 +1,20 @@
-"""How Pub/Sub carries a message.
+"""How Pub/Sub carries messages.
 
-Where messages are kept, a frame is `id type_size counts_size `, then type, counts and payload. The sizes are
-in bytes. Type and counts may be empty: a message without them is `id 0 0 payload`.
+Where messages are kept, a frame has all messages of a topic that one call of a script published. Its first
+line is the id of the first message and, of each message, the sizes of type, counts and payload in bytes, with
+spaces between them. After the line come type, counts and payload of each message. Type and counts may be
+empty. Each message has the next number, and epoch and mark are the same.
 
-Where no messages are kept, such a message is its payload alone, so any Redis client can publish and receive
-it. A message with a type is the same frame with `MARK` instead of the id.
+Where no messages are kept, a message without type and counts is its payload alone, so any Redis client can
+publish and receive it. Another one is `MARK`, the sizes of type and counts, and after another space type,
+counts and payload.
 """
 
 from functools import lru_cache
 
 from bridge.model.counts import Counts
 from bridge.model.message import Message, make_message
+from bridge.model.position import position_of_id
 
 MARK = b"bridge/1"
 """A payload without a type that begins like this is sent in a frame too."""
@@ -23,24 +27,34 @@ def _type_of(name: bytes) -> str | None:
     return event_type if event_type and event_type.isprintable() else None
 
 
-def parse_frame(topic: str, data: bytes) -> Message:
-    """Return the message in a frame, where messages are kept."""
-    message_id, type_size, counts_size, rest = data.split(b" ", 3)
-    if type_size == b"0" == counts_size:
-        return Message(rest, topic=topic, id=message_id.decode())
-    return _message(topic, message_id.decode(), int(type_size), int(counts_size), rest)
+def parse_frame(topic: str, data: bytes) -> list[Message]:
+    """Return the messages in a frame, where messages are kept."""
+    head, texts = data.split(b"\n", 1)
+    first_id, *words = head.decode().split(" ")
+    if len(words) == 3:
+        return [_message(topic, first_id, int(words[0]), int(words[1]), texts)]
+    epoch, number, mark = position_of_id(first_id)
+    sizes = list(map(int, words))
+    messages: list[Message] = []
+    start = 0
+    for type_size, counts_size, payload_size in zip(sizes[::3], sizes[1::3], sizes[2::3], strict=True):
+        end = start + type_size + counts_size + payload_size
+        message_id = f"{epoch}-{number + len(messages)}-{mark}"
+        messages.append(_message(topic, message_id, type_size, counts_size, texts[start:end]))
+        start = end
+    return messages
 
 
-def parse_live_frame(topic: str, data: bytes) -> Message:
-    """Return the message that Pub/Sub brought, where no messages are kept."""
+def parse_live_frame(topic: str, data: bytes) -> list[Message]:
+    """Return the one message that Pub/Sub brought, where no messages are kept."""
     if data.startswith(MARK):
         try:
             mark, type_size, counts_size, rest = data.split(b" ", 3)
             if mark == MARK:
-                return _message(topic, None, int(type_size), int(counts_size), rest)
+                return [_message(topic, None, int(type_size), int(counts_size), rest)]
         except (ValueError, TypeError):
             pass  # another program published a payload that begins like a frame
-    return Message(data, topic=topic)
+    return [Message(data, topic=topic)]
 
 
 def live_frame(payload: bytes, event_type: str | None) -> bytes:
@@ -60,8 +74,11 @@ def parse_entry(topic: str, message_id: str, fields: list[bytes]) -> Message:
     return make_message(fields[1], topic=topic, id=message_id, type=event_type, counts=counts)
 
 
-def _message(topic: str, message_id: str | None, type_size: int, counts_size: int, rest: bytes) -> Message:
+def _message(topic: str, message_id: str | None, type_size: int, counts_size: int, text: bytes) -> Message:
+    """Return the message whose type, counts and payload are `text`."""
+    if not type_size and not counts_size:
+        return Message(text, topic=topic, id=message_id)
     start = type_size + counts_size
-    event_type = _type_of(rest[:type_size])
-    counts = Counts.parse(rest[type_size:start]) if counts_size else None
-    return make_message(rest[start:], topic=topic, id=message_id, type=event_type, counts=counts)
+    event_type = _type_of(text[:type_size])
+    counts = Counts.parse(text[type_size:start]) if counts_size else None
+    return make_message(text[start:], topic=topic, id=message_id, type=event_type, counts=counts)

@@ -163,7 +163,7 @@ class RedisListener:
         if kind in (b"message", b"smessage"):
             topic = self._topics.get(push[1])
             if topic is not None:
-                events.append(self._parse(topic, push[2]))
+                events += self._parse(topic, push[2])
         elif kind in (b"subscribe", b"ssubscribe"):
             request = link.requests.popleft()
             if self._attaching.get(request.topic) is request:

@@ -1,6 +1,6 @@
 """Builds the calls that publish: the keys and the arguments of scripts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bridge.backends.redis.keys import Keys
@@ -16,66 +16,121 @@ class Call(NamedTuple):
     args: list[Argument]
 
 
-class Batch:
-    """Builds a call of `publish_batch`. It names the keys of a topic once, for all messages of the topic."""
+def publish_call(
+    keys: Keys, known: Mapping[str, str], publications: Sequence[Publication], *, with_groups: bool
+) -> Call:
+    """Return the call that publishes messages in their order, up to the first that fails.
 
-    def __init__(self, keys: Keys, *, with_groups: bool) -> None:
-        self.call = Call("publish_batch", [], [])
+    `known` has the last id of each topic that was confirmed. `with_groups` says whether the groups are on
+    the same node. Most messages are sent alone, so they have scripts of their own: a script costs the server
+    more the more functions it defines.
+    """
+    first = publications[0]
+    if len(publications) == 1 and not first.repeated and first.part is None:
+        last_known = known.get(first.topic, "")
+        if first.change is None:
+            return _message_call(keys, first, last_known)
+        return _change_call(keys, first, first.change, last_known, with_groups)
+    batch = _Batch(keys, known, with_groups=with_groups)
+    for publication in publications:
+        batch.add(publication)
+    return batch.call
+
+
+class _Batch:
+    """Builds a call that publishes messages, as `lua/batch.lua` describes it.
+
+    It names each topic once, whatever the number of its messages.
+    """
+
+    def __init__(self, keys: Keys, known: Mapping[str, str], *, with_groups: bool) -> None:
         self._keys = keys
+        self._known = known
         self._with_groups = with_groups
-        self._first_keys: dict[object, int] = {}
+        self._script = "publish_batch"
+        self._keys_of_call: list[bytes] = []
+        self._args: list[Argument] = []
+        self._first_keys: dict[tuple[str, str], int] = {}
 
-    def add(self, publication: Publication, known: str) -> None:
-        """Add a message; `known` is the last id of its topic that was confirmed, or empty."""
+    @property
+    def call(self) -> Call:
+        return Call(self._script, self._keys_of_call, self._args)
+
+    def add(self, publication: Publication) -> None:
+        """Add a message."""
         topic, change, part, keys = publication.topic, publication.change, publication.part, self._keys
-        if change is None:
-            form, keys_of, more = "message", keys.of_message, []
-        elif part is None:
-            form, keys_of = "change", keys.of_change
-            more = [*self._group_args(topic, change), *_change_args(change)]
-        else:
-            form, keys_of = "part", keys.of_part
+        more: list[Argument] = []
+        if part is not None and change is not None:
+            form, first_key = "part", self._first_key("canvas", topic, keys.of_part)
             more = [*self._group_args(topic, change), *_part_args(change, part)]
+            self._script = "publish_any"
+        else:
+            form, first_key = "message", self._first_key("topic", topic, keys.of_change)
+            if change is not None:
+                form = "entry" if change.entry else "change"
+                more = [*self._group_args(topic, change), *_change_args(change)]
         args: list[Argument] = [
-            form,
-            self._first_key(topic, keys_of),
-            keys.channel(topic),
-            int(publication.repeated),
+            first_key,
             publication.token,
-            known,
             publication.type or "",
             publication.payload,
-            len(more),
             *more,
         ]
-        self.call.args.extend(args)
+        if publication.repeated:
+            self._script = "publish_any"
+            form, args = "repeated", [form, *args]
+        self._args += (form, len(args), *args)
 
     def _group_args(self, topic: str, change: Change) -> list[Argument]:
-        keys = self._keys
-        first_key = self._first_key(change.group, keys.of_group) if self._with_groups else 0
-        return [first_key, keys.channel(change.group), topic, int(change.listed)]
+        first_key = 0
+        if self._with_groups:
+            first_key = self._first_key("group", change.group, self._keys.of_group)
+        else:
+            self._args += ("channel", 1, self._keys.channel(change.group))
+        return [first_key, topic if change.listed else ""]
 
-    def _first_key(self, topic: str, keys_of: Callable[[str], Sequence[bytes]]) -> int:
-        """Return where the keys of a topic begin, counted from 1."""
-        which = (topic, keys_of)
-        first = self._first_keys.get(which)
-        if first is None:
-            first = self._first_keys[which] = len(self.call.keys) + 1
-            self.call.keys.extend(keys_of(topic))
-        return first
+    def _first_key(self, form: str, topic: str, keys_of: Callable[[str], Sequence[bytes]]) -> int:
+        """Return where the keys of a topic begin, counted from 1. Add them and a record the first time."""
+        first_key = self._first_keys.get((form, topic))
+        if first_key is None:
+            first_key = self._first_keys[form, topic] = len(self._keys_of_call) + 1
+            self._keys_of_call += keys_of(topic)
+            known = "" if form == "group" else self._known.get(topic, "")
+            self._args += (form, 3, first_key, self._keys.channel(topic), known)
+        return first_key
 
 
-def message_call(keys: Keys, publication: Publication, known: str) -> Call:
+def _message_call(keys: Keys, publication: Publication, known: str) -> Call:
     """Return the call that publishes one message without a change."""
     topic = publication.topic
     args: list[Argument] = [
         keys.channel(topic),
-        publication.payload,
-        publication.token,
         known,
+        publication.token,
         publication.type or "",
+        publication.payload,
     ]
     return Call("publish_message", [*keys.of_message(topic)], args)
+
+
+def _change_call(keys: Keys, publication: Publication, change: Change, known: str, with_group: bool) -> Call:
+    """Return the call that publishes one message with a change."""
+    topic, group = publication.topic, change.group
+    args: list[Argument] = [
+        keys.channel(topic),
+        known,
+        publication.token,
+        publication.type or "",
+        publication.payload,
+        keys.channel(group),
+        topic if change.listed else "",
+        change.rank,
+        int(change.final),
+        int(change.entry),
+        *_fields(change),
+    ]
+    group_keys = keys.of_group(group) if with_group else ()
+    return Call("publish_change", [*keys.of_change(topic), *group_keys], args)
 
 
 def group_call(keys: Keys, publication: Publication, change: Change, counts: bytes, known: str) -> Call:
@@ -88,8 +143,7 @@ def group_call(keys: Keys, publication: Publication, change: Change, counts: byt
         known,
         publication.type or "",
         counts,
-        topic,
-        int(change.listed),
+        topic if change.listed else "",
     ]
     return Call("publish_to_group", [*keys.of_group(group)], args)
 
@@ -101,13 +155,13 @@ def send_call(keys: Keys, publication: Publication, change: Change) -> Call:
     args: list[Argument] = [
         own.channel,
         group.channel,
-        topic,
-        int(change.listed),
+        topic if change.listed else "",
         publication.type or "",
         publication.payload,
     ]
     if part is None:
-        return Call("send_change", [own.meta, own.entries, group.members], [*args, *_change_args(change)])
+        args += (change.rank, int(change.final), int(change.entry), *_fields(change))
+        return Call("send_change", [own.meta, own.entries, group.members], args)
     canvas = [own.meta, own.parts, own.row_order, own.rows]
     return Call("send_part", [*canvas, group.members], [*args, *_part_args(change, part)])
 
@@ -124,7 +178,7 @@ def size_of(publication: Publication) -> int:
 
 
 def _change_args(change: Change) -> list[Argument]:
-    return [change.rank, int(change.final), int(change.entry), *_fields(change)]
+    return [change.rank, int(change.final), *_fields(change)]
 
 
 def _part_args(change: Change, part: Part) -> list[Argument]:

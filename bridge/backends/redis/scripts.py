@@ -18,8 +18,9 @@ from bridge.backends.redis.link import Argument
 from bridge.backends.redis.servers import Servers
 
 SCRIPTS = (
-    "acknowledge", "keep", "publish_batch", "publish_message", "publish_to_group", "read_acknowledged",
-    "read_history", "read_last", "read_states", "renew", "send_change", "send_part",
+    "acknowledge", "keep", "publish_any", "publish_batch", "publish_change", "publish_message",
+    "publish_to_group", "read_acknowledged", "read_history", "read_last", "read_states", "renew",
+    "send_change", "send_part",
 )  # fmt: skip
 """The files that are run; each other one is required by one of them."""
 

@@ -14,7 +14,7 @@ KINDS = st.none() | st.text(PRINTABLE, min_size=1, max_size=100)
 @given(PAYLOADS, KINDS)
 def test_what_goes_out_comes_back(payload: bytes, kind: str | None) -> None:
     """Payload and kind are the same after a frame where no messages are kept."""
-    message = parse_live_frame("orders", live_frame(payload, kind))
+    (message,) = parse_live_frame("orders", live_frame(payload, kind))
     assert (bytes(message), message.type, message.id) == (payload, kind, None)
 
 
@@ -24,24 +24,34 @@ def test_what_goes_out_comes_back(payload: bytes, kind: str | None) -> None:
 )
 def test_a_payload_of_another_program_stays_as_it_is(payload: bytes) -> None:
     """What begins like a frame and is none is a payload."""
-    message = parse_live_frame("orders", payload)
+    (message,) = parse_live_frame("orders", payload)
     assert (bytes(message), message.type) == (payload, None)
 
 
 def test_a_type_that_nobody_may_publish_is_none() -> None:
     """Another program cannot break a line of a stream with it."""
-    message = parse_live_frame("orders", b"bridge/1 3 0 a\nbone")
+    (message,) = parse_live_frame("orders", b"bridge/1 3 0 a\nbone")
     assert (bytes(message), message.type) == (b"one", None)
 
 
-def test_the_sizes_say_where_the_payload_begins() -> None:
-    """A kind may hold spaces and digits; counts are added to the payload."""
-    message = parse_frame("orders", b"0a-7-99 7 0 3 0 a b0 0 ")
-    assert (bytes(message), message.type, message.id) == (b"0 0 ", "3 0 a b", "0a-7-99")
-    counted = parse_frame("orders", b'0a-7-99 5 15 state2 10000 1 1 0 0{"v":1}')
+def test_the_sizes_say_where_a_payload_begins() -> None:
+    """A kind may hold spaces and digits, a payload line ends; counts are added to the payload."""
+    (message,) = parse_frame("orders", b"0a-7-99 7 0 5\n3 0 a b0 0\n")
+    assert (bytes(message), message.type, message.id) == (b"0 0\n", "3 0 a b", "0a-7-99")
+    (counted,) = parse_frame("orders", b'0a-7-99 5 15 7\nstate2 10000 1 1 0 0{"v":1}')
     assert counted.counted
     assert counted.type == "state"
     assert b'"running":1,"succeeded":1' in bytes(counted)
+
+
+def test_a_frame_has_several_messages() -> None:
+    """Each has its own kind and payload, and the number after that of the one before it."""
+    messages = parse_frame("orders", b"0a-9-99 0 0 3 4 0 2 0 0 0\n1\n2step{}")
+    assert [(bytes(message), message.type, message.id) for message in messages] == [
+        (b"1\n2", None, "0a-9-99"),
+        (b"{}", "step", "0a-10-99"),
+        (b"", None, "0a-11-99"),
+    ]
 
 
 def test_an_entry_of_an_earlier_version_has_no_type() -> None:

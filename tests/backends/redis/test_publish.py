@@ -110,6 +110,60 @@ def test_a_batch_ends_at_the_first_message_that_fails(own_valkey: Valkey, channe
     assert published(channel, "numbers") == [0, 1, 3]
 
 
+def test_what_comes_before_a_failure_reaches_readers_and_the_state(
+    own_valkey: Valkey, channel: Channel
+) -> None:
+    """Of a batch that ends early, the messages before its end are delivered, and their changes are stored."""
+    own_valkey.command("SET", "bridge:{t:broken}:meta", "a string")
+    topic = bridge.task_topic("task")
+    publications = [entry("task", 0), entry("task", 1), *plain("broken", 2), entry("task", 3)]
+    with channel.topic(topic).subscribe() as own, channel.topic(bridge.FEED).subscribe() as feed:
+        assert transport_of(channel).publish_many(publications) == 2
+        for subscription in (own, feed):
+            for publication in publications[:2]:
+                assert subscription.receive(timeout=10) == publication.payload
+    (found,) = transport_of(channel).states(topic)
+    assert found.entries == [publication.payload for publication in publications[:2]]
+
+
+def life_of(task: str) -> list[Publication]:
+    """Events of a task from its start to its end, and some that come too late."""
+    return [
+        events.make("state", task, state="STARTED"),
+        events.make("progress", task, current=1),
+        entry(task, 0),
+        events.make("progress", task, current=2),
+        entry(task, 1),
+        events.make("state", task, state="SUCCESS", result=1),
+        events.make("progress", task, current=3),
+        entry(task, 2),
+        events.make("state", task, state="FAILURE"),
+    ]
+
+
+def test_a_batch_changes_the_state_as_single_messages_do(channel: Channel) -> None:
+    """The events of two tasks in one batch leave the state and the messages that they leave one by one."""
+    transport = transport_of(channel)
+    alone, first, second = (life_of(task) for task in ("alone", "first", "second"))
+    ids = [transport.publish(publication) for publication in alone]
+    assert [message_id is None for message_id in ids] == [False] * 6 + [True] * 3
+    mixed = [publication for pair in zip(first, second, strict=True) for publication in pair]
+    with channel.topic(bridge.FEED).subscribe() as feed:
+        assert transport.publish_many(mixed) == len(mixed)
+        kept = [publication.payload for publication in mixed[:12]]
+        assert [feed.receive(timeout=10) for _ in kept] == kept
+    (expected,) = transport.states(bridge.task_topic("alone"))
+    for task in ("first", "second"):
+        (found,) = transport.states(bridge.task_topic(task))
+        assert found.fields.keys() == expected.fields.keys()
+        assert b'"current":2' in found.fields["progress"]
+        assert b"SUCCESS" in found.fields["state"]
+        assert len(found.entries) == len(expected.entries) == 2
+        history = transport.backend.history(bridge.task_topic(task), 100)
+        assert [message.type for message in history] == [publication.type for publication in alone[:6]]
+        assert [message.id and message.id.split("-")[1] for message in history] == list("123456")
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_batch_goes_out_once(channel: Channel, again: bool) -> None:
     """Messages that were published already are not published again, wherever they stand in the batch."""
@@ -140,6 +194,7 @@ def test_a_batch_is_bounded(channel: Channel, own_valkey: Valkey, monkeypatch: p
         sizes.append(sum(len(word) for word in command if isinstance(word, bytes)))
         return send(*command)
 
+    transport_of(channel).publish(Publication("other", b""))  # the server knows the script from now on
     monkeypatch.setattr(redis_backend._servers, "send", noting)
     large = [Publication("numbers", (b"%d" % number).ljust(100_000)) for number in range(20)]
     assert transport_of(channel).publish_many(large) == 20
@@ -195,7 +250,7 @@ def test_a_key_of_another_program_leaves_nothing_half_written(
 
 def forbidden() -> Iterator[tuple[str, list[str], str]]:
     """Yield what a user may not do, and what the error names."""
-    for command in ("publish", "xadd", "hset", "rpush", "zadd", "expire", "pexpire"):
+    for command in ("publish", "xadd", "xtrim", "hset", "hincrby", "rpush", "zadd", "expire", "pexpire"):
         yield command, [f"-{command}"], command
     yield "channel", ["resetchannels", f"&/0.bridge:{{t:{bridge.FEED}}}:log"], "/0.bridge:{t:task:task}:log"
     yield "feed", ["resetchannels", "&/0.bridge:{t:task:task}:log"], f"/0.bridge:{{t:{bridge.FEED}}}:log"

@@ -2,17 +2,20 @@
 --
 -- requires: permissions
 --
--- `canvas` is a table with the keys `meta`, `parts`, `row_order` and `rows`. `meta` has the text of the counts (size,
--- done, running, succeeded, revoked, failed) and the age of the last row. A message is a table with `token`, `kind`,
--- `payload`, `rank` and `fields` (names and values).
+-- `open_canvas` returns a table with the counts and the age of the last row, which the caller stores. A message is a
+-- table with `token`, `kind`, `payload`, `rank` and `fields` (names and values).
 
 local RUNNING, SUCCEEDED = 1, 2
 local AGES = 2 ^ 40  -- more than a row's age can be
 
-local function require_canvas(canvas)
-  require_key(canvas.parts, 'hash', 'HSET', 'DEL', 'EXPIRE')
-  require_key(canvas.row_order, 'zset', 'ZADD', 'ZREM', 'EXPIRE')
-  require_key(canvas.rows, 'hash', 'HSET', 'HDEL', 'EXPIRE')
+-- Reads a canvas, and checks what `count` needs.
+local function open_canvas(meta, parts, row_order, rows)
+  read_key('HLEN', parts)
+  read_key('ZCARD', row_order)
+  read_key('HLEN', rows)
+  for _, command in ipairs({'HSET', 'DEL', 'EXPIRE', 'ZADD', 'ZREM', 'HDEL'}) do require_permission(command, parts) end
+  local counts, age = unpack(redis.call('HMGET', meta, 'counts', 'age'))
+  return {parts = parts, row_order = row_order, rows = rows, counts = counts, age = tonumber(age or 0)}
 end
 
 -- Reads a part from the arguments `first` to `last`: name, size, stage, value, row; rank of the message; how many
@@ -40,7 +43,7 @@ local function in_order(part)
 end
 
 -- Keeps the row of a part. If there are too many, it replaces the oldest row of the least importance.
-local function keep_row(canvas, part, stage, age)
+local function keep_row(canvas, part, stage)
   local importance = ({1, 0})[stage] or 2
   local known = redis.call('ZSCORE', canvas.row_order, part.name)
   if not known and redis.call('ZCARD', canvas.row_order) >= MAX_ROWS then
@@ -49,7 +52,7 @@ local function keep_row(canvas, part, stage, age)
     redis.call('ZREM', canvas.row_order, name)
     redis.call('HDEL', canvas.rows, name)
   end
-  redis.call('ZADD', canvas.row_order, importance * AGES + age, part.name)
+  redis.call('ZADD', canvas.row_order, importance * AGES + canvas.age, part.name)
   redis.call('HSET', canvas.rows, part.name, part.row)
 end
 
@@ -60,14 +63,7 @@ local function read_counts(text)
   return numbers[1], numbers[2], {[0] = 0, unpack(numbers, 3)}
 end
 
-local function expire(canvas, parts_too, seconds)
-  if parts_too then redis.call('EXPIRE', canvas.parts, seconds) end
-  redis.call('EXPIRE', canvas.row_order, seconds)
-  redis.call('EXPIRE', canvas.rows, seconds)
-end
-
--- Counts a part. Returns the messages to publish, in order, and the text of the counts; nothing if the part brings
--- no news. The caller stores the counts.
+-- Counts a part. Returns the messages to publish, in order; none if the part brings no news.
 local function count(canvas, part)
   local reached = redis.call('HGET', canvas.parts, part.name) or '0 0'
   local old_stage, old_value = string.match(reached, '(%d+) (%d+)')
@@ -75,8 +71,7 @@ local function count(canvas, part)
   local is_news = part.stage > old_stage or part.value > old_value
   if old_stage >= SUCCEEDED or not is_news then return {} end
   local stage, value = math.max(part.stage, old_stage), math.max(part.value, old_value)
-  local text, age = unpack(redis.call('HMGET', canvas.meta, 'counts', 'age'))
-  local size, done, at = read_counts(text)
+  local size, done, at = read_counts(canvas.counts)
   local is_first = at[1] + at[2] + at[3] + at[4] == 0
   if part.size > 0 then size = part.size end
   redis.call('HSET', canvas.parts, part.name, stage .. ' ' .. value)
@@ -84,24 +79,24 @@ local function count(canvas, part)
     done = done + value - old_value
     at[old_stage] = at[old_stage] - 1
     at[stage] = at[stage] + 1
-    age = (age or 0) + 1
-    redis.call('HSET', canvas.meta, 'age', age)
-    keep_row(canvas, part, stage, age)
+    canvas.age = canvas.age + 1
+    keep_row(canvas, part, stage)
   end
-  expire(canvas, true, UNENDED_SECONDS)
-  local counts = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', size, done, unpack(at, 1, 4))
+  canvas.seconds = UNENDED_SECONDS
+  canvas.counts = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', size, done, unpack(at, 1, 4))
   local is_complete = size > 0 and at[2] + at[3] + at[4] >= size
   local follows = is_complete
   if part.stage == RUNNING then follows = is_first end
-  if not part.follow_up or not follows then return {part.message}, counts end
+  if not part.follow_up or not follows then return {part.message} end
   if part.stage ~= RUNNING then
     redis.call('DEL', canvas.parts)  -- the canvas has ended: whatever follows is refused
-    expire(canvas, false, SECONDS)
+    canvas.seconds = SECONDS
   end
-  return in_order(part), counts
+  return in_order(part)
 end
 
--- Returns the fields that a message sets in `meta`.
-local function fields_of(message, counts)
-  return {'rank', message.rank, 'counts', counts, unpack(message.fields)}
+-- Sets how long the keys of a canvas are kept, if a part was counted. Call it once, at the end.
+local function keep_canvas(canvas)
+  if not canvas.seconds then return end
+  for _, key in ipairs({canvas.parts, canvas.row_order, canvas.rows}) do redis.call('EXPIRE', key, canvas.seconds) end
 end

@@ -2,14 +2,18 @@
 --
 -- requires: permissions
 
-local function require_members(members)
-  require_key(members, 'zset', 'ZADD', 'ZREMRANGEBYRANK', 'EXPIRE')
+-- Returns whether a topic is listed already. If not, checks what `add_member` needs.
+local function is_member(members, topic)
+  if read_key('ZSCORE', members, topic) then return true end
+  require_permission('ZADD', members)
+  require_permission('ZREMRANGEBYRANK', members)
+  require_permission('EXPIRE', members)
+  return false
 end
 
 -- `clock` is an answer of TIME.
 local function add_member(members, topic, clock)
-  if redis.call('ZADD', members, 'NX', clock[1] + clock[2] / 1000000, topic) == 1 then
-    redis.call('ZREMRANGEBYRANK', members, 0, -MAX_MEMBERS - 1)
-    redis.call('EXPIRE', members, UNENDED_SECONDS)
-  end
+  redis.call('ZADD', members, clock[1] + clock[2] / 1000000, topic)
+  redis.call('ZREMRANGEBYRANK', members, 0, -MAX_MEMBERS - 1)
+  redis.call('EXPIRE', members, UNENDED_SECONDS)
 end
