@@ -79,7 +79,8 @@ MIDDLEWARE: dict[str, tuple[Any, dict[str, Any]]] = {
 def create_app() -> Any:
     """Routes that stream the topics asked for, and tell what the bridge and the process count."""
     dump_on_signal()
-    streams = Bridge(os.environ["ASGI_URL"], public=True, **json.loads(os.environ.get("ASGI_OPTIONS", "{}")))
+    options = {"public": True, **json.loads(os.environ.get("ASGI_OPTIONS", "{}"))}
+    streams = Bridge(os.environ["ASGI_URL"], **options)
     if os.environ.get("ASGI_AUTHORIZE"):
         streams.authorize(may_read)
     framework = os.environ.get("ASGI_FRAMEWORK", "fastapi")

@@ -1,5 +1,6 @@
 """What a fault strikes: Valkey, a Celery worker and a web server, as processes to be killed and started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,19 +10,22 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 import httpx
 from celery import Celery
 
 import bridge
-from tests import asgi_app
+from tests import asgi_app, django_app
 from tests.processes import ROOT
 from tests.servers import Replicated, Valkey, eventually, free_port
 from tests.serving import answers, command
 
 START_SECONDS = 60
+
+Framework = Literal["flask", "fastapi", "django"]
+"""Flask under gunicorn with gevent, FastAPI under uvicorn, or Django under gunicorn with threads."""
 
 
 class Process:
@@ -52,11 +56,16 @@ class Stage:
     """`with Stage() as stage:` runs all of it and leaves nothing.
 
     `valkey`, or the servers given, which are running, carry the bridge and may be tortured. Celery has a
-    broker of its own, which is left alone. With `asgi` the web server is uvicorn with FastAPI, else gunicorn
-    with Flask.
+    broker of its own, which is left alone. Everyone may read, unless `token_keys` verify tokens.
     """
 
-    def __init__(self, servers: Replicated | None = None, *, asgi: bool = False) -> None:
+    def __init__(
+        self,
+        servers: Replicated | None = None,
+        *,
+        framework: Framework = "flask",
+        token_keys: Sequence[str] = (),
+    ) -> None:
         self.valkey = Valkey.durable()
         broker_server = Valkey()
         self._servers = [broker_server] if servers else [broker_server, self.valkey]
@@ -73,13 +82,7 @@ class Stage:
             self.folder / "worker.log",
             {"FAULTS_BROKER": broker, "FAULTS_BRIDGE": url},
         )
-        if asgi:
-            words = asgi_app.command("uvicorn", port)
-            given = {"ASGI_URL": url, "ASGI_OPTIONS": '{"heartbeat": 1}'}
-        else:
-            words = command("gunicorn gevent", port)
-            options = {"URL": url, "PUBLIC": "true", "HEARTBEAT": "1"}
-            given = {f"SERVING_BRIDGE_{name}": value for name, value in options.items()}
+        words, given = _web_server(framework, port, url, token_keys)
         self.api = Process(words, self.folder / "api.log", given)
 
     def __enter__(self) -> Self:
@@ -122,6 +125,25 @@ class Stage:
         for server in (self.valkey, *self._servers):
             server.stop()
         self._folder.cleanup()
+
+
+def _web_server(
+    framework: Framework, port: int, url: str, token_keys: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of the web server, and its environment."""
+    options: dict[str, Any] = {"HEARTBEAT": 1}
+    options |= {"TOKEN_KEYS": list(token_keys)} if token_keys else {"PUBLIC": True}
+    if framework == "fastapi":
+        in_lower_case = {"public": False, **{name.lower(): value for name, value in options.items()}}
+        return asgi_app.command("uvicorn", port), {"ASGI_URL": url, "ASGI_OPTIONS": json.dumps(in_lower_case)}
+    options["URL"] = url
+    if framework == "django":
+        return django_app.command("gunicorn gthread", port), {
+            "DJANGO_OPTIONS": json.dumps({"BRIDGE": options})
+        }
+    return command("gunicorn gevent", port), {
+        f"SERVING_BRIDGE_{name}": json.dumps(value) for name, value in options.items()
+    }
 
 
 def names(count: int) -> list[str]:

@@ -168,7 +168,7 @@ def test_a_hundred_viewers_of_uvicorn(viewers: Viewers, torture: Callable[[Stage
 
     All are there from the start to the end, while the API or Valkey is killed.
     """
-    with Stage(asgi=True) as stage:
+    with Stage(framework="fastapi") as stage:
         tasks = names(8)
         for task in tasks:
             for _ in range(12):

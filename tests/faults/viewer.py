@@ -48,12 +48,25 @@ class Account:
 class Viewer:
     """An EventSource on `url`: reconnects until it is told to stop, with the last id it saw.
 
-    A `fickle` one loses every connection after one, two or three events, and comes back at once.
+    A `fickle` one loses every connection after one, two or three events, and comes back at once. One that
+    can `get_token` sends it, and gets another when the server tells it that this one does not count any more.
     """
 
-    def __init__(self, url: str, tasks: Sequence[str], beginnings: set[int], *, fickle: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        tasks: Sequence[str],
+        beginnings: set[int],
+        *,
+        fickle: bool,
+        get_token: Callable[[], str] | None = None,
+    ) -> None:
         self.url = url
         self._fickle = fickle
+        self._get_token = get_token
+        self._token = ""
+        self.expired = 0
+        """How many streams ended with `expired`."""
         self._beginnings = beginnings
         self.feed = not tasks
         self.accounts: dict[str, Account] = defaultdict(Account, {task: Account() for task in tasks})
@@ -97,12 +110,17 @@ class Viewer:
 
     async def _connect(self, client: httpx.AsyncClient) -> None:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self._get_token is not None:
+            self._token = self._token or self._get_token()
+            headers["Authorization"] = f"Bearer {self._token}"
         if self.last_id:
             headers["Last-Event-ID"] = self.last_id
         async with client.stream("GET", self.url, headers=headers) as response:
             self.connections += 1
             if response.status_code == 204:
                 self._stop()
+            elif response.status_code == 401 and self._token:
+                self._token = ""
             elif response.status_code != 200:
                 await response.aread()
                 self._fault(f"answered {response.status_code}: {response.text[:500]}")
@@ -128,6 +146,11 @@ class Viewer:
         if frame.retry is not None:
             self._retry = frame.retry / 1000
         if not frame.data:
+            return
+        if frame.event == "expired" and self._token:
+            # It has no id of its own, so a browser keeps the last one.
+            self.expired += 1
+            self._token = ""
             return
         self.last_id = frame.id
         event = json.loads(frame.data)
@@ -208,7 +231,8 @@ def _span(numbers: list[int]) -> str:
 class Viewers:
     """Any number of viewers on one event loop, which runs in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, get_token: Callable[[], str] | None = None) -> None:
+        self._get_token = get_token
         self.all: list[Viewer] = []
         self.beginnings = {0}
         """The numbers that may be the first which are known of a task."""
@@ -230,7 +254,7 @@ class Viewers:
 
     def open(self, url: str, *tasks: str, fickle: bool = False) -> Viewer:
         """Open a viewer of the tasks' stream; with no task, of the feed, which never ends."""
-        viewer = Viewer(url, tasks, self.beginnings, fickle=fickle)
+        viewer = Viewer(url, tasks, self.beginnings, fickle=fickle, get_token=self._get_token)
         self.all.append(viewer)
         self._loop.call_soon_threadsafe(lambda: self._loop.create_task(viewer.run(self._client)))
         return viewer
