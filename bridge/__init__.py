@@ -1,7 +1,8 @@
 """Stream the progress of Celery tasks to browsers, and messages of any kind between processes.
 
-This package exports the public names of the channel: `connect` opens one, `task_topic` and `FEED` name topics
-of tasks, and the errors derive from `BridgeError`. Importing it loads no framework and opens no connection.
+This package exports the public names of the channel: `connect` opens one, `task_topic`, `tag_topic` and
+`FEED` name topics of tasks, and the errors derive from `BridgeError`. Importing it loads no framework and
+opens no connection.
 
 Adapters are imported by name: `bridge.celery` publishes the events of tasks, `bridge.flask` and
 `bridge.django` stream them, `bridge.aio` and `bridge.litestar` serve coroutines. To read the code, open
@@ -21,7 +22,7 @@ from bridge.errors import (
 )
 from bridge.model.message import Gap, Message
 from bridge.model.position import BEGINNING
-from bridge.tasks.events import FEED, task_topic
+from bridge.tasks.events import FEED, tag_topic, task_topic
 
 __version__ = "0.1.0"
 
@@ -43,5 +44,6 @@ __all__ = [
     "SubscriptionClosed",
     "Topic",
     "connect",
+    "tag_topic",
     "task_topic",
 ]

@@ -178,12 +178,14 @@ class Bridge:
         body = () if answer.opening is None else WSGIStream(service, answer.opening, request.environ)
         return Response(body, answer.status, answer.headers, direct_passthrough=True)
 
-    def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the snapshots of the last `limit` tasks, the newest first.
+    def tasks(self, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
+        """Return the snapshots of the last `limit` tasks, or of those with `tag`, the newest first.
 
-        Raises `ConnectionLost`, and `Forbidden` (403) unless reading the feed is allowed.
+        Raises `ConnectionLost`, `BadTopic` (404) for a bad tag, and `Forbidden` (403) unless reading the feed
+        is allowed: `bridge.tag_topic(tag)`, or without `tag` the feed of all tasks.
         """
-        return self._readable(events.FEED).tasks(limit)
+        feed = events.feed_of(tag)
+        return self._readable(feed).tasks(limit, feed)
 
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it.

@@ -75,6 +75,12 @@ def killed(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task
+def start_group(size: int) -> str:
+    """Start a group; return its id."""
+    return str(group(add.s(number, 1) for number in range(size)).apply_async().id)
+
+
 @app.task(bind=True)
 def swap(self: Any, number: int) -> Any:
     return self.replace(add.s(number, 1))

@@ -111,3 +111,9 @@ class Unprintable(Exception):
         raise RuntimeError("no str")
 
     __repr__ = __str__
+
+
+@app.task
+def start(name: str, *args: object) -> str:
+    """Start another task; return its id."""
+    return str(app.send_task(name, args).id)

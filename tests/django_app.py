@@ -149,13 +149,16 @@ def task(request: HttpRequest, task_id: str) -> HttpResponse:
 async def async_task(request: HttpRequest, task_id: str) -> HttpResponse:
     await bridge.django.aping()
     return JsonResponse(
-        {"task": await bridge.django.atask(request, task_id), "tasks": await bridge.django.atasks(request)}
+        {
+            "task": await bridge.django.atask(request, task_id),
+            "tasks": await bridge.django.atasks(request, tag=request.GET.get("tag")),
+        }
     )
 
 
 def tasks(request: HttpRequest) -> HttpResponse:
     bridge.django.ping()
-    return JsonResponse({"tasks": bridge.django.tasks(request)})
+    return JsonResponse({"tasks": bridge.django.tasks(request, tag=request.GET.get("tag"))})
 
 
 def cancel(request: HttpRequest, task_id: str) -> HttpResponse:

@@ -238,10 +238,13 @@ def test_outside_of_a_request_nobody_can_decide() -> None:
         assert snapshot is not None
         assert snapshot["state"] == "SUCCESS"
         assert [task["task"] for task in await public.tasks()] == ["t1"]
+        say(public.channel, "state", "t3", state="STARTED", tags=["user:42"])
+        assert [task["task"] for task in await public.tasks(tag="user:42")] == ["t3"]
+        assert await public.tasks(tag="user:4") == []
         assert await public.task("t2") is None
         await public.ping()
         _, private = make_app(plain)
-        for asked in (private.task("t1"), private.tasks()):
+        for asked in (private.task("t1"), private.tasks(), private.tasks(tag="user:42")):
             with pytest.raises(bridge.ConfigurationError, match="install"):
                 await asked
 

@@ -88,7 +88,7 @@ def test_a_task_has_one_snapshot_and_one_end_and_then_no_content(server: Server,
     task = uuid.uuid4().hex
     server.say(task, "state", state="STARTED")
     server.say(task, "progress", current=1, total=2)
-    server.say(task, "state", state="SUCCESS", result="done")
+    server.say(task, "state", state="SUCCESS", result="done", tags=[task])
     answer = server.get(bridge.task_topic(task), path=path)
     assert re.findall(r"^event: (\w+)", answer.text, re.MULTILINE) == ["snapshot", "end"]
     assert '"current":1' in answer.text
@@ -99,9 +99,11 @@ def test_a_task_has_one_snapshot_and_one_end_and_then_no_content(server: Server,
     found = server.ask(f"task/{task}")["task"]
     assert (found["state"], found["result"]) == ("SUCCESS", "done")
     assert server.ask("tasks")["tasks"][0]["task"] == task
+    assert [found["task"] for found in server.ask(f"tasks?tag={task}")["tasks"]] == [task]
     if server.kind != "gunicorn gevent":  # there Django refuses its database to async views
-        both = server.ask(f"async-task/{task}")
+        both = server.ask(f"async-task/{task}?tag={task}")
         assert both["task"]["result"] == both["tasks"][0]["result"] == "done"
+        assert len(both["tasks"]) == 1
 
 
 def test_a_stream_resumes_after_its_last_id(server: Server, topic: str) -> None:

@@ -368,6 +368,65 @@ def test_the_feed_shows_every_task_and_never_ends(public: tuple[Flask, Bridge]) 
     reading.response.close()
 
 
+def test_the_feed_of_a_tag_shows_the_tasks_of_the_tag_and_never_ends(public: tuple[Flask, Bridge]) -> None:
+    """It opens with a snapshot of each, goes on with their events, and resumes; no other task is in it."""
+    app, extension = public
+    channel = app.extensions["bridge"].channel
+    topic = bridge.tag_topic("user:42")
+    for name, tag in (("t1", "user:42"), ("t2", "user:4"), ("t3", "user:42")):
+        say(channel, "state", name, state="STARTED", tags=[tag])
+    reading = Reading(app, [topic])
+    opening = reading.until('"task":"t3"')
+    assert opening.index('"task":"t1"') < opening.index('"task":"t3"')
+    say(channel, "state", "t1", state="SUCCESS", tags=["user:42"])
+    last_id = re.findall(r"^id: (.+)$", reading.until('"SUCCESS"'), re.MULTILINE)[-1]
+    for name, tag in (("t4", "user:4"), ("t5", "user:42")):
+        say(channel, "state", name, state="PENDING", tags=[tag])
+    text = opening + reading.until('"t5"')
+    assert not {"t2", "t4"} & set(re.findall(r'"task":"(\w+)"', text))
+    assert "event: end" not in text
+    reading.response.close()
+    again = Reading(app, [topic], **{"Last-Event-ID": last_id})
+    assert "snapshot" not in again.until('"t5"')
+    again.response.close()
+    with app.app_context():
+        assert [task["task"] for task in extension.tasks(tag="user:42")] == ["t5", "t3", "t1"]
+        assert [task["task"] for task in extension.tasks(1, tag="user:42")] == ["t5"]
+        assert [task["task"] for task in extension.tasks(tag="user:4")] == ["t4", "t2"]
+        assert extension.tasks(tag="user") == []
+        found = extension.task("t5")
+        assert found is not None
+        assert found["tags"] == ["user:42"]
+
+
+def test_who_may_read_a_tag_may_read_no_other() -> None:
+    """`authorize` and tokens decide about the feed of each tag, for the stream and for the list."""
+    app, extension = make_app(BRIDGE_TOKEN_KEYS=["k" * 32])
+
+    @extension.authorize
+    def may_read(topic: str) -> bool:
+        return topic == bridge.tag_topic("user:42")
+
+    with app.test_request_context():
+        assert extension.tasks(tag="user:42") == []
+        for tag in ("user:4", None):
+            with pytest.raises(Forbidden):
+                extension.tasks(tag=tag)
+        token = extension.token(tag="tenant:7")
+    with app.test_request_context(headers={"Authorization": f"Bearer {token}"}):
+        assert extension.tasks(tag="tenant:7") == []
+        with pytest.raises(HTTPException) as refusal:
+            extension.tasks(tag="user:42")
+        assert refusal.value.code == 403
+        with pytest.raises(HTTPException) as refusal:
+            extension.stream(bridge.tag_topic("tenant:70"))
+        assert refusal.value.code == 403
+        with pytest.raises(HTTPException) as refusal:
+            extension.tasks(tag="a\nb")
+        assert refusal.value.code == 404
+    app.extensions["bridge"].channel.close()
+
+
 def test_what_is_no_event_does_not_break_a_stream(public: tuple[Flask, Bridge]) -> None:
     """Whatever anyone publishes to a task's topic reaches the viewer as data, and the stream goes on."""
     app, _ = public

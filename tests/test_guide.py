@@ -80,6 +80,28 @@ def test_the_progress_example_reports_its_steps(app: Celery, url: str) -> None:
     assert (last["percent"], last["message"]) == (100, "the index is ready")
 
 
+def test_the_examples_of_tags(app: Celery, url: str) -> None:
+    """The first names the feed of a user. The function of the second tags a task by an argument."""
+
+    @app.task
+    def convert(path: str, user_id: int = 0) -> str:
+        return path
+
+    with bridge.connect(url) as channel:
+
+        def listed(topic: str) -> int:
+            return len(transport_of(channel).states(topic))
+
+        topic = run(
+            block("docs/guide.md", "from bridge.celery import tags\n"), bridge=bridge, convert=convert
+        )["topic"]
+        assert [listed(topic), listed(bridge.tag_topic("tenant:7"))] == [1, 1]
+        run(block("docs/guide.md", "def tags_of_task("), install=install, app=app, url=url)
+        convert.delay("report.csv", user_id=42)
+        convert.delay("report.csv")
+        assert listed(topic) == 2
+
+
 def test_the_canvas_example_has_one_end(app: Celery, url: str) -> None:
     """The id that the example computes names a topic with one progress over all parts of the chord."""
 

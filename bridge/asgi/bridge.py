@@ -154,13 +154,15 @@ class Bridge:
         await self._check_current(events.task_topic(task_id))
         return await self._in_thread(self._service.task, task_id)
 
-    async def tasks(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the snapshots of the last `limit` tasks, the newest first.
+    async def tasks(self, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
+        """Return the snapshots of the last `limit` tasks, or of those with `tag`, the newest first.
 
-        Raises what `task` raises; 403 if the request that is handled may not read the feed.
+        Raises what `task` raises; 403 if the request that is handled may not read the feed, which is
+        `bridge.tag_topic(tag)`, or without `tag` that of all tasks.
         """
-        await self._check_current(events.FEED)
-        return await self._in_thread(self._service.tasks, limit)
+        feed = events.feed_of(tag)
+        await self._check_current(feed)
+        return await self._in_thread(self._service.tasks, limit, feed)
 
     async def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""

@@ -12,6 +12,7 @@ with needs_extra("bridge.celery", "celery"):
     from bridge.celery.cancellation import Cancelled, cancel, check_cancelled
     from bridge.celery.canvas.ids import canvas_id
     from bridge.celery.installation import install
+    from bridge.celery.tagging import tags
     from bridge.celery.task_api import log, progress, publish, step, track
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "progress",
     "publish",
     "step",
+    "tags",
     "track",
 ]

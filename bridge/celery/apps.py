@@ -2,13 +2,20 @@
 
 import os
 import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+# `Any` in this module: arguments and headers of a task hold any value.
+from typing import Any
 
 from celery import Celery
 
 from bridge.channel.transport import Transport
 from bridge.support.tokens import new_token
 from bridge.tasks.publisher import BackgroundPublisher
+
+TagTask = Callable[[str, Sequence[Any], Mapping[str, Any], Mapping[str, Any]], Iterable[str] | str | None]
+"""Returns the tags of a task from its name, arguments, keyword arguments and message headers."""
 
 FLUSH_WITHIN = 1.0
 """Seconds that the end, the retry or the sender of a task waits at most until its events are sent."""
@@ -26,6 +33,10 @@ class Installed:
     """Seconds between two heartbeats of a worker."""
     stalls_after: float
     """Seconds without a heartbeat after which the tasks of a worker are STALLED."""
+    tags: TagTask | None = None
+    """Chooses the tags of the tasks that this process queues."""
+    tags_failed: bool = False
+    """Whether an error of it was logged."""
     _process: tuple[int, str] = field(default=(0, ""))
 
     def process(self) -> str:

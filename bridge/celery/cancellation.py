@@ -96,7 +96,13 @@ def _snapshot(found: Installed, task_id: str) -> Snapshot:
 def _request(snapshot: Snapshot, terminate: bool) -> Publication:
     """Return the event for the attempt that the state shows. The state refuses that of an earlier one."""
     attempt = (snapshot.attempt or 1) + (snapshot.state == "RETRY")
-    return publication(CancelRequested(snapshot.task, terminate=True if terminate else None), attempt)
+    event = CancelRequested(
+        snapshot.task,
+        terminate=True if terminate else None,
+        canvas_id=snapshot.canvas_id,
+        tags=snapshot.tags,
+    )
+    return publication(event, attempt)
 
 
 def learn_requests(sender: Any, **_: Any) -> None:

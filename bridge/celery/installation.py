@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from bridge.celery.apps import FLUSH_WITHIN, Installed
+from bridge.celery.apps import FLUSH_WITHIN, Installed, TagTask
 from bridge.celery.wrapping import attach
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
@@ -22,6 +22,7 @@ def install(
     tracebacks: bool = False,
     heartbeat: float = 5.0,
     stalls_after: float | None = None,
+    tags: TagTask | None = None,
     **options: Any,
 ) -> None:
     """Have the tasks of `app` publish their events on the channel at `url`.
@@ -33,13 +34,20 @@ def install(
     worker sends a heartbeat every `heartbeat` seconds. When nothing is heard of it for `stalls_after`
     seconds, its tasks show as STALLED. The default is three heartbeats.
 
+    `tags(name, args, kwargs, headers)` is called in the process that queues a task. It returns the tags of
+    the task; a single one may be a `str`. The task also has the tags in its headers, see
+    `bridge.celery.tags`, and those of the task that starts it: 8 in all at most, in this order after those
+    in the headers. An error in the function is logged once, and the task is sent without its tags. For a
+    canvas it is called once more for each task, to find the tags that all have.
+
     The first call in a process connects handlers to Celery's signals and wraps the methods that start a
     canvas. `bridge.celery.wrapping` lists them. No call opens a connection or starts a thread: both wait
     until there is an event to send. A second call for the same app replaces the channel. It waits up to a
     second until the events that wait for the first channel are sent.
 
-    Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, or unless
-    `heartbeat` is above zero and below `stalls_after`. Several threads may call it at once.
+    Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, if `tags`
+    cannot be called, or unless `heartbeat` is above zero and below `stalls_after`. Several threads may call
+    it at once.
     """
     if not isinstance(app, Celery):
         raise ConfigurationError(f"install() takes a Celery app, not {type(app).__name__}")
@@ -48,9 +56,11 @@ def install(
         raise ConfigurationError(
             f"heartbeat must be seconds above zero and below stalls_after, not {heartbeat!r} and {limit!r}"
         )
+    if tags is not None and not callable(tags):
+        raise ConfigurationError(f"tags must be a function that returns tags, not {type(tags).__name__}")
     transport = transport_of(connect(url, **options))
     publisher = BackgroundPublisher(transport)
-    previous = attach(app, Installed(transport, publisher, tracebacks, float(heartbeat), float(limit)))
+    previous = attach(app, Installed(transport, publisher, tracebacks, float(heartbeat), float(limit), tags))
     if previous is not None:
         previous.publisher.close()
     atexit.register(publisher.flush, FLUSH_WITHIN)

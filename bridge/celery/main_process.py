@@ -30,15 +30,17 @@ def request_of(task_id: str) -> "Request | None":
 
 
 def topics_in_hand() -> list[str]:
-    """Return the topics of the tasks that this main process has, and of their canvases."""
+    """Return the topics of the tasks that this main process has, of their canvases and of their tags."""
     topics: dict[str, None] = {}
     for reference in _requests.valuerefs():
         request = reference()
         if request is not None:
             topics[events.task_topic(request.id)] = None
-            canvas_id = header.canvas_of(request.request_dict)
-            if canvas_id is not None:
-                topics[events.task_topic(canvas_id)] = None
+            canvas = header.membership(request.request_dict)
+            if canvas is not None:
+                topics[events.task_topic(canvas.canvas_id)] = None
+            for tag in (*header.tags_of(request.request_dict), *(canvas.tags if canvas else ())):
+                topics[events.tag_topic(tag)] = None
     return list(topics)
 
 

@@ -16,6 +16,7 @@ from celery import Celery
 from bridge.celery.apps import FLUSH_WITHIN, Installed, installed
 from bridge.celery.canvas import header
 from bridge.celery.states import publish_state
+from bridge.celery.tagging import tag_message
 
 QUEUED_AT = "bridge_queued_at"
 """The header with the time at which a task was queued, in seconds since the epoch."""
@@ -72,7 +73,7 @@ def _send_task_of_class(app: Celery) -> Any:
     return found.__get__(app) if hasattr(found, "__get__") else found
 
 
-def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
+def before_publish(sender: str, headers: dict[str, Any], body: object = None, **_: Any) -> None:
     """Write the bridge's headers into a message that is about to be sent.
 
     Before a retry is sent, wait until the events of this attempt are. The next attempt may run in another
@@ -83,6 +84,7 @@ def before_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
         _sending.headers = headers
         headers.setdefault(QUEUED_AT, round(time.time(), 3))
         header.inherit(sender, headers)
+        tag_message(_sending.sender, sender, headers, body)
         if headers.get("retries"):
             _sending.sender.publisher.flush(FLUSH_WITHIN)
 

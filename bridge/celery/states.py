@@ -45,8 +45,9 @@ def publish_state(
     if found is None or not task_id:
         return
     attempt = None if retries is None else retries + 1
-    known = state in ("PENDING", "STARTED")
-    fields |= header.relations(source) if known else {"canvas_id": header.canvas_of(source)}
+    fields |= header.belonging(source)
+    if state in ("PENDING", "STARTED"):
+        fields |= header.relations(source)
     publish_event(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
     reports.report(found.publisher, source, state, fields.get("name"))
 

@@ -57,8 +57,8 @@ class TaskRun(Meter):
         self.failed = False
         self._retries: int | None = request.retries
         self._name = name
-        self._request = request
-        self._canvas_id = header.canvas_of(request)
+        self.request = request
+        self._belonging = header.belonging(request)
         self._publisher = publisher
         self._steps: dict[tuple[str, ...], str] = {}
         self.finished = publisher is None
@@ -70,7 +70,7 @@ class TaskRun(Meter):
     def publish(self, event_type: Callable[..., Event], **fields: Any) -> None:
         """Publish an event of this task."""
         if self._publisher is not None and not self.finished:
-            event = event_type(self.id, canvas_id=self._canvas_id, **fields)
+            event = event_type(self.id, **self._belonging, **fields)
             publish_event(self._publisher, event, (self._retries or 0) + 1)
 
     @_never_raises
@@ -95,8 +95,8 @@ class TaskRun(Meter):
             fields["message"] = cut(fields["message"])
         if self._publisher is not None:
             percent = fields.get("percent") or 0.0
-            reports.report(self._publisher, self._request, "STARTED", self._name, percent)
-        event = Progress(self.id, canvas_id=self._canvas_id, **fields)
+            reports.report(self._publisher, self.request, "STARTED", self._name, percent)
+        event = Progress(self.id, **self._belonging, **fields)
         return publication(event, (self._retries or 0) + 1)
 
     @_never_raises
@@ -127,6 +127,12 @@ def innermost() -> Span | None:
     if span is not None:
         return None if span.tree.finished else span
     return None if _in_main_thread is None else _in_main_thread.top
+
+
+def running_request() -> Any:
+    """Return the request of the task that runs here, or `None` if none does."""
+    run = _current.get()
+    return None if run is None else run.request
 
 
 def begin(task: Any, **_: Any) -> None:

@@ -23,6 +23,7 @@ from bridge.celery import (
     prefork,
     queueing,
     startup_log,
+    tagging,
     task_run,
 )
 from bridge.celery.apps import Installed, flush_all, register
@@ -47,6 +48,7 @@ HANDLERS: tuple[tuple[Signal, Callable[..., object]], ...] = (
     (signals.task_rejected, main_process.rejected),
     # In the process that runs a task. STARTED is published before the task's own events.
     (signals.task_prerun, prefork.flush_before_next_task),
+    (signals.task_prerun, tagging.tag_eager),
     (signals.task_prerun, execution.started),
     (signals.task_prerun, task_run.begin),
     (signals.task_success, execution.succeeded),

@@ -73,12 +73,14 @@ def stream(request: Any, *topics: str, after: str | None = None) -> HttpResponse
 
 
 @async_unsafe  # type: ignore[untyped-decorator]  # Django has no types
-def tasks(request: Any, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the snapshots of the last `limit` tasks, the newest first.
+def tasks(request: Any, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
+    """Return the snapshots of the last `limit` tasks, or of those with `tag`, the newest first.
 
-    Raises `ConnectionLost`, and Django's `PermissionDenied` (403) unless reading the feed is allowed.
+    Raises `ConnectionLost`, Django's `Http404` for a bad tag, and `PermissionDenied` (403) unless reading the
+    feed is allowed: `bridge.tag_topic(tag)`, or without `tag` the feed of all tasks.
     """
-    return _readable(request, events.FEED).tasks(limit)
+    feed = events.feed_of(tag)
+    return _readable(request, feed).tasks(limit, feed)
 
 
 @async_unsafe  # type: ignore[untyped-decorator]  # Django has no types
@@ -136,9 +138,9 @@ async def acheck_cancel(request: Any, task_id: str) -> None:
     await sync_to_async(check_cancel)(request, task_id)
 
 
-async def atasks(request: Any, limit: int = 100) -> list[dict[str, Any]]:
+async def atasks(request: Any, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
     """Do what `tasks` does, for async views."""
-    found: list[dict[str, Any]] = await sync_to_async(tasks)(request, limit)
+    found: list[dict[str, Any]] = await sync_to_async(tasks)(request, limit, tag=tag)
     return found
 
 

@@ -2,8 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bridge.support.tokens import new_token
+
+
+class Group(NamedTuple):
+    """A topic that also gets the messages of other topics."""
+
+    topic: str
+    listed: bool = True
+    """Whether the group lists the topic of the message as a member."""
 
 
 @dataclass(slots=True)
@@ -21,10 +30,11 @@ class Change:
     """Values to set, by name."""
     entry: bool
     """Whether the message itself joins the topic's entries."""
-    group: str
-    """The topic that also gets the message and lists this topic as a member."""
-    listed: bool = True
-    """Whether the group lists it."""
+    groups: tuple[Group, ...]
+    """The topics that also get the message, each once.
+
+    A database locks them in this order. So all publications that share groups have these in the same order.
+    """
 
     def refused_by(self, rank: int) -> bool:
         """Return whether a state of this rank refuses the change."""

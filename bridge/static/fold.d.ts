@@ -75,6 +75,7 @@ export interface TaskState {
   readonly terminate?: boolean;
   readonly canvas?: "group" | "chain" | "chord";
   readonly canvas_id?: string;
+  readonly tags?: readonly string[];
   readonly parent?: string;
   readonly root?: string;
   readonly parts?: Readonly<Record<"waiting" | "running" | "succeeded" | "revoked" | "failed", number>>;

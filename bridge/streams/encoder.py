@@ -18,9 +18,7 @@ _FROM_STATE = Cursor()
 
 def opens_with_state(topics: Collection[str], cursor: Cursor = _FROM_STATE) -> bool:
     """Whether a stream of `topics` begins with their state: snapshots, or the positions of its cursor."""
-    if len(topics) > 1 or cursor.told:
-        return True
-    return any(t == events.FEED or events.task_of(t) is not None for t in topics)
+    return len(topics) > 1 or bool(cursor.told) or any(map(events.carries_events, topics))
 
 
 def plain_text(items: Sequence[Item]) -> bytes | None:
@@ -108,7 +106,7 @@ class Encoder:
         self, data: bytes, event_type: str | None, state: State | Snapshot | None, topic: str
     ) -> Iterator[bytes]:
         """Yield an event of type `event_type`, and the end of its task's stream if `state` is an end."""
-        if topic == events.FEED or state is None or not state.ended:
+        if events.is_feed(topic) or state is None or not state.ended:
             yield sse.frame(data, event=event_type, id=self._id(), topic=self._names.get(topic))
             return
         # A viewer that loses the connection here has not seen the end. It begins again and sees it.

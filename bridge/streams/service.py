@@ -191,9 +191,12 @@ class StreamService:
 
     # Snapshots.
 
-    def tasks(self, limit: int) -> list[dict[str, Any]]:
-        """Return the snapshots of the last `limit` tasks, the newest first. Raises `ConnectionLost`."""
-        states = self._transport.states(events.FEED, limit)
+    def tasks(self, limit: int, feed: str = events.FEED) -> list[dict[str, Any]]:
+        """Return the snapshots of the last `limit` tasks of a feed, the newest first.
+
+        Raises `ConnectionLost`.
+        """
+        states = self._transport.states(feed, limit)
         return [snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
 
     def task(self, task_id: str) -> dict[str, Any] | None:

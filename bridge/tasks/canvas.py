@@ -26,9 +26,9 @@ from bridge.model.counts import DONE, ENDINGS, RUNNING, SUCCEEDED, WAITING
 from bridge.model.publication import Change, Part, Publication
 from bridge.model.state import END
 from bridge.tasks import encoding
-from bridge.tasks.changes import publication
+from bridge.tasks.changes import groups_of, publication
 from bridge.tasks.event_types import ENDS, Progress, State
-from bridge.tasks.events import FEED, members, task_topic
+from bridge.tasks.events import members, task_topic
 
 _STAGES = ("waiting", "running", "succeeded", "revoked", "failed")
 
@@ -43,20 +43,27 @@ def declare(canvas_id: str, size: int | None, **fields: Any) -> Publication:
     return publication(State(canvas_id, state=state, attempt=1, parts=parts, **fields))
 
 
-def settle(canvas_id: str, size: int) -> Publication:
+def settle(canvas_id: str, size: int, tags: list[str] | None = None) -> Publication:
     """Return the `progress` event that the canvas has `size` parts; it ends if all of them have ended."""
-    message = publication(Progress(canvas_id))
-    message.part = Part("", size, WAITING, size, b"", _end(canvas_id))
+    message = publication(Progress(canvas_id, tags=tags))
+    message.part = Part("", size, WAITING, size, b"", _end(canvas_id, tags))
     return message
 
 
 def make(
-    canvas_id: str, size: int | None, task: str, state: str, percent: float = 0.0, **about: Any
+    canvas_id: str,
+    size: int | None,
+    task: str,
+    state: str,
+    percent: float = 0.0,
+    *,
+    tags: list[str] | None = None,
+    **about: Any,
 ) -> Publication:
     """Return the `progress` event of the canvas about its part `task`, and its change.
 
     `percent` is how much of the part is done; `about` is more about the part. `size` is how many parts the
-    canvas has, `None` if that is not known.
+    canvas has, `None` if that is not known. `tags` are those of the canvas.
     """
     stage = RUNNING
     if state in ENDS:
@@ -66,21 +73,22 @@ def make(
     if stage != RUNNING:
         row["ended"] = True
     row |= {name: field for name, field in about.items() if field is not None}
-    message = publication(Progress(canvas_id, part=row))
-    follow_up = _start(canvas_id) if stage == RUNNING else _end(canvas_id)
+    message = publication(Progress(canvas_id, part=row, tags=tags))
+    follow_up = _start(canvas_id, tags) if stage == RUNNING else _end(canvas_id, tags)
     message.part = Part(task, size or 0, stage, value, encoding.encode(row), follow_up)
     return message
 
 
-def _start(canvas_id: str) -> Publication:
+def _start(canvas_id: str, tags: list[str] | None) -> Publication:
     """Return the event that the first part of a canvas runs."""
-    return publication(State(canvas_id, state="STARTED", attempt=1))
+    return publication(State(canvas_id, state="STARTED", attempt=1, tags=tags))
 
 
-def _end(canvas_id: str) -> Publication:
+def _end(canvas_id: str, tags: list[str] | None) -> Publication:
     """Return the event that the last part of a canvas has ended. The counts add the `state`."""
-    event = members(State(canvas_id, state="SUCCESS", attempt=1))
-    del event["state"]
-    payload = encoding.encode(event)
-    change = Change(END, final=True, fields={"state": payload}, entry=False, group=FEED)
+    event = State(canvas_id, state="SUCCESS", attempt=1, tags=tags)
+    found = members(event)
+    del found["state"]
+    payload = encoding.encode(found)
+    change = Change(END, final=True, fields={"state": payload}, entry=False, groups=groups_of(event))
     return Publication(task_topic(canvas_id), payload, "state", change)

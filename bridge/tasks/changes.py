@@ -10,16 +10,19 @@ processes in any order, and both count.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bridge.model.publication import Change, Publication
+from bridge.model.publication import Change, Group, Publication
 from bridge.model.state import END
 from bridge.tasks.event_types import CancelRequested, Custom, Event, Log, Progress, State, Step
-from bridge.tasks.events import FEED, encode, encode_steps, task_of, task_topic
+from bridge.tasks.events import FEED, encode, encode_steps, tag_topic, task_of, task_topic
 
 _ENTRIES = (Step, Log, Custom)
 """The events that join the list of entries in the state of their task."""
 
 FIRST_STARTED = "first_started"
 """The field with the time at which the first attempt of a task began."""
+
+_OF_A_TASK = (Group(FEED),)
+_OF_A_PART = (Group(FEED, listed=False),)
 
 _RANKS_OF_AN_ATTEMPT = 4
 _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
@@ -41,10 +44,21 @@ def _change(event: Event, payload: bytes, attempt: int | None) -> Change:
         rank == END,
         _fields(event, payload),
         entry=isinstance(event, _ENTRIES),
-        group=FEED,
-        # Tasks of a canvas are found through the canvas. In the list they would displace all others.
-        listed=event.canvas_id is None,
+        groups=groups_of(event),
     )
+
+
+def groups_of(event: Event) -> tuple[Group, ...]:
+    """Return the feeds that get `event`: one for each tag of its task, and that of all tasks.
+
+    Parts of a canvas are found through the canvas. In the list of its feeds they would displace other tasks.
+    """
+    feeds = _OF_A_PART if event.canvas_id is not None else _OF_A_TASK
+    if not event.tags:
+        return feeds
+    whole = event.canvas_id is None
+    tagged = (Group(tag_topic(tag), whole or tag in event.own_tags) for tag in sorted(event.tags))
+    return (*tagged, *feeds)
 
 
 def _rank_of_state(event: State) -> int:

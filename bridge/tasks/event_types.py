@@ -4,7 +4,7 @@ A field that is `None` is left out of the JSON. `bridge.tasks.events` encodes an
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NotRequired, TypedDict
 
@@ -44,6 +44,10 @@ class Event:
     at: float = field(default_factory=_now)
     canvas_id: str | None = None
     """The canvas that the task is a part of."""
+    tags: list[str] | None = field(default=None, compare=False, metadata={"member": False})
+    """The tags of the task. They are in the JSON of `State` and `Snapshot` only."""
+    own_tags: Collection[str] = field(default=(), compare=False, metadata={"member": False})
+    """Of a part of a canvas: its tags that the canvas lacks. Only their feeds list the part."""
     id: str | None = field(default=None, compare=False, metadata={"member": False})
     """The id for `bridge.aio.watch(after=...)` to continue after this event. Only `watch` sets it."""
 
@@ -80,6 +84,7 @@ class State(Event):
     group: str | None = None
     index: int | None = None
     """The place in `group`."""
+    tags: list[str] | None = None
     canvas: str | None = None
     """Of the first event of a canvas: group, chain or chord."""
     parts: dict[str, int] | None = None
@@ -176,6 +181,7 @@ class Snapshot(Event):
     root: str | None = None
     group: str | None = None
     index: int | None = None
+    tags: list[str] | None = None
     canvas: str | None = None
     parts: dict[str, int] | None = None
     children: list[dict[str, Any]] | None = None

@@ -24,6 +24,7 @@ not end the wait: `reason`, `error` and `retry_at` are valid until the attempt i
 in the state of its task, and `bridge.tasks.snapshot` makes a snapshot of that state.
 """
 
+from collections.abc import Collection
 from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
@@ -47,6 +48,7 @@ from bridge.tasks.event_types import (
     Step,
     StepStatus,
 )
+from bridge.tasks.tags import read_tags
 
 # Any: decoded JSON is unchecked, and so are the values that a task gives.
 
@@ -88,9 +90,26 @@ def tag_topic(tag: str) -> str:
     return _TAG_PREFIX + well_formed(tag)
 
 
+def feed_of(tag: str | None) -> str:
+    """Return the name of the feed of the tasks with `tag`, or of all tasks."""
+    return FEED if tag is None else tag_topic(tag)
+
+
+def is_feed(topic: str) -> bool:
+    """Whether `topic` carries the events of many tasks: of all, or of those with a tag."""
+    return topic == FEED or topic.startswith(_TAG_PREFIX)
+
+
 def carries_events(topic: str) -> bool:
-    """Whether task events travel on `topic`: it is the feed or the topic of a task."""
-    return topic == FEED or topic.startswith(_TASK_PREFIX)
+    """Whether task events travel on `topic`: it is a feed or the topic of a task."""
+    return topic.startswith(_TASK_PREFIX) or is_feed(topic)
+
+
+def is_followed(event: State, topics: Collection[str]) -> bool:
+    """Whether one of `topics` carries the events of the task of `event`."""
+    if FEED in topics or task_topic(event.task) in topics:
+        return True
+    return any(tag_topic(tag) in topics for tag in event.tags or ())
 
 
 def error(exception: BaseException, traceback: str | None = None) -> Error:
@@ -212,6 +231,8 @@ def decode(payload: bytes) -> Event | None:
         return None
     if event_type is Custom:
         given["type"] = found["type"]
+    elif "tags" in given:
+        given["tags"] = read_tags(given["tags"]) or None
     return event_type(**given)
 
 

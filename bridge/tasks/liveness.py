@@ -18,7 +18,7 @@ from bridge.model.publication import Publication
 from bridge.support.tokens import new_token
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import State
-from bridge.tasks.events import FEED, carries_events, decode, task_of, task_topic, type_of
+from bridge.tasks.events import carries_events, decode, is_followed, task_of, task_topic, type_of
 from bridge.tasks.heartbeats import WORKERS, Heartbeat, decode_heartbeat
 from bridge.tasks.missing_worker import MissingWorkerCheck
 from bridge.tasks.publisher import BackgroundPublisher
@@ -65,7 +65,9 @@ class LivenessMonitor:
                 event = decode(item)
                 if isinstance(event, State):
                     self.workers.note(event)
-                    self.missing.note(task_topic(event.task), pending=event.state == "PENDING")
+                    self.missing.note(
+                        task_topic(event.task), pending=event.state == "PENDING", tags=event.tags or ()
+                    )
 
     def _see_states(self, read: States) -> None:
         unknown = task_of(read.topic) is not None
@@ -77,7 +79,7 @@ class LivenessMonitor:
             else:
                 self.workers.forget(task_of(state.topic) or "")
             pending = not has_ended(state) and (event is None or event.state == "PENDING")
-            self.missing.note(state.topic, pending=pending)
+            self.missing.note(state.topic, pending=pending, tags=(event and event.tags) or ())
         if unknown:
             self.missing.note(read.topic, pending=True)
 
@@ -103,7 +105,7 @@ class LivenessMonitor:
         topics = watched() if findings else ()
         for finding in findings:
             # This process may have missed later events of a task that nobody watches.
-            if task_topic(finding.last.task) in topics or FEED in topics:
+            if is_followed(finding.last, topics):
                 self._publish(finding)
 
     def stop(self) -> None:
@@ -135,6 +137,8 @@ class LivenessMonitor:
             worker=last.worker,
             process=last.process,
             stalls_after=last.stalls_after,
+            canvas_id=last.canvas_id,
+            tags=last.tags,
         )
         message = publication(event)
         # The token is the same in all processes that find the same, so that it is published once.

@@ -1,9 +1,10 @@
 """Notices that no worker publishes here: it lacks `install()`, or has another URL or namespace. No I/O."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
-from bridge.tasks.events import FEED, task_of
+from bridge.tasks.events import FEED, tag_topic, task_of
 
 logger = logging.getLogger("bridge.tasks.missing_worker")
 
@@ -14,6 +15,15 @@ _MOST_TASKS = 100
 """Tasks that are watched at once; one is enough."""
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A task that waits."""
+
+    topics: frozenset[str]
+    """The topics that carry its events."""
+    seconds: float = 0.0
+
+
 class MissingWorkerCheck:
     """The watched tasks that no worker has taken, until a worker publishes. For one thread.
 
@@ -22,7 +32,7 @@ class MissingWorkerCheck:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._waiting: dict[str, float] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self.finished = False
         """Whether there is nothing more to find out."""
 
@@ -31,12 +41,12 @@ class MissingWorkerCheck:
         """Whether a heartbeat of a worker matters."""
         return bool(self._waiting)
 
-    def note(self, topic: str, *, pending: bool) -> None:
-        """Note whether the task of `topic` still waits for a worker."""
+    def note(self, topic: str, *, pending: bool, tags: Iterable[str] = ()) -> None:
+        """Note whether the task of `topic`, which has `tags`, still waits for a worker."""
         if not pending:
             self._waiting.pop(topic, None)
-        elif not self.finished and len(self._waiting) < _MOST_TASKS:
-            self._waiting.setdefault(topic, 0.0)
+        elif not self.finished and len(self._waiting) < _MOST_TASKS and topic not in self._waiting:
+            self._waiting[topic] = _Waiting(frozenset((topic, FEED, *map(tag_topic, tags))))
 
     def heard(self) -> None:
         """Note that a worker publishes here. After that no check is needed."""
@@ -45,12 +55,11 @@ class MissingWorkerCheck:
 
     def pass_time(self, seconds: float, watched: Collection[str]) -> None:
         """Add time in which a worker would have published, and log a warning if it was too long."""
-        for topic, waited in list(self._waiting.items()):
-            if topic not in watched and FEED not in watched:
+        for topic, waiting in list(self._waiting.items()):
+            waiting.seconds += seconds
+            if not any(each in watched for each in waiting.topics):
                 del self._waiting[topic]
-            elif waited + seconds < PATIENCE:
-                self._waiting[topic] = waited + seconds
-            else:
+            elif waiting.seconds >= PATIENCE:
                 self._complain(topic)
                 return
 

@@ -14,7 +14,7 @@ E = TypeVar("E", bound=Event)
 _SHORTER = (LONGEST_TEXT, 1_000, 100)
 """Characters that a text of an event keeps, one after the other, until the event is small enough."""
 
-_KEPT = frozenset({"type", "task", "at", "steps", "path"})
+_KEPT = frozenset({"type", "task", "at", "steps", "path", "tags", "own_tags"})
 
 
 def versions(event: E) -> Iterator[E]:

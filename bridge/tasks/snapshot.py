@@ -35,7 +35,7 @@ _END_FIELDS = frozenset(_STATE + end for end in ENDS)
 # What a snapshot takes from any of the states that a task was in, and from the current one only.
 _LASTING = (
     *("name", "worker", "attempt", "queued_at"),
-    *("canvas", "parent", "root", "group", "index", "canvas_id", "parts"),
+    *("canvas", "parent", "root", "group", "index", "canvas_id", "parts", "tags"),
 )
 _WAIT = ("error", "reason", "retry_at")
 _CURRENT = ("state", "attempt", "result", *_WAIT)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.tasks.event_types import State
-from bridge.tasks.events import FEED, task_topic
+from bridge.tasks.events import FEED, is_followed
 from bridge.tasks.heartbeats import Heartbeat
 
 AT_ONCE = 1000
@@ -101,8 +101,10 @@ class WorkerTracker:
     def prune(self, watched: Collection[str]) -> None:
         """Forget tasks whose topic is not watched any more, and workers without tasks."""
         if FEED not in watched:
-            for task in [task for task in self._process_of if task_topic(task) not in watched]:
-                self.forget(task)
+            for worker in self.workers.values():
+                for event in (*worker.running.values(), *worker.stalled.values()):
+                    if not is_followed(event, watched):
+                        self.forget(event.task)
         for process in [name for name, has in self.workers.items() if not (has.running or has.stalled)]:
             del self.workers[process]
 

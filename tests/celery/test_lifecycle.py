@@ -20,7 +20,7 @@ import httpx_sse
 import pytest
 
 import bridge
-from bridge.celery import cancel
+from bridge.celery import cancel, tags
 from bridge.channel.transport import transport_of
 from tests import events
 from tests.lifecycle_app import BREAKING_OUT, connections, make_app
@@ -86,9 +86,9 @@ def endings_of(pool: str) -> list[str]:
 class Watcher:
     """A viewer of some tasks' stream, in a thread: keeps what it is told of each."""
 
-    def __init__(self, address: str, tasks: list[str]) -> None:
+    def __init__(self, address: str, tasks: list[str], feed: str = bridge.FEED) -> None:
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        topics = [("topic", bridge.task_topic(task)) for task in tasks] or [("topic", bridge.FEED)]
+        topics = [("topic", bridge.task_topic(task)) for task in tasks] or [("topic", feed)]
         self._url = f"{address}/stream?{urlencode(topics)}"
         self._client = httpx.Client(timeout=httpx.Timeout(None, connect=10), trust_env=False)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -337,16 +337,17 @@ def carrier() -> Iterator[Valkey]:
         yield server
 
 
-def test_twenty_tasks_of_a_killed_worker(carrier: Valkey, tmp_path: Path) -> None:
+@pytest.mark.parametrize("feed", [bridge.FEED, bridge.tag_topic("who")], ids=["of all", "of a tag"])
+def test_twenty_tasks_of_a_killed_worker(carrier: Valkey, tmp_path: Path, feed: str) -> None:
     """Of twenty tasks all show STALLED when their worker is killed; those to be run again then end."""
     url = carrier.url("redis")
     app = make_app(url, url)
     names = {f"{name}-{number}": name for number in range(10) for name in ("hang", "hang_late")}
     with serving("gunicorn sync", BRIDGE_URL=url, BRIDGE_PUBLIC="true") as address:
-        told = Watcher(address, [])
+        told = Watcher(address, [], feed)
         with Worker(url, url, tmp_path, "threads", 20):
             for task_id, name in names.items():
-                app.send_task(name, [str(tmp_path)], task_id=task_id)
+                app.send_task(name, [str(tmp_path)], task_id=task_id, headers=tags("who"))
             eventually(lambda: all(told.last(task) == "STARTED" for task in names), WITHIN)
         eventually(lambda: all(told.last(task) == "STALLED" for task in names), WITHIN)
         with Worker(url, url, tmp_path, "threads", 20):

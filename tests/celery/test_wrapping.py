@@ -59,7 +59,7 @@ assert changed(before[1], wrapped[1]) == {
 }, changed(before[1], wrapped[1])
 added = {name: len(found) - len(before[0][name]) for name, found in wrapped[0].items()}
 assert sum(added.values()) == len(bridge.celery.wrapping.HANDLERS)
-assert added["task_prerun"] == 3
+assert added["task_prerun"] == 4
 assert added["worker_process_init"] == 0
 sending = one.send_task
 assert "send_task" not in vars(two)

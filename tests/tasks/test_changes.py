@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bridge.model.state import END
 from bridge.tasks.changes import left_out, publication
 from bridge.tasks.event_types import CancelRequested, Custom, Log, Progress, State, Step
+from bridge.tasks.events import decode, encode
 from tests import events
 from tests.tasks.folding import fold
 
@@ -70,10 +71,30 @@ def test_a_publication_names_the_type_of_its_event() -> None:
         assert events.decoded(made.payload)["type"] == event.type
 
 
-def test_the_feed_does_not_list_parts_of_a_canvas() -> None:
-    """10,000 parts would push all other tasks off the list."""
-    assert change(Progress("t1")).listed
-    assert not change(Progress("t1", canvas_id="w")).listed
+def test_feeds_do_not_list_parts_of_a_canvas() -> None:
+    """10,000 parts would push all other tasks off the list. A tag that the canvas lacks lists its part."""
+    assert change(Progress("t1")).groups == (("tasks", True),)
+    assert change(Progress("t1", canvas_id="w")).groups == (("tasks", False),)
+    tagged = Progress("t1", canvas_id="w", tags=["one", "own"], own_tags=["own"])
+    assert change(tagged).groups == (("tag:one", False), ("tag:own", True), ("tasks", False))
+
+
+def test_the_order_of_feeds_does_not_depend_on_that_of_the_tags() -> None:
+    """Databases lock them in this order, and in batches by name: the two must be the same."""
+    for tags in (["b", "a", "z", "😀"], ["😀", "z", "a", "b"]):
+        topics = [group.topic for group in change(Progress("t1", tags=tags)).groups]
+        assert topics == sorted(topics) == ["tag:a", "tag:b", "tag:z", "tag:😀", "tasks"]
+
+
+def test_the_tags_of_another_publisher_are_checked() -> None:
+    """An event that anyone has published names at most eight tags, and nothing that is none."""
+    hostile = encode(State("t1", state="STARTED", tags=[*"123456789"])).replace(b'"3"', b'{"a":3}')
+    event = decode(hostile)
+    assert isinstance(event, State)
+    assert event.tags == [*"1245678"]
+    event = decode(hostile.replace(b'["1"', b'[["1"]').replace(b'"tags":[', b'"tags":"x","t":['))
+    assert isinstance(event, State)
+    assert event.tags is None
 
 
 def test_what_stands_in_for_events_changes_what_they_changed() -> None:

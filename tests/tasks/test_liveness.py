@@ -104,6 +104,36 @@ def test_an_event_tells_where_a_task_is(monitor: LivenessMonitor) -> None:
         assert not monitor.workers.workers
 
 
+def test_a_viewer_of_a_tag_finds_the_stalled_tasks_of_the_tag(
+    monitor: LivenessMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only they are published, to the feed of the tag too, from the snapshots and events that it carries."""
+    found: list[Publication] = []
+    monkeypatch.setattr(monitor._publisher, "put", found.append)
+    one, two = map(bridge.tag_topic, ("one", "two"))
+    about: dict[str, Any] = {"state": "STARTED", "process": "w1", "stalls_after": LIMIT}
+    event = events.make("state", "read", tags=["one"], **about)
+    assert event.change is not None
+    monitor.see([States(one, [TopicState(event.topic, dict(event.change.fields))])])
+    for task, tag in (("told", "one"), ("unwatched", "two")):
+        payload = events.make("state", task, tags=[tag], canvas_id="canvas:w", **about).payload
+        monitor.see([Message(payload, topic=bridge.tag_topic(tag))])
+    monitor.workers.prune({one, two})
+    monitor.workers.pass_time(LIMIT + 1)
+    monitor.tick(lambda: {one})
+    stalled = {made.topic: made for made in found if made.topic != WORKERS}
+    assert stalled.keys() == {bridge.task_topic("read"), bridge.task_topic("told")}
+    for task, is_listed in (("read", True), ("told", False)):
+        change = stalled[bridge.task_topic(task)].change
+        assert change is not None
+        assert change.groups == ((one, is_listed), (bridge.FEED, is_listed))
+    monitor.workers.prune({one})
+    assert {task for worker in monitor.workers.workers.values() for task in worker.stalled} == {
+        "read",
+        "told",
+    }
+
+
 def test_an_event_on_another_topic_is_none(monitor: LivenessMonitor) -> None:
     """An application may publish any JSON to a topic of its own."""
     monitor.see([told("STARTED", "orders", process="w1", stalls_after=LIMIT)])

@@ -20,12 +20,14 @@ def complaints(check: MissingWorkerCheck, caplog: pytest.LogCaptureFixture, watc
     return [record.getMessage() for record in caplog.records if record.name == "bridge.tasks.missing_worker"]
 
 
-@pytest.mark.parametrize("watched", [TASK, bridge.FEED], ids=["the task", "the feed"])
+@pytest.mark.parametrize(
+    "watched", [TASK, bridge.FEED, bridge.tag_topic("one")], ids=["the task", "the feed", "the tag"]
+)
 def test_a_watched_task_that_no_worker_takes(
     check: MissingWorkerCheck, caplog: pytest.LogCaptureFixture, watched: str
 ) -> None:
     """Logged once, with the place where nobody publishes and what is to be looked at."""
-    check.note(TASK, pending=True)
+    check.note(TASK, pending=True, tags=["one"])
     check.pass_time(PATIENCE - 1, {watched})
     assert not caplog.records
     (said,) = complaints(check, caplog, watched)

@@ -29,6 +29,7 @@ class Store:
         self._logs: dict[str, TopicLog] = {}
         self._states: dict[str, StoredState] = {}
         self._members: dict[str, dict[str, None]] = {}
+        self._listings: dict[str, int] = {}  # how many groups list a topic
 
     def log(self, topic: str) -> TopicLog:
         """Return the log of `topic`. Create it if it does not exist. Requires holding `lock`."""
@@ -56,8 +57,14 @@ class Store:
         change, topic = publication.change, publication.topic
         assert change is not None, "only a change is admitted"
         state.apply(publication)
-        self._list(topic, change.group if change.listed else _UNLISTED)
-        self.log(change.group).append(publication, counts, retention)
+        is_listed = False
+        for group, lists in change.groups:
+            if lists:
+                self._list(topic, group)
+                is_listed = True
+            self.log(group).append(publication, counts, retention)
+        if not is_listed:
+            self._list(topic, _UNLISTED)
         return self.log(topic).append(publication, counts, retention)
 
     def _sweep(self, retention: Retention) -> None:
@@ -66,11 +73,21 @@ class Store:
         if log is None:
             return
         del self._logs[name]
-        seconds = retention.unended if self._is_unended(name) else retention.seconds
-        if log.readers or log.durable or log.renewed_at >= time.monotonic() - seconds:
+        now, members = time.monotonic(), self._members.get(name, ())
+        seconds = retention.unended if members or self._is_unended(name) else retention.seconds
+        if (
+            log.readers
+            or log.durable
+            or log.renewed_at >= now - seconds
+            or any(map(self._is_unended, members))
+        ):
             self._logs[name] = log
+            log.forget(retention, now)
         else:
             self._states.pop(name, None)
+            self._members.pop(name, None)
+            for member in members:
+                self._unlist(member)
 
     def _is_unended(self, topic: str) -> bool:
         """Return whether the topic has a state that is no end. Requires holding `lock`."""
@@ -78,24 +95,34 @@ class Store:
         return state is not None and 0 <= state.rank < END
 
     def renew(self, topics: Sequence[str]) -> None:
-        """Start the retention of those of `topics` that have not ended again."""
+        """Start the retention of those of `topics` that have not ended, or are groups, again."""
         with self.lock:
             for topic in topics:
-                if self._is_unended(topic):
+                if self._is_unended(topic) or topic in self._members:
                     self.log(topic).renewed_at = time.monotonic()
 
     def _list(self, topic: str, group: str) -> None:
         """List the topic in the group. A full group loses its oldest member. Requires holding `lock`."""
         members = self._members.setdefault(group, {})
+        if topic in members:
+            return
         members[topic] = None
+        self._listings[topic] = self._listings.get(topic, 0) + 1
         if len(members) > MAX_MEMBERS:
             oldest = next(iter(members))
             del members[oldest]
-            if self._is_unended(oldest):
+            if self._unlist(oldest) or self._is_unended(oldest):
                 return
             self._states.pop(oldest, None)
             if not self.log(oldest).readers:
                 del self._logs[oldest]
+
+    def _unlist(self, topic: str) -> bool:
+        """Note that a group lists the topic no more. Return whether another one does. Requires `lock`."""
+        left = self._listings.pop(topic) - 1
+        if left:
+            self._listings[topic] = left
+        return left > 0
 
     def states(self, topic: str, after: str | None) -> States:
         """Return a page of the state of `topic` and its members. Requires holding `lock`."""

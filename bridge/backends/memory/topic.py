@@ -41,15 +41,20 @@ class TopicLog:
         self.messages.append((now, message))
         self._bytes += len(message)
         self.renewed_at = now
-        while (
-            len(self.messages) > retention.messages
-            or self.messages[0][0] < now - retention.seconds
-            or (self._bytes > retention.bytes and len(self.messages) > 1)
-        ):
-            self._bytes -= len(self.messages.popleft()[1])
+        self.forget(retention, now)
         for put in self.readers:
             put(message)
         return self.end
+
+    def forget(self, retention: Retention, now: float) -> None:
+        """Remove expired messages. `now` is the time of `time.monotonic`."""
+        since = now - retention.seconds
+        while self.messages and (
+            len(self.messages) > retention.messages
+            or self.messages[0][0] < since
+            or (self._bytes > retention.bytes and len(self.messages) > 1)
+        ):
+            self._bytes -= len(self.messages.popleft()[1])
 
     def read(self, start: Position) -> History:
         """Return a page of the messages from `start` on."""

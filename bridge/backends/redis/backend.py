@@ -115,17 +115,16 @@ class RedisBackend:
         message_id, counts, *tokens = answer if isinstance(answer, list) else (answer, b"", publication.token)
         if self._servers.one_slot:
             for token in tokens:
-                self._publish_to_group(_with_token(publication, token), counts)
+                self._publish_to_groups(_with_token(publication, token), counts)
         return position_of_id(message_id.decode())
 
-    def _publish_to_group(self, publication: Publication, counts: bytes) -> None:
-        """Publish to the group, which is on another node of the cluster."""
-        change = publication.change
-        if change is not None:
-            known = self._known.get(change.group, "")
-            message_id = self._run(group_call(self._keys, publication, change, counts, known))
+    def _publish_to_groups(self, publication: Publication, counts: bytes) -> None:
+        """Publish to the groups, which are on other nodes of the cluster."""
+        for group in () if publication.change is None else publication.change.groups:
+            known = self._known.get(group.topic, "")
+            message_id = self._run(group_call(self._keys, publication, group, counts, known))
             if message_id is not None:
-                self._confirm(change.group, message_id)
+                self._confirm(group.topic, message_id)
 
     def _send(self, publication: Publication) -> None:
         """Publish where no messages are kept."""

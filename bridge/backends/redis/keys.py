@@ -101,7 +101,7 @@ class Keys:
         """Return in words what a user who publishes a message must be allowed to do."""
         topics = [publication.topic]
         if publication.change is not None:
-            topics.append(publication.change.group)
+            topics += [group.topic for group in publication.change.groups]
         channels = " ".join(self.channel(topic).decode() for topic in topics)
         permissions = f"{command} on {channels}"
         if self._logged or publication.change is not None:

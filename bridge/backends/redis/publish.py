@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bridge.backends.redis.keys import Keys
 from bridge.backends.redis.link import Argument
-from bridge.model.publication import Change, Part, Publication
+from bridge.model.publication import Change, Group, Part, Publication
 
 
 class Call(NamedTuple):
@@ -30,7 +30,8 @@ def publish_call(
         last_known = known.get(first.topic, "")
         if first.change is None:
             return _message_call(keys, first, last_known)
-        return _change_call(keys, first, first.change, last_known, with_groups)
+        if len(first.change.groups) == 1:
+            return _change_call(keys, first, first.change, last_known, with_groups)
     batch = _Batch(keys, known, with_groups=with_groups)
     for publication in publications:
         batch.add(publication)
@@ -51,6 +52,7 @@ class _Batch:
         self._keys_of_call: list[bytes] = []
         self._args: list[Argument] = []
         self._first_keys: dict[tuple[str, str], int] = {}
+        self._groups_of: dict[str, tuple[Group, ...]] = {}
 
     @property
     def call(self) -> Call:
@@ -62,13 +64,15 @@ class _Batch:
         more: list[Argument] = []
         if part is not None and change is not None:
             form, first_key = "part", self._first_key("canvas", topic, keys.of_part)
-            more = [*self._group_args(topic, change), *_part_args(change, part)]
+            self._add_groups(first_key, topic, change)
+            more = _part_args(change, part)
             self._script = "publish_any"
         else:
             form, first_key = "message", self._first_key("topic", topic, keys.of_change)
             if change is not None:
                 form = "entry" if change.entry else "change"
-                more = [*self._group_args(topic, change), *_change_args(change)]
+                self._add_groups(first_key, topic, change)
+                more = _change_args(change)
         args: list[Argument] = [
             first_key,
             publication.token,
@@ -81,13 +85,20 @@ class _Batch:
             form, args = "repeated", [form, *args]
         self._args += (form, len(args), *args)
 
-    def _group_args(self, topic: str, change: Change) -> list[Argument]:
-        first_key = 0
-        if self._with_groups:
-            first_key = self._first_key("group", change.group, self._keys.of_group)
-        else:
-            self._args += ("channel", 1, self._keys.channel(change.group))
-        return [first_key, topic if change.listed else ""]
+    def _add_groups(self, first_key: int, topic: str, change: Change) -> None:
+        """Add the record with the groups of a topic, unless they are as in its last message."""
+        if self._groups_of.get(topic) == change.groups:
+            return
+        self._groups_of[topic] = change.groups
+        if not self._with_groups:
+            for group in change.groups:
+                self._args += ("channel", 1, self._keys.channel(group.topic))
+            return
+        args: list[Argument] = [first_key]
+        for group in change.groups:
+            args.append(self._first_key("group", group.topic, self._keys.of_group))
+            args.append(topic if group.listed else "")
+        self._args += ("groups", len(args), *args)
 
     def _first_key(self, form: str, topic: str, keys_of: Callable[[str], Sequence[bytes]]) -> int:
         """Return where the keys of a topic begin, counted from 1. Add them and a record the first time."""
@@ -114,56 +125,52 @@ def _message_call(keys: Keys, publication: Publication, known: str) -> Call:
 
 
 def _change_call(keys: Keys, publication: Publication, change: Change, known: str, with_group: bool) -> Call:
-    """Return the call that publishes one message with a change."""
-    topic, group = publication.topic, change.group
+    """Return the call that publishes one message with a change, of a topic with one group."""
+    topic, (group,) = publication.topic, change.groups
     args: list[Argument] = [
         keys.channel(topic),
         known,
         publication.token,
         publication.type or "",
         publication.payload,
-        keys.channel(group),
-        topic if change.listed else "",
+        keys.channel(group.topic),
+        topic if group.listed else "",
         change.rank,
         int(change.final),
         int(change.entry),
         *_fields(change),
     ]
-    group_keys = keys.of_group(group) if with_group else ()
+    group_keys = keys.of_group(group.topic) if with_group else ()
     return Call("publish_change", [*keys.of_change(topic), *group_keys], args)
 
 
-def group_call(keys: Keys, publication: Publication, change: Change, counts: bytes, known: str) -> Call:
-    """Return the call that publishes a message to the group of its topic, on another node."""
-    topic, group = publication.topic, change.group
+def group_call(keys: Keys, publication: Publication, group: Group, counts: bytes, known: str) -> Call:
+    """Return the call that publishes a message to one group of its topic, on another node."""
     args: list[Argument] = [
-        keys.channel(group),
+        keys.channel(group.topic),
         publication.payload,
         publication.token,
         known,
         publication.type or "",
         counts,
-        topic if change.listed else "",
+        publication.topic if group.listed else "",
     ]
-    return Call("publish_to_group", [*keys.of_group(group)], args)
+    return Call("publish_to_group", [*keys.of_group(group.topic)], args)
 
 
 def send_call(keys: Keys, publication: Publication, change: Change) -> Call:
     """Return the call that publishes a message with a change, where no messages are kept."""
     topic, part = publication.topic, publication.part
-    own, group = keys.of(topic), keys.of(change.group)
-    args: list[Argument] = [
-        own.channel,
-        group.channel,
-        topic if change.listed else "",
-        publication.type or "",
-        publication.payload,
-    ]
+    own = keys.of(topic)
+    members = [keys.of(group.topic).members for group in change.groups]
+    args: list[Argument] = [own.channel, publication.type or "", publication.payload, len(members)]
+    for group in change.groups:
+        args += (keys.channel(group.topic), topic if group.listed else "")
     if part is None:
         args += (change.rank, int(change.final), int(change.entry), *_fields(change))
-        return Call("send_change", [own.meta, own.entries, group.members], args)
+        return Call("send_change", [own.meta, own.entries, *members], args)
     canvas = [own.meta, own.parts, own.row_order, own.rows]
-    return Call("send_part", [*canvas, group.members], [*args, *_part_args(change, part)])
+    return Call("send_part", [*canvas, *members], [*args, *_part_args(change, part)])
 
 
 def size_of(publication: Publication) -> int:

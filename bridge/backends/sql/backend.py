@@ -107,7 +107,8 @@ class SqlBackend:
 
         All publishers use this order, so that two of them cannot wait for each other.
         """
-        groups = {publication.change.group for publication in publications if publication.change is not None}
+        changes = [publication.change for publication in publications if publication.change is not None]
+        groups = {group.topic for change in changes for group in change.groups}
         for topics in ({publication.topic for publication in publications} - groups, groups):
             for topic in sorted(topics):
                 hold_topic(connection, self._namespace, topic)

@@ -1,4 +1,4 @@
-"""Publishes one message to its topic and its group, and applies its change, within a transaction."""
+"""Publishes one message to its topic and its groups, and applies its change, within a transaction."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class Written:
 def publish(
     transaction: Transaction, publication: Publication, known: Position | None = None
 ) -> list[Written]:
-    """Write a message to its topic, and if it has a change, to the group too. Return what is written.
+    """Write a message to its topic, and if it has a change, to the groups too. Return what is written.
 
     If the change is refused, nothing is written. A message about a part of a canvas may be written with its
     follow-up. If a repeated message was already written, nothing is written, and the last one is returned.
@@ -80,18 +80,19 @@ def _write(
     known: Position | None,
     highest: int = ANY_RANK,
 ) -> list[Written]:
-    """Write a message to its topic and its group, and apply its change, unless the rank is too high."""
+    """Write a message to its topic and its groups, and apply its change, unless the rank is too high."""
     row = append(transaction, publication.topic, publication, counts, known=known, highest=highest)
     if row is None:
         return []
     written, change = [_written(row, publication, counts)], publication.change
     if change is not None:
         state.apply(transaction.connection, row, change, publication.payload)
-        group = append(transaction, change.group, publication, counts)
-        assert group is not None, "a group is open to every rank"
-        if change.listed:
-            state.enlist(transaction.connection, group, row)
-        written.append(_written(group, publication, counts))
+        for group in change.groups:
+            copy = append(transaction, group.topic, publication, counts)
+            assert copy is not None, "a group is open to every rank"
+            if group.listed:
+                state.enlist(transaction.connection, copy, row)
+            written.append(_written(copy, publication, counts))
     return written
 
 

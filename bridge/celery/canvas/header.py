@@ -1,17 +1,32 @@
-"""The header that names the canvas of a task, and what else a task belongs to.
+"""The headers that name the canvas of a task and its tags, and what else a task belongs to.
 
-The header is in the message of each task of a canvas, also of tasks that travel inside other messages. Its
-value is the number of tasks, or `?` where the number is published later, then a space and the id of the
-canvas.
+`HEADER` is in the message of each task of a canvas, also of tasks that travel inside other messages. Its
+value is the number of tasks, or `?` where the number is published later; then the tags of the canvas, each
+after a comma and quoted as in a URL; then a space and the id of the canvas. `TAGS` is a list of the tags of
+the task. Both may come from any producer.
 """
+
+import logging
+import threading
+from collections.abc import Iterable
 
 # `Any` in this module: headers and options hold any JSON value.
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote, unquote
 
 from celery import current_task
 from celery.app.task import Context
 
+from bridge.tasks.tags import MAX_TAGS, joined_tags, read_tags
+
+logger = logging.getLogger("bridge.celery")
+
 HEADER = "bridge_canvas"
+
+TAGS = "bridge_tags"
+
+_bad_tags = threading.Event()
+"""Whether this process has logged that the tags in a header cannot be used."""
 
 
 class HeaderSource(Protocol):
@@ -27,45 +42,88 @@ class Membership(NamedTuple):
     canvas_id: str
     size: int | None
     """The number of tasks, or `None` where it is published later."""
+    tags: list[str]
+    """The tags of the canvas."""
+
+
+def _lookup(source: HeaderSource, name: str) -> Any:
+    """Return the value of a header, or `None` if there is none."""
+    value = source.get(name)
+    if value is None:
+        headers = source.get("headers")
+        value = headers.get(name) if isinstance(headers, dict) else None
+    return value
 
 
 def read(source: HeaderSource) -> str | None:
     """Return the value of the header, or `None` if there is none."""
-    value = source.get(HEADER) or (source.get("headers") or {}).get(HEADER)
+    value = _lookup(source, HEADER)
     return value if isinstance(value, str) else None
+
+
+def tags_of(source: HeaderSource) -> list[str]:
+    """Return the tags of a task. What is no tag is left out, and logged once."""
+    value = _lookup(source, TAGS)
+    if value is None:
+        return []
+    found = read_tags(value)
+    if not (isinstance(value, list | tuple) and len(found) == len(value)) and not _bad_tags.is_set():
+        _bad_tags.set()
+        logger.warning(
+            "the task %s has a header %r that is no list of at most 8 tags, each a str of 1 to 100 printable "
+            "characters; the rest is ignored. Use bridge.celery.tags() to make it. This is logged once",
+            source.get("id"), TAGS,
+        )  # fmt: skip
+    return found
 
 
 def membership(source: HeaderSource) -> Membership | None:
     """Return the canvas of a task. Return `None` if it has none, or if its header has no meaning."""
-    size, _, canvas_id = (read(source) or "").partition(" ")
+    value = read(source)
+    if value is None:
+        return None
+    about, _, canvas_id = value.partition(" ")
+    size, *quoted = about.split(",", MAX_TAGS)
+    tags = read_tags(list(map(unquote, quoted)))
     if canvas_id and size == "?":
-        return Membership(canvas_id, None)
+        return Membership(canvas_id, None, tags)
     if canvas_id and size.isdecimal() and int(size):
-        return Membership(canvas_id, int(size))
+        return Membership(canvas_id, int(size), tags)
     return None
 
 
-def canvas_of(source: HeaderSource) -> str | None:
-    """Return the id of the canvas that a task belongs to, or `None` if it belongs to none."""
-    found = membership(source)
-    return None if found is None else found.canvas_id
+def belonging(source: HeaderSource, more: HeaderSource | None = None) -> dict[str, Any]:
+    """Return the fields of each event of a task that say where it is seen: its canvas and its tags.
+
+    The task also has the tags of `more`, if given.
+    """
+    tags, canvas = tags_of(source), membership(source)
+    if more is not None:
+        tags = joined_tags(tags, tags_of(more))
+    if canvas is None:
+        return {"tags": tags} if tags else {}
+    return {
+        "canvas_id": canvas.canvas_id,
+        "tags": tags or None,
+        "own_tags": [tag for tag in tags if tag not in canvas.tags],
+    }
 
 
 def relations(source: HeaderSource) -> dict[str, Any]:
-    """Return the fields of an event that say what a task belongs to."""
+    """Return the fields of an event that say how a task was started."""
     task_id, root = source.get("id"), source.get("root_id")
     return {
         "parent": source.get("parent_id"),
         "root": None if root == task_id else root,
         "group": source.get("group"),
         "index": source.get("group_index"),
-        "canvas_id": canvas_of(source),
     }
 
 
-def value_of(canvas_id: str, size: int | None) -> str:
-    """Return the value of the header for the tasks of a canvas of `size` tasks."""
-    return f"{'?' if size is None else size} {canvas_id}"
+def value_of(canvas_id: str, size: int | None, tags: Iterable[str] = ()) -> str:
+    """Return the value of the header for the tasks of a canvas, which has `size` tasks and `tags`."""
+    quoted = "".join(f",{quote(tag)}" for tag in tags)
+    return f"{'?' if size is None else size}{quoted} {canvas_id}"
 
 
 def write(options: dict[str, Any], value: str) -> None:

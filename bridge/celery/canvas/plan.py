@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # `Any` in this module: Celery's signatures hold what the caller puts into them, and their classes share no
 # types.
@@ -13,9 +13,11 @@ from celery.canvas import _chain
 from celery.local import Proxy
 from celery.utils import uuid
 
+from bridge.celery.apps import installed
 from bridge.celery.canvas import header, tree
 from bridge.celery.canvas.ids import id_of_canvas
 from bridge.celery.canvas.marking import CanvasStart, start_of
+from bridge.celery.tagging import tags_of_canvas
 
 STARTS_AT_ONCE = 100
 """Starts of one chain that may be under way together."""
@@ -36,6 +38,8 @@ class Plan:
     """The id of the canvas. `None`: its tasks belong to another canvas."""
     size: int | None = None
     """The number of tasks. `None`: a generator may make more."""
+    tags: list[str] = field(default_factory=list)
+    """The tags of the canvas, once it has an id."""
 
     def __post_init__(self) -> None:
         if isinstance(self.canvas, chord):
@@ -93,7 +97,9 @@ class Plan:
             options["task_id"] = last_id
         if isinstance(canvas, _chain):
             _drawn_for(canvas).append(last_id)
-        value = header.value_of(self.canvas_id, self.size)
+        headers = options.get("headers") or canvas.options.get("headers")
+        self.tags = tags_of_canvas(installed(self.app), headers, self.leaves())
+        value = header.value_of(self.canvas_id, self.size, self.tags)
         header.add_to_headers(canvas, options, value)
         if self.is_eager:
             self._copy(value, last_id)

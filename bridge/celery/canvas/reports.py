@@ -49,7 +49,18 @@ def report(
         if canvas is not None and due:
             _reported_at[task_id] = now
             index = source.get("group_index")
-            publisher.put(canvas_events.make(*canvas, task_id, state, percent, name=name, index=index))
+            publisher.put(
+                canvas_events.make(
+                    canvas.canvas_id,
+                    canvas.size,
+                    task_id,
+                    state,
+                    percent,
+                    tags=canvas.tags,
+                    name=name,
+                    index=index,
+                )
+            )
     if ended and state != "SUCCESS":
         _end_stranded(publisher, source, state)
 
@@ -63,11 +74,15 @@ def _end_stranded(publisher: BackgroundPublisher, source: HeaderSource, state: s
         if task.id not in _ended_unrun:  # Many tasks of a header may fail. Each strands the same body.
             _ended_unrun[task.id] = None
             canvas = header.membership(task.options)
-            canvas_id = None if canvas is None else canvas.canvas_id
-            end = State(task.id, state=state, attempt=1, name=task.task, error=error, canvas_id=canvas_id)
+            seen = header.belonging(task.options, source)
+            end = State(task.id, state=state, attempt=1, name=task.task, error=error, **seen)
             publisher.put(publication(end))
             if canvas is not None:
-                publisher.put(canvas_events.make(*canvas, task.id, state, name=task.task))
+                publisher.put(
+                    canvas_events.make(
+                        canvas.canvas_id, canvas.size, task.id, state, tags=canvas.tags, name=task.task
+                    )
+                )
 
 
 def never_ran(sender: Any, signal: Any, message: Any, **_: Any) -> None:

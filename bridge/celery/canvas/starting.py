@@ -98,6 +98,7 @@ def _declare(publisher: BackgroundPublisher, plan: Plan) -> None:
         "name": ", ".join(islice(names, 3)) or None,
         "parent": request and request.id,
         "root": request and (request.root_id or request.id),
+        "tags": plan.tags or None,
     }
     publisher.put(canvas_events.declare(plan.canvas_id, plan.size, **about))
     publisher.flush(FLUSH_WITHIN)
@@ -106,10 +107,12 @@ def _declare(publisher: BackgroundPublisher, plan: Plan) -> None:
 def _settle(publisher: BackgroundPublisher, plan: Plan) -> None:
     """Publish the number of tasks, now that all are sent, unless it was known before."""
     if plan.canvas_id is not None and plan.size is None:
-        publisher.put(canvas_events.settle(plan.canvas_id, plan.count()))
+        publisher.put(canvas_events.settle(plan.canvas_id, plan.count(), plan.tags))
 
 
 def _fail(publisher: BackgroundPublisher, plan: Plan, **about: Any) -> None:
     """End the canvas in FAILURE, unless its last task has ended it."""
     if plan.canvas_id is not None:
-        publisher.put(publication(State(plan.canvas_id, state="FAILURE", attempt=1, **about)))
+        publisher.put(
+            publication(State(plan.canvas_id, state="FAILURE", attempt=1, tags=plan.tags or None, **about))
+        )

@@ -75,7 +75,7 @@ def test_what_a_generator_or_a_signal_queues_is_no_part(sender: tuple[Celery, An
     marks: dict[str, Any] = {}
 
     def look(sender: str, headers: dict[str, Any], **_: Any) -> None:
-        marks.setdefault(sender, []).append(header.canvas_of(headers))
+        marks.setdefault(sender, []).append(header.belonging(headers).get("canvas_id"))
         if sender == "work":
             app.send_task("audit")
 

@@ -14,10 +14,11 @@ from celery import Celery, chain, chord, group, signals
 from kombu.exceptions import OperationalError
 
 import bridge
-from bridge.celery import canvas_id, install
+from bridge.celery import canvas_id, install, tags
 from bridge.celery.apps import installed
 from bridge.celery.canvas import header, tree
 from bridge.channel.transport import transport_of
+from tests import events
 from tests.celery.canvas.shapes import SHAPES, some
 from tests.celery.canvas.watching import Watched, ended, snapshot, work_of, worker
 from tests.servers import Valkey, free_port
@@ -35,6 +36,70 @@ def test_every_shape_is_watched_as_one(tasks: Any, address: str, channel: Any, s
     assert final["parts"] == {"waiting": 0, "running": 0, "succeeded": size, "revoked": 0, "failed": 0}
     assert final["progress"]["percent"] == 100
     assert len(final["children"]) == size
+
+
+def listed(channel: Any, tag: str) -> set[str | None]:
+    """The tasks that the feed of a tag lists."""
+    return {events.task_of(state.topic) for state in transport_of(channel).states(bridge.tag_topic(tag))}
+
+
+def told(channel: Any, subscription: Any, feed: str) -> list[dict[str, Any]]:
+    """What a feed has told since it was subscribed to."""
+    channel.topic(feed).publish(b"sentinel")
+    found = []
+    while (message := subscription.receive(timeout=60)) != b"sentinel":
+        found.append(events.decoded(message))
+    return found
+
+
+def test_a_canvas_of_every_shape_is_in_the_feed_of_its_tag(tasks: Any, channel: Any) -> None:
+    """Each event of the canvas and of its parts is; the canvas is listed there, and no part of it."""
+    failing = {
+        "chain that fails": (lambda t: chain(t.add.s(1, 1), t.fail.s(), t.add.s(1)), 3),
+        "chord that fails": (lambda t: chord([t.add.s(1, 1), t.fail.s()], t.total.s()), 3),
+    }
+    shapes = {**SHAPES, **failing}
+    with channel.topic(bridge.FEED).subscribe() as feed:
+        canvases = {
+            shape: canvas_id(build(tasks).apply_async(headers=tags(f"tag of {shape}", "shared")))
+            for shape, (build, _) in shapes.items()
+        }
+        for canvas in canvases.values():
+            ended(channel, canvas)
+        everything = told(channel, feed, bridge.FEED)
+    assert listed(channel, "shared") >= set(canvases.values())
+    for shape, canvas in canvases.items():
+        topic = bridge.tag_topic(f"tag of {shape}")
+        tagged = [events.decoded(message) for message in channel.topic(topic).history(limit=1000)]
+        # A task that is replaced starts tasks that are no parts of the canvas, but have its tags.
+        own, of_tag = (
+            [event for event in told if canvas in (event["task"], event.get("canvas_id"))]
+            for told in (everything, tagged)
+        )
+        assert of_tag == own, shape
+        parts = {event["task"] for event in own} - {canvas}
+        assert listed(channel, f"tag of {shape}") & {canvas, *parts} == {canvas}, shape
+        assert snapshot(channel, canvas)["tags"] == [f"tag of {shape}", "shared"]
+
+
+def test_a_canvas_has_the_tags_of_the_task_that_starts_it(tasks: Any, channel: Any) -> None:
+    """So a person's feed shows all that a request of the person has set off."""
+    started = tasks.start_group.apply_async((3,), headers=tags("who"))
+    canvas = started.get(timeout=60)
+    assert ended(channel, canvas)["state"] == "SUCCESS"
+    assert listed(channel, "who") == {started.id, canvas}
+
+
+def test_a_canvas_has_the_tags_that_all_its_tasks_have(tasks: Any, channel: Any) -> None:
+    """A tag of some tasks only is not that of the canvas, whose events name them all: its feed lists them."""
+    mine, other = (tasks.add.s(1, 1).set(headers=tags(name, "team")) for name in ("mine", "other"))
+    result: Any = group(mine, other).apply_async()
+    assert ended(channel, canvas_id(result))["tags"] == ["team"]
+    assert listed(channel, "team") == {canvas_id(result)}
+    assert listed(channel, "mine") == {result.results[0].id}
+    assert listed(channel, "other") == {result.results[1].id}
+    for message in channel.topic(bridge.tag_topic("mine")).history(limit=100):
+        assert events.decoded(message)["task"] == result.results[0].id
 
 
 def test_a_chord_of_a_thousand(tasks: Any, address: str) -> None:
@@ -96,7 +161,7 @@ def test_a_canvas_has_its_name_before_a_part_is_sent(
     monkeypatch.setattr(found.transport, "publish_many", slowly)
 
     def look(headers: dict[str, Any], **_: Any) -> None:
-        named.append(snapshot(channel, str(header.canvas_of(headers))).get("canvas"))
+        named.append(snapshot(channel, header.belonging(headers)["canvas_id"]).get("canvas"))
 
     signals.before_task_publish.connect(look)
     try:

@@ -6,12 +6,13 @@
 --   topic    index of its first key, channel, the last id that the publisher had confirmed or ''
 --   group    the same of a group
 --   channel  the channel of a group whose keys are in another slot
+--   groups   index of the first key of a topic; of each of its groups the index of the first key, and the name of the
+--            topic if the group lists it or ''
 --   message  index of the first key of its topic, token, kind or '', payload
---   change   as a message; then index of the first key of the group or 0, the name of the topic if the group lists
---            it or '', rank, 1 if it is final else 0, names and values of fields
+--   change   as a message; then rank, 1 if it is final else 0, names and values of fields
 --   entry    as a change; the message joins the entries of the topic
 -- The keys of a topic are meta, log, entries; those of a group are meta, log, members. The record of a topic or of a
--- group comes before the messages that need it.
+-- group comes before the records that need it. A topic has the groups of the last such record.
 --
 -- The answer is a list with an item for each message: its id, or false if its change is refused. Messages from the
 -- first that fails on have no item: the publisher repeats them. If the first one fails, the answer is its error.
@@ -34,18 +35,24 @@ local function add(topic, payload, token, kind, counts, sizes)
   return id
 end
 
-local function add_to_group(group, member, payload, token, kind, counts, sizes)
-  if group.listed[member] == false then
-    add_member(group.members, member, clock)
-    group.listed[member] = true
+-- Checks what `add_to_groups` needs.
+local function require_member(groups)
+  for i = 1, #groups, 2 do
+    local group, member = groups[i], groups[i + 1]
+    if member ~= '' and group.listed[member] == nil then
+      group.listed[member] = is_member(group.members, member)
+    end
   end
-  add(group, payload, token, kind, counts, sizes)
 end
 
--- Checks what `add_to_group` needs. `member` is the name of the topic if the group lists it, else ''.
-local function require_member(group, member)
-  if member ~= '' and group.listed[member] == nil then
-    group.listed[member] = is_member(group.members, member)
+local function add_to_groups(groups, payload, token, kind, counts, sizes)
+  for i = 1, #groups, 2 do
+    local group, member = groups[i], groups[i + 1]
+    if group.listed[member] == false then
+      add_member(group.members, member, clock)
+      group.listed[member] = true
+    end
+    add(group, payload, token, kind, counts, sizes)
   end
 end
 
@@ -55,11 +62,11 @@ local function publish_message(from, last)
 end
 
 local function publish_change(form, from, last)
-  local first, token, kind, payload, group_first, member, rank, final = unpack(ARGV, from, from + 7)
-  local topic, group = topics[KEYS[tonumber(first)]], topics[KEYS[tonumber(group_first)]]
+  local first, token, kind, payload, rank, final = unpack(ARGV, from, from + 5)
+  local topic = topics[KEYS[tonumber(first)]]
   rank = tonumber(rank)
   if is_refused(topic, rank, final) then return false end
-  if group then require_member(group, member) end
+  require_member(topic.groups)
   if form == 'entry' and not topic.new_entries then
     require_entries(topic, topic.entries)
     topic.new_entries = {}
@@ -67,9 +74,9 @@ local function publish_change(form, from, last)
   local sizes = sizes_of(payload, kind, '')
   set_rank(topic, rank)
   local id = add(topic, payload, token, kind, '', sizes)
-  for i = from + 8, last, 2 do topic.fields[ARGV[i]] = ARGV[i + 1] end
+  for i = from + 6, last, 2 do topic.fields[ARGV[i]] = ARGV[i + 1] end
   if form == 'entry' then topic.new_entries[#topic.new_entries + 1] = payload end
-  if group then add_to_group(group, member, payload, token, kind, '', sizes) end
+  add_to_groups(topic.groups, payload, token, kind, '', sizes)
   return id
 end
 
@@ -80,12 +87,21 @@ local function open(form, from, last)
   local meta, log, third = KEYS[first], KEYS[first + 1], KEYS[first + 2]
   local topic = topics[meta] or open_topic(meta, log, channel, known)
   if form == 'topic' then
-    topic.entries, topic.fields = third, topic.fields or {}
+    topic.entries, topic.fields, topic.groups = third, topic.fields or {}, topic.groups or {}
   elseif not topic.listed then
     read_key('XLEN', log)
     topic.members, topic.listed = third, {}
   end
   topics[meta] = topic
+end
+
+-- Notes the groups of a topic: a list of a group, the name of the member, and so on.
+local function set_groups(from, last)
+  local groups = {}
+  for i = from + 1, last, 2 do
+    groups[#groups + 1], groups[#groups + 2] = topics[KEYS[tonumber(ARGV[i])]], ARGV[i + 1]
+  end
+  topics[KEYS[tonumber(ARGV[from])]].groups = groups
 end
 
 -- Does what a record says. Returns the answer to a message.
@@ -94,6 +110,8 @@ local function publish_record(form, from, last)
   if form == 'change' or form == 'entry' then return publish_change(form, from, last) end
   if form == 'channel' then
     require_permission(PUBLISH_COMMAND, ARGV[from])
+  elseif form == 'groups' then
+    set_groups(from, last)
   else
     open(form, from, last)
   end

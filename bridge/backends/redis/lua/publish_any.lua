@@ -5,8 +5,7 @@
 -- KEYS    of each topic and group, as `batch` describes; of a canvas: meta, log, parts, row_order, rows
 -- ARGV    records, as `batch` describes, and of these forms:
 --         canvas    as a topic
---         part      as a message; then index of the first key of the group or 0, the name of the topic if the group
---                   lists it or '', and what `read_part` takes
+--         part      as a message; then what `read_part` takes
 --         repeated  form and arguments of a message that may have been published before
 -- Answers what `batch` describes. Of a part: the last id, the counts, and the tokens of the messages in order;
 --         nothing if the part brings no news.
@@ -19,15 +18,16 @@ local function open_canvas_topic(from, last)
   read_key('XLEN', log)
   require_permission('PEXPIRE', meta)
   topic.canvas, topic.fields = open_canvas(meta, parts, row_order, rows), topic.fields or {}
+  topic.groups = topic.groups or {}
   topics[meta] = topic
 end
 
 local function publish_part(from, last)
-  local first, token, kind, payload, group_first, member = unpack(ARGV, from, from + 5)
-  local topic, group = topics[KEYS[tonumber(first)]], topics[KEYS[tonumber(group_first)]]
-  local part = read_part(token, kind, payload, from + 6, last)
+  local first, token, kind, payload = unpack(ARGV, from, from + 3)
+  local topic = topics[KEYS[tonumber(first)]]
+  local part = read_part(token, kind, payload, from + 4, last)
   if is_refused(topic, part.message.rank, '0') then return {} end
-  if group then require_member(group, member) end
+  require_member(topic.groups)
   local canvas, fields, answer = topic.canvas, topic.fields, {false, false}
   for _, message in ipairs(count(canvas, part)) do
     local text, counts = message.payload, canvas.counts
@@ -37,7 +37,7 @@ local function publish_part(from, last)
     answer[#answer + 1] = message.token
     fields.counts, fields.age = counts, canvas.age
     for i = 1, #message.fields, 2 do fields[message.fields[i]] = message.fields[i + 1] end
-    if group then add_to_group(group, member, text, message.token, message.kind, counts, sizes) end
+    add_to_groups(topic.groups, text, message.token, message.kind, counts, sizes)
   end
   return answer[1] and answer or {}
 end
@@ -56,7 +56,7 @@ end
 local function find_message(form, from, last)
   local first, token, kind, payload = unpack(ARGV, from, from + 3)
   local topic = topics[KEYS[tonumber(first)]]
-  if form == 'part' then return find_part(topic, read_part(token, kind, payload, from + 6, last)) end
+  if form == 'part' then return find_part(topic, read_part(token, kind, payload, from + 4, last)) end
   return (find(topic, token))
 end
 

@@ -2,26 +2,24 @@
 --
 -- requires: change, send, canvas
 --
--- KEYS    meta, parts, row_order, rows, members of the group
--- ARGV    channel, channel of the group, the name of the topic if the group lists it or '', kind or '', payload; what
---         `read_part` takes
+-- KEYS    meta, parts, row_order, rows, members of each group
+-- ARGV    channel; kind or ''; payload; what `open_groups` takes; what `read_part` takes
 -- Answers 1, or false if the part is refused or brings no news.
 
-local meta, parts, row_order, rows, members = unpack(KEYS)
-local channel, group_channel, member, kind, payload = unpack(ARGV, 1, 5)
-local FIRST_OF_PART = 6
+local meta, parts, row_order, rows = unpack(KEYS, 1, 4)
+local channel, kind, payload = unpack(ARGV, 1, 3)
 
-local topic = open_state(meta, channel, group_channel)
+local topic = open_state(meta, channel)
+local groups, at = open_groups(5)
 local canvas = open_canvas(meta, parts, row_order, rows)
-local part = read_part('', kind, payload, FIRST_OF_PART, #ARGV)
+local part = read_part('', kind, payload, at, #ARGV)
 if is_refused(topic, part.message.rank, '0') then return false end
-local is_listed = member == '' or is_member(members, member)
 local messages = count(canvas, part)
 if #messages == 0 then return false end
 keep_canvas(canvas)
-if not is_listed then add_member(members, member, redis.call('TIME')) end
+add_to_groups(groups)
 for _, message in ipairs(messages) do
   set_state(topic, message.rank, 'counts', canvas.counts, 'age', canvas.age, unpack(message.fields))
-  send(channel, group_channel, message.payload, message.kind, canvas.counts)
+  send(channel, groups, message.payload, message.kind, canvas.counts)
 end
 return 1
