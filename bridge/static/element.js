@@ -108,7 +108,15 @@ export class TaskProgress extends HTMLElement {
   }
 
   connectedCallback() {
+    this.#upgrade();
     this.#watch();
+  }
+
+  // A page may have set the property before this module was there.
+  #upgrade() {
+    if (!Object.hasOwn(this, "bridge")) return;
+    this.#bridge = this.bridge;
+    delete this.bridge;
   }
 
   disconnectedCallback() {

@@ -2,13 +2,17 @@
 
 const LONGEST_REASON = 1000;
 
-// `{"detail"}` of problem+json and FastAPI, `{"message"}` and `{"error"}` of others, or plain text.
+// `{"detail"}` of problem+json and FastAPI, `{"message"}` and `{"error"}` of others, plain text, or the first paragraph
+// of a page, as Flask sends it.
 export async function reasonOf(response) {
   const text = await response.text().catch(() => "");
   const kind = response.headers.get("Content-Type") ?? "";
   let reason = "";
   if (/[/+]json\b/.test(kind)) reason = reasonIn(text);
   else if (kind.startsWith("text/plain")) reason = text;
+  else if (kind.startsWith("text/html") && globalThis.DOMParser) {
+    reason = new DOMParser().parseFromString(text, "text/html").querySelector("p")?.textContent ?? "";
+  }
   reason ||= `The server answered ${response.status} ${response.statusText}`.trim();
   return reason.trim().slice(0, LONGEST_REASON);
 }

@@ -1,4 +1,5 @@
-// The style of <task-progress>. A style sheet that is adopted needs no `style-src 'unsafe-inline'`.
+// The style of <task-progress>. A style sheet that is adopted needs no `style-src 'unsafe-inline'`. Colours are light or
+// dark as the `color-scheme` of the page says.
 
 export const style = `
 :host {
@@ -7,7 +8,6 @@ export const style = `
   --_quiet: var(--task-progress-quiet, light-dark(#565c68, #a9afbb));
   --_good: var(--task-progress-good, light-dark(#1d7a3e, #6fd195));
   --_bad: var(--task-progress-bad, light-dark(#b3261e, #ff9a92));
-  color-scheme: light dark;
   display: block;
   font: inherit;
 }
@@ -18,7 +18,7 @@ export const style = `
 [part~="state"] { color: var(--_accent); }
 [part~="cancel"] { margin-inline-start: auto; font: inherit; }
 [part~="bar"] { block-size: var(--task-progress-height, 0.5em); margin-block: 0.4em; border-radius: 1em; background: var(--_track); overflow: hidden; }
-[part~="fill"] { block-size: 100%; inline-size: 100%; background: var(--_accent); transform: scaleX(0); transform-origin: left; transition: transform 0.15s linear; }
+[part~="fill"] { block-size: 100%; inline-size: 100%; background: var(--_accent); transform: scaleX(0); transform-origin: left; }
 :host(:dir(rtl)) [part~="fill"] { transform-origin: right; }
 [part~="line"] { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1em; color: var(--_quiet); font-size: 0.9em; }
 [part~="message"] { overflow-wrap: anywhere; min-inline-size: 0; }
@@ -31,13 +31,14 @@ export const style = `
 :host([data-state="SUCCESS"]) { --_accent: var(--_good); }
 :host([data-state="FAILURE"]), :host([data-state="REJECTED"]), :host([data-state="refused"]) { --_accent: var(--_bad); }
 :host([data-state="REVOKED"]), :host([data-state="IGNORED"]), :host([data-state="PENDING"]) { --_accent: var(--_quiet); }
-[data-running] [part~="fill"] { inline-size: 30%; animation: bridge-run 1.4s ease-in-out infinite alternate; transition: none; }
-@keyframes bridge-run { from { transform: translateX(0) } to { transform: translateX(233%) } }
-:host(:dir(rtl)) [data-running] [part~="fill"] { animation-name: bridge-run-rtl; }
-@keyframes bridge-run-rtl { from { transform: translateX(0) } to { transform: translateX(-233%) } }
-@media (prefers-reduced-motion: reduce) {
-  [part~="fill"], [data-running] [part~="fill"] { transition: none; animation: none; }
+[data-running] [part~="fill"] { inline-size: 30%; transform: none; }
+@media (prefers-reduced-motion: no-preference) {
+  [part~="fill"] { transition: transform 0.15s linear; }
+  [data-running] [part~="fill"] { animation: bridge-run 1.4s ease-in-out infinite alternate; transition: none; }
+  :host(:dir(rtl)) [data-running] [part~="fill"] { animation-name: bridge-run-rtl; }
 }
+@keyframes bridge-run { from { transform: translateX(0) } to { transform: translateX(233%) } }
+@keyframes bridge-run-rtl { from { transform: translateX(0) } to { transform: translateX(-233%) } }
 @media (forced-colors: active) {
   [part~="bar"] { border: 1px solid CanvasText; }
   [part~="fill"] { background: Highlight; forced-color-adjust: none; }

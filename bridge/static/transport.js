@@ -137,7 +137,8 @@ export function createTransport({ url, tokens, heartbeat, onEvent, onStatus, onR
   }
 
   function received({ type, data, id, topic }, topics) {
-    if (id) for (const [name, word] of wordsOf(id, topics)) if (words.has(name)) words.set(name, word);
+    // An empty id is the cursor of one topic that would begin with its state.
+    for (const [name, word] of wordsOf(id, topics)) if (words.has(name)) words.set(name, word);
     failures = 0;
     const name = topic ?? (topics.length === 1 ? topics[0] : topicOf(data));
     if (!words.has(name)) return;

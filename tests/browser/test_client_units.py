@@ -13,6 +13,7 @@ from bridge.model import event_type, position, state
 from bridge.streams import client_files, cursor
 from bridge.streams.encoder import POSITION
 from bridge.tasks import event_types
+from bridge.tasks.events import tag_topic
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "bridge" / "static"
@@ -52,6 +53,7 @@ def test_the_client_and_the_server_have_the_same_constants() -> None:
     assert int(constant("KEPT_STEPS")) == MOST_STEPS
     assert constant("FEED", "positions.js") == f'"{FEED}"'
     assert constant("TASK_PREFIX", "positions.js") == f'"{task_topic("")}"'
+    assert constant("TAG_PREFIX", "positions.js") == f'"{tag_topic("")}"'
     assert constant("NOW", "positions.js") == f'"{cursor.NOW}"'
     assert constant("FROM_STATE", "positions.js") == f'"{cursor.FROM_STATE}"'
     handled = (STATIC / "topics.js").read_text() + (STATIC / "transport.js").read_text()

@@ -93,6 +93,15 @@ test("the end of its last task ends a stream, and 204 does", async () => {
   assert.ok(!statuses.some(([name]) => name === "reconnecting"));
 });
 
+test("the last state of a task has no position, and is not taken for one that was seen", async () => {
+  const text = ["id: 0a-1-1\nevent: state\n", "id: \nevent: state\n", "id: end\nevent: end\n"].map((head) => `${head}data: {"task":"a"}\n\n`);
+  answers = [stream(text.join(""), true)];
+  const { pool, events } = open();
+  pool.watch("task:a");
+  await until(() => events.length === 3, "three events");
+  assert.deepEqual(events.map(({ word }) => word), ["0a-1-1", "", "end"]);
+});
+
 test("a stream that ends is opened again where it was, after the time that the server says", async () => {
   answers = [stream("retry: 100\nid: 0a-1-1\ndata: one\n\n", true), stream("id: 0a-2-1\ndata: two\n\n")];
   const { pool, events, statuses } = open();
