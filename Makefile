@@ -6,7 +6,7 @@
 #   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format soak bench test-celery clean
+.PHONY: help setup demo test check format soak bench npm test-celery clean
 
 python := .venv/bin/python
 export PYTHON
@@ -37,12 +37,16 @@ format: setup ## format the code and repair what the linter can
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-soak: setup ## kill databases under load and see that every reader goes on, half an hour; ROUNDS=1 for a smoke run
-	$(python) -m pytest -s tests/soak/sql.py
+soak: setup ## kill databases and tabs under load and see that every reader goes on, half an hour; ROUNDS=1 for a smoke run
+	@sh .ci/tools
+	$(python) -m pytest -s tests/soak/sql.py tests/soak/browser.py
 
 bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; QUICK=1 for a smoke run
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
+
+npm: ## make the npm package of the browser client in dist
+	@sh .ci/npm
 
 test-celery: setup ## run Celery's own tests without and with the bridge, and compare which pass; about an hour
 	$(python) -m tests.celery_suites.run

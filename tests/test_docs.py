@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_each_block_is_valid_in_its_language(found: Block) -> None:
             if PROGRAM is None:
                 pytest.skip("no nginx here; on Debian: apt-get install nginx-light")
             check(found.text)
+        case "js":
+            if shutil.which("node") is None:
+                pytest.skip("no Node.js here; on Debian: apt-get install nodejs")
+            command = ["node", "--input-type=module", "--check"]
+            subprocess.run(command, input=found.text, text=True, check=True, timeout=30)
+        case "tsx":
+            assert 'from "celery-event-bridge' in found.text  # the compiler of TypeScript checks it
         case "html":
             assert found.text.count("<script") == found.text.count("</script>")  # a browser runs it
         case "mermaid":
