@@ -12,7 +12,11 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 require_permission('HSET', KEYS[1])
-require_permission('XTRIM', KEYS[1])
+
+local function require_upkeep(log)
+  require_permission('XTRIM', log)
+  require_permission('PEXPIRE', log)
+end
 
 -- Returns whether this server lost the message `known`, which the publisher once had confirmed.
 --
@@ -43,7 +47,7 @@ local function open_topic(meta, log, channel, known)
   end
   mark = math.max(mark, now)
   local is_due = begins or mark - (upkeep or 0) >= UPKEEP_MILLISECONDS
-  if is_due then require_permission('PEXPIRE', meta) end
+  if is_due then require_upkeep(log) end
   return {meta = meta, log = log, channel = channel, epoch = epoch, begins = begins, number = tonumber(number),
           mark = string.format('%.0f', mark), is_due = is_due, rank = tonumber(rank or -1)}
 end
@@ -56,11 +60,11 @@ local function append(topic, payload, token, kind, counts)
   local number = string.format('%.0f', topic.number + 1)
   local entry_id = topic.mark .. '-' .. number
   if counts ~= '' then
-    redis.call('XADD', topic.log, entry_id, 'p', payload, 't', token, 'k', kind, 'c', counts)
+    redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, 'p', payload, 't', token, 'k', kind, 'c', counts)
   elseif kind ~= '' then
-    redis.call('XADD', topic.log, entry_id, 'p', payload, 't', token, 'k', kind)
+    redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, 'p', payload, 't', token, 'k', kind)
   else
-    redis.call('XADD', topic.log, entry_id, 'p', payload, 't', token)
+    redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, 'p', payload, 't', token)
   end
   topic.number = topic.number + 1
   if topic.entry_ids then topic.entry_ids[token] = entry_id end  -- for `find`
@@ -73,7 +77,6 @@ end
 local function store(topic, entries, ...)
   local meta, log = topic.meta, topic.log
   redis.call('HSET', meta, 'number', string.format('%.0f', topic.number), 'mark', topic.mark, ...)
-  if topic.number > MAX_MESSAGES then redis.call('XTRIM', log, 'MAXLEN', '=', MAX_MESSAGES) end
   if not topic.is_due then return end
   redis.call('HSET', meta, 'epoch', topic.epoch, 'upkeep', topic.mark)
   redis.call('XTRIM', log, 'MINID', string.format('%.0f', topic.mark - SECONDS * 1000))

@@ -9,7 +9,7 @@ end
 -- Sets the rank of the state. If another time to live follows, `store` sets it.
 local function set_rank(topic, rank)
   if rank >= END_RANK or seconds_kept(rank) ~= seconds_kept(topic.rank) then
-    require_permission('PEXPIRE', topic.meta)
+    require_upkeep(topic.log)
     topic.is_due = true
   end
   topic.rank = rank

@@ -22,6 +22,6 @@ local function find(topic, token)
   local entry_id = topic.entry_ids[token]
   if not entry_id then return nil end
   local mark, number = string.match(entry_id, '(%d+)-(%d+)')
-  local entry = redis.call('XRANGE', topic.log, entry_id, entry_id)[1]
-  return (topic.epoch or '') .. '-' .. number .. '-' .. mark, entry[2][8]
+  local entry = redis.call('XRANGE', topic.log, entry_id, entry_id)[1]  -- nil if this call has trimmed it
+  return (topic.epoch or '') .. '-' .. number .. '-' .. mark, entry and entry[2][8]
 end

@@ -16,7 +16,7 @@ local function open_canvas_topic(from, last)
   local meta, log, parts, row_order, rows = unpack(KEYS, first, first + 4)
   local topic = topics[meta] or open_topic(meta, log, channel, known)
   read_key('XLEN', log)
-  require_permission('PEXPIRE', meta)
+  require_upkeep(log)
   topic.canvas, topic.fields = open_canvas(meta, parts, row_order, rows), topic.fields or {}
   topic.groups = topic.groups or {}
   topics[meta] = topic
