@@ -185,7 +185,7 @@ def test_a_pipelined_request_is_discarded(shared: tuple[str, Any]) -> None:
 
 
 def check_stop(address: str, processes: int = 1) -> None:
-    """Check that 50 open streams end properly and the server stops, within two seconds of SIGTERM."""
+    """Check that 50 open streams end properly and the server stops, before it stops waiting for streams."""
     listeners = listen(address, "orders", 50)
     pids: set[int] = set()
     while len(pids) < processes:
@@ -198,8 +198,8 @@ def check_stop(address: str, processes: int = 1) -> None:
         listener.socket.close()
         assert received.endswith(b"0\r\n\r\n")
         assert len(re.findall(rb"^retry: \d+$", body_of(received), re.MULTILINE)) == 2
-    eventually(lambda: not any(map(running, pids)), 2)
-    assert time.monotonic() - before < 2
+    eventually(lambda: not any(map(running, pids)), 5)
+    assert time.monotonic() - before < 5
 
 
 def running(pid: int) -> bool:
