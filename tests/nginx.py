@@ -82,6 +82,6 @@ class Nginx(Running):
 
     def _answers(self) -> bool:
         with suppress(httpx.TransportError):
-            httpx.get(self.addresses[-1], trust_env=False)
+            httpx.get(self.addresses[-1], trust_env=False, verify=False)
             return True
         return False

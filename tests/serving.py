@@ -149,8 +149,9 @@ def logged(server: str, *options: str, **settings: str) -> Iterator[tuple[str, P
 
 
 def answers(address: str) -> bool:
+    # Without `verify=False` each call reads all certificates, which takes 18 ms of CPU time.
     with suppress(httpx.TransportError):
-        return httpx.get(f"{address}/stats", trust_env=False).is_success
+        return httpx.get(f"{address}/stats", trust_env=False, verify=False).is_success
     return False
 
 

@@ -143,7 +143,7 @@ class Stack:
             return bool(app.control.ping(destination=[self.node], timeout=0.5))
 
     def _api_answers(self) -> bool:
-        return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).status_code == 200
+        return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False, verify=False).status_code == 200
 
     def _wait(self, part: str, answers: Callable[[], bool]) -> None:
         def answered() -> bool:

@@ -58,7 +58,7 @@ class Server(NamedTuple):
 
     def ask(self, path: str) -> Any:
         """Return the JSON of another view."""
-        return httpx.get(f"{self.address}/{path}", timeout=SECONDS, trust_env=False).json()
+        return httpx.get(f"{self.address}/{path}", timeout=SECONDS, trust_env=False, verify=False).json()
 
     def errors(self) -> str:
         """Return what the log says beside starting, and requests with their statuses."""
@@ -222,7 +222,7 @@ def test_a_viewer_over_a_limit_is_refused_until_another_leaves(
         for listener in listeners:
             listener.until(b"retry: ")
         for path in ("stream", "async", "stream"):
-            refused = httpx.get(f"{address}/{path}?topic={topic}", trust_env=False)
+            refused = httpx.get(f"{address}/{path}?topic={topic}", trust_env=False, verify=False)
             assert refused.status_code == status
             assert 5 <= int(refused.headers["Retry-After"]) <= 15
             assert "detail" in refused.json()
@@ -313,7 +313,7 @@ def test_an_async_authorize_decides_for_async_views(valkey: Valkey, topic: str, 
     with serving(kind, BRIDGE=options) as (address, log):
         Listener(address, topic).until(b"HTTP/1.1 200" if "asgi" in kind else b"HTTP/1.1 500")
         for path, status in (("async", 403), ("stream", 403 if "asgi" in kind else 500)):
-            answer = httpx.get(f"{address}/{path}?topic=secret", trust_env=False)
+            answer = httpx.get(f"{address}/{path}?topic=secret", trust_env=False, verify=False)
             assert answer.status_code == status
         with httpx.stream("GET", f"{address}/async?topic={topic}", trust_env=False) as opened:
             assert next(opened.iter_text()).startswith("retry: ")
@@ -615,7 +615,7 @@ def test_the_example_of_the_guide_streams_a_task(own_valkey: Valkey, tmp_path: P
 
             def streamed() -> str:
                 try:
-                    return httpx.get(address, trust_env=False, timeout=SECONDS).text
+                    return httpx.get(address, trust_env=False, verify=False, timeout=SECONDS).text
                 except httpx.ConnectError:
                     return ""
 

@@ -569,7 +569,9 @@ def test_a_stream_works_under_every_server(server: str, valkey: Valkey) -> None:
             chunks = response.iter_bytes()
             next(chunks)
             next(chunks)
-        eventually(lambda: httpx.get(f"{address}/stats", timeout=SECONDS).json()["viewers"] == 0)
+        eventually(
+            lambda: httpx.get(f"{address}/stats", timeout=SECONDS, verify=False).json()["viewers"] == 0
+        )
         assert httpx.get(f"{address}/stats").json()["viewers_opened"] == 2
     channel.close()
 

@@ -208,7 +208,9 @@ app.get("/stats")(lambda: transport_of(channel).hub.stats())
         address = f"127.0.0.1:{port}"
 
         def readers() -> int:
-            found: int = httpx.get(f"http://{address}/stats", trust_env=False).json()["subscriptions"]
+            found: int = httpx.get(f"http://{address}/stats", trust_env=False, verify=False).json()[
+                "subscriptions"
+            ]
             return found
 
         eventually(lambda: readme.answers(f"http://{address}/docs"), SECONDS, "uvicorn did not start")
@@ -260,5 +262,5 @@ def test_the_asgi_examples_stream(module: str, own_valkey: Valkey, tmp_path: Pat
         assert client.get(f"/jobs/{'x' * 300}/events").status_code == 404
         if module == "jobs":
             assert client.get("/jobs/t1").json()["state"] == "SUCCESS"
-            assert httpx.get(f"{client.base_url}/jobs/t1", trust_env=False).status_code == 403
+            assert httpx.get(f"{client.base_url}/jobs/t1", trust_env=False, verify=False).status_code == 403
         assert "cannot be taken over" not in log.read_text()

@@ -63,7 +63,9 @@ class Server:
         return data
 
     def told(self, what: str) -> dict[str, int]:
-        answer: dict[str, int] = httpx.get(f"{self.address}/{what}", timeout=SECONDS, trust_env=False).json()
+        answer: dict[str, int] = httpx.get(
+            f"{self.address}/{what}", timeout=SECONDS, trust_env=False, verify=False
+        ).json()
         return answer
 
     def held(self) -> dict[str, int]:
@@ -99,7 +101,7 @@ def server(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[Server]:
         eventually(lambda: server.held()["viewers"] == 0, SECONDS)
         yield server
         # What would have been found is found.
-        httpx.get(f"{address}/fault", timeout=SECONDS, trust_env=False)
+        httpx.get(f"{address}/fault", timeout=SECONDS, trust_env=False, verify=False)
         eventually(lambda: "tracked:" in server.log.read_text(), SECONDS)
         assert len(server.faults()) > 1
 

@@ -40,7 +40,7 @@ class Web:
         self._channel.topic(TOPIC).publish(data)
 
     def get(self, path: str, timeout: float = SECONDS) -> httpx.Response:
-        return httpx.get(f"{self.address}/{path}", timeout=timeout, trust_env=False)
+        return httpx.get(f"{self.address}/{path}", timeout=timeout, trust_env=False, verify=False)
 
     def told(self, what: str) -> dict[str, int]:
         answer: dict[str, int] = self.get(what).json()

@@ -107,7 +107,7 @@ class Server:
 
     def get(self, path: str, **parameters: int) -> httpx.Response:
         address = f"http://127.0.0.1:{self.port}{path}"
-        return httpx.get(address, params=parameters, timeout=SECONDS, trust_env=False)
+        return httpx.get(address, params=parameters, timeout=SECONDS, trust_env=False, verify=False)
 
     def stats(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.get("/stats").json()
@@ -270,7 +270,7 @@ def slow_viewer(server: Server) -> Iterator[Connection]:
     with server.connect() as connection:
         connection.socket.sendall(b"GET /stream?deaf=1 HTTP/1.1\r\n")
         with suppress(httpx.ReadTimeout):  # one sync worker cannot answer while it waits
-            httpx.get(f"http://127.0.0.1:{server.port}/stats", timeout=0.5, trust_env=False)
+            httpx.get(f"http://127.0.0.1:{server.port}/stats", timeout=0.5, trust_env=False, verify=False)
         connection.socket.sendall(b"Host: test\r\n\r\n")
         connection.until(b": first\n")
         server.has(viewers + 1)
