@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.checks import run_checks
 from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
@@ -378,6 +379,35 @@ def test_the_async_test_client_reads_a_stream(memory: Callable[..., None], path:
         assert (await AsyncClient().get(path, {"topic": "secret"})).status_code == 403
 
     asyncio.run(read())
+
+
+def test_streams_end_before_the_server_may_end_the_process(memory: Callable[..., None]) -> None:
+    """The wrapper answers the lifespan, which Django does not know, and ends all streams on shutdown."""
+    memory(PUBLIC=True)
+    told = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    answers = []
+
+    async def receive() -> dict[str, Any]:
+        return told.pop(0)
+
+    async def send(message: Any) -> None:
+        answers.append((message["type"], bridge.django.stats()["viewers"]))
+
+    async def serve() -> list[bytes]:
+        response: Any = await AsyncClient().get("/async", {"topic": "orders"})
+        chunks = aiter(response.streaming_content)
+        opened = [await anext(chunks)]
+
+        async def read() -> list[bytes]:
+            return opened + [chunk async for chunk in chunks]
+
+        reading = asyncio.create_task(read())
+        await bridge.django.wrap(get_asgi_application())({"type": "lifespan"}, receive, send)
+        return await asyncio.wait_for(reading, SECONDS)
+
+    chunks = asyncio.run(serve())
+    assert answers == [("lifespan.startup.complete", 1), ("lifespan.shutdown.complete", 0)]
+    assert [chunk.startswith(b"retry: ") for chunk in chunks] == [True, True]
 
 
 def test_an_async_view_keeps_what_decorators_add(memory: Callable[..., None]) -> None:

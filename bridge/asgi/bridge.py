@@ -8,7 +8,7 @@ from typing import Any, TypeVar  # Any: a snapshot is JSON, and a request is of 
 
 from bridge.aio.executor import executor_of
 from bridge.asgi import application, client
-from bridge.asgi.application import ASGIApplication, current_scope
+from bridge.asgi.application import current_scope
 from bridge.asgi.deciding import decide, remembered
 from bridge.asgi.response import StreamResponse, http_error
 from bridge.channel.channel import Channel
@@ -25,11 +25,12 @@ from bridge.streams.access.jwks import MustWait
 from bridge.streams.access.tokens import Claims
 from bridge.streams.asgi import read_connection, read_request
 from bridge.streams.client_files import DEFAULT_PATH, check_path
+from bridge.streams.lifespan import end_streams
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
 from bridge.streams.service import Answer, StreamService
 from bridge.streams.settings import read_settings
-from bridge.streams.takeover.asgi import Scope
+from bridge.streams.takeover.asgi import ASGIApplication, Scope
 from bridge.tasks import events
 
 Authorize = Callable[[Any, str], object]
@@ -44,9 +45,6 @@ HOW_TO_ALLOW = HowToAllow(
     "topic",
     cancelling="Give Bridge(url, authorize_cancel=function)",
 )
-
-END_WITHIN = 1.0
-"""Seconds that ending every stream may take when the application shuts down."""
 
 
 class Bridge:
@@ -214,10 +212,7 @@ class Bridge:
 
     async def end(self) -> None:
         """End all streams, within a second. The browsers come back at different times."""
-        self._service.loop.end()
-        deadline = asyncio.get_running_loop().time() + END_WITHIN
-        while self.stats()["viewers"] and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        await end_streams(self._service.loop)
 
     # Requests.
 

@@ -113,6 +113,9 @@ class _Process:
                     )
         return self._configured
 
+    def in_use(self) -> Configured | None:
+        return self._configured
+
     def forget(self) -> None:
         """End all streams, and read the settings again at the next use."""
         with self._lock:
@@ -127,6 +130,11 @@ _process = _Process()
 def configured() -> Configured:
     """Return what this process serves the streams with. Raises `ConfigurationError`."""
     return _process.configured()
+
+
+def in_use() -> Configured | None:
+    """Return what this process serves the streams with, `None` if it has not served any."""
+    return _process.in_use()
 
 
 def channel() -> Channel:

@@ -13,11 +13,12 @@ from django.http import Http404
 from django.http.response import HttpResponseBase
 from django.utils.asyncio import async_unsafe
 
-from bridge.django.configuration import Configured, configured
+from bridge.django.configuration import Configured, configured, in_use
 from bridge.django.deciding import deciding, remembered
 from bridge.django.responses import DeferredResponse, StreamResponse, refused
 from bridge.errors import ConfigurationError
 from bridge.streams.asgi_body import hold_head
+from bridge.streams.lifespan import Lifespan, end_streams
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
@@ -168,16 +169,27 @@ def why_plain() -> str | None:
 def wrap(application: ASGIApplication) -> ASGIApplication:
     """Return an ASGI application that lets connections be taken over: the outermost one of `asgi.py`.
 
-    Write `application = bridge.django.wrap(get_asgi_application())`.
+    It also ends all streams on shutdown, before the server ends the process. Write
+    `application = bridge.django.wrap(get_asgi_application())`.
     """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Lifespan(receive, send, _end).run(application, scope)
+            return
         if scope["type"] == "http":
             remember_connection(scope, receive, send)
             send = hold_head(scope, send)
         await application(scope, receive, send)
 
     return wrapped
+
+
+async def _end() -> None:
+    """End all streams."""
+    current = in_use()
+    if current is not None:
+        await end_streams(current.service.loop)
 
 
 def _may_wait(current: Configured) -> bool:
