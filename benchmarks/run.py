@@ -10,6 +10,7 @@ from benchmarks import (
     accept,
     canvas,
     fanout,
+    frameworks,
     lifecycle,
     litestar,
     memory,
@@ -23,10 +24,20 @@ from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
 QUESTIONS = (
-    fanout, topics, memory, accept, storm, publish, progress, lifecycle, canvas, sql, litestar,
+    fanout, topics, memory, accept, frameworks, storm, publish, progress, lifecycle, canvas, sql, litestar,
 )  # fmt: skip
 NAMES = (
-    *("fanout", "topics", "memory", "accept", "storm", "publish", "publish_together", "latency"),
+    *(
+        "fanout",
+        "topics",
+        "memory",
+        "accept",
+        "frameworks",
+        "storm",
+        "publish",
+        "publish_together",
+        "latency",
+    ),
     *("track", "progress", "lifecycle", "canvas"),
     *("sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
 )

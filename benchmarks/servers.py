@@ -132,7 +132,9 @@ def _on_redis(place: Place) -> Publisher:
     return RedisPublisher(place.valkey.port)
 
 
-def _gunicorn(app: str, worker: str = "gevent") -> Callable[[Place], list[str]]:
+def gunicorn(app: str, worker: str = "gevent") -> Callable[[Place], list[str]]:
+    """Return the command of a server for `app`, a module of `benchmarks.peers` and a name in it."""
+
     def command(place: Place) -> list[str]:
         options = [
             "--no-control-socket",
@@ -151,7 +153,9 @@ def _gunicorn(app: str, worker: str = "gevent") -> Callable[[Place], list[str]]:
     return command
 
 
-def _uvicorn(app: str) -> Callable[[Place], list[str]]:
+def uvicorn(app: str) -> Callable[[Place], list[str]]:
+    """Return the command of a server for `app`, as `gunicorn` does."""
+
     def command(place: Place) -> list[str]:
         options = ["--loop", "uvloop", "--http", "httptools", "--log-level", "error", "--no-access-log"]
         return [
@@ -200,15 +204,18 @@ class Peer:
     floor: bool = False
 
 
-def _ours(scheme: str) -> Peer:
-    worker = os.environ.get("WORKER", "sync")
-    return Peer(
-        f"bridge, {scheme}://, gunicorn {worker}",
-        _gunicorn("ours:app", worker),
-        lambda place: BridgePublisher(place.valkey.url(scheme)),
-        url=scheme,
-        resumes=scheme == "redis",
-    )
+SSE_STARLETTE = Peer("sse-starlette + broadcaster, uvicorn", uvicorn("starlette_app:app"))
+DJANGO_EVENTSTREAM = Peer(
+    "django-eventstream, uvicorn",
+    uvicorn("django_app:app"),
+    lambda place: RedisPublisher(place.valkey.port, _django),
+    window=10,
+)
+SEND_LOOP = Peer(
+    "send() loop in Python",
+    lambda place: [sys.executable, str(HERE / "peers/floor.py"), str(place.port), str(place.valkey.port)],
+    floor=True,
+)
 
 
 def has_scheme(scheme: str) -> bool:
@@ -222,39 +229,53 @@ def has_scheme(scheme: str) -> bool:
 
 def peers() -> list[Peer]:
     """Return what can run here, the bridge first; `PEERS=flask-sse,nchan` chooses by a part of the names."""
-    listed = [_ours(scheme) for scheme in ("redis", "redis+pubsub") if has_scheme(scheme)]
+    worker = os.environ.get("WORKER", "sync")
+    ours = gunicorn("ours:app", worker)
+    listed = [
+        on_bridge(f"gunicorn {worker}", ours, scheme)
+        for scheme in ("redis", "redis+pubsub")
+        if has_scheme(scheme)
+    ]
     listed += [
         Peer(
             "flask-sse, gunicorn gevent",
-            _gunicorn("flask_sse_app:app"),
+            gunicorn("flask_sse_app:app"),
             lambda place: RedisPublisher(place.valkey.port, _flask_sse),
             path="/events?channel={topic}",
             answers_at_once=False,
             most=1000,
         ),
-        Peer("queue per viewer, gunicorn gevent", _gunicorn("gevent_queue:app")),
+        Peer("queue per viewer, gunicorn gevent", gunicorn("gevent_queue:app")),
         Peer(
             "queue per viewer, gevent pywsgi",
             lambda p: [*PYTHON, "benchmarks.peers.gevent_queue", str(p.port)],
         ),
-        Peer("sse-starlette + broadcaster, uvicorn", _uvicorn("starlette_app:app")),
-        Peer(
-            "django-eventstream, uvicorn",
-            _uvicorn("django_app:app"),
-            lambda place: RedisPublisher(place.valkey.port, _django),
-            window=10,
-        ),
+        SSE_STARLETTE,
+        DJANGO_EVENTSTREAM,
     ]
     if NCHAN.exists():
         listed.append(Peer("Nchan, nginx", _nginx, lambda place: HttpPublisher(place.port), resumes=True))
-    floor = [sys.executable, str(HERE / "peers/floor.py")]
-    listed.append(
-        Peer("send() loop in Python", lambda p: [*floor, str(p.port), str(p.valkey.port)], floor=True)
-    )
+    listed.append(SEND_LOOP)
     if load.compiled(HERE / "peers/floor.c"):
         listed.append(Peer("send() loop in C", _floor_c, floor=True))
-    wanted = [part.strip().lower() for part in os.environ.get("PEERS", "").split(",") if part.strip()]
-    return [peer for peer in listed if not wanted or any(part in peer.name.lower() for part in wanted)]
+    return wanted(listed)
+
+
+def on_bridge(name: str, command: Callable[[Place], list[str]], scheme: str = "redis") -> Peer:
+    """Return a server that streams through the bridge."""
+    return Peer(
+        f"bridge, {scheme}://, {name}",
+        command,
+        lambda place: BridgePublisher(place.valkey.url(scheme)),
+        url=scheme,
+        resumes=scheme == "redis",
+    )
+
+
+def wanted(listed: Sequence[Peer]) -> list[Peer]:
+    """Return those of the servers that `PEERS` chooses."""
+    words = [part.strip().lower() for part in os.environ.get("PEERS", "").split(",") if part.strip()]
+    return [peer for peer in listed if not words or any(word in peer.name.lower() for word in words)]
 
 
 class Stage:

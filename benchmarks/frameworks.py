@@ -1,0 +1,123 @@
+"""Web frameworks: thousands of viewers in one process of FastAPI, Django or Flask."""
+
+import time
+from functools import partial
+
+from benchmarks.common import Column, Question, pick, prepare, report, rounds
+from benchmarks.servers import (
+    DJANGO_EVENTSTREAM,
+    SEND_LOOP,
+    SSE_STARLETTE,
+    Peer,
+    Probe,
+    Stage,
+    gunicorn,
+    on_bridge,
+    stage,
+    uvicorn,
+    wanted,
+)
+
+VIEWERS = pick(8000, 500)
+BURST = 50
+SECONDS = pick(5.0, 1.0)
+WARM = 20
+TOPIC = "news"
+
+QUESTION = Question(
+    "frameworks",
+    f"Web frameworks: {VIEWERS:,} viewers of one process",
+    (
+        Column("accepted", "accepted/s", plot=True),
+        Column("plain_rate", "plain route, answers/s"),
+        Column("accept_ratio", "ratio", ".2f"),
+        Column("per_viewer_kb", "KB a viewer", ",.2f", plot=True, log=True),
+        Column("burst_rate", f"burst of {BURST}: deliveries/s", plot=True),
+        Column("plain_p99_ms", "plain route meanwhile, p99 ms", ",.1f", plot=True, log=True),
+        Column("lost", "lost"),
+    ),
+    "The viewers connect 256 at a time, and afterwards as many clients connect to a plain route of the same "
+    "application in the same way: the ratio is that of the two rates. Bursts follow one another while a "
+    "plain route is asked, each time on a new connection. Memory is measured as in the table of memory.",
+)
+
+
+def frameworks() -> list[Peer]:
+    """Return the servers to compare."""
+    return wanted(
+        [
+            on_bridge("FastAPI, uvicorn", uvicorn("fastapi_bridge:app")),
+            on_bridge("Django, uvicorn", uvicorn("django_bridge:asgi")),
+            on_bridge("Django, gunicorn sync", gunicorn("django_bridge:wsgi", "sync")),
+            on_bridge("Flask, gunicorn sync", gunicorn("ours:app", "sync")),
+            Peer("FastAPI EventSourceResponse + broadcaster, uvicorn", uvicorn("fastapi_sse_app:app")),
+            SSE_STARLETTE,
+            Peer("Django StreamingHttpResponse, uvicorn", uvicorn("django_streaming_app:app")),
+            DJANGO_EVENTSTREAM,
+            SEND_LOOP,
+        ]
+    )
+
+
+def bursts(stage: Stage) -> dict[str, float]:
+    """Publish bursts, each at once, while a plain route is asked; the rate is that of the median one."""
+    rates, lost = [], 0
+    step = BURST if stage.peer.window is None else stage.peer.window // 2
+    began = time.monotonic()
+    with Probe(stage.place.port) as probe:
+        while time.monotonic() - began < SECONDS:
+            stage.load.mark()
+            for _ in range(BURST // step):
+                last = stage.publish([TOPIC], step)
+                answer = stage.load.until(last, 60)
+            seconds = (answer["last_received"] - answer["first_sent"]) / 1e9
+            rates.append(answer["frames"] / seconds)
+            lost += VIEWERS * BURST - answer["frames"] + answer["repeated"]
+    return {
+        "burst_rate": sorted(rates)[len(rates) // 2],
+        "plain_p99_ms": probe.p99(),
+        "plain_failed": probe.failed,
+        "lost": lost,
+    }
+
+
+def plain_rate(stage: Stage) -> float:
+    """Return how many answers of the plain route a second as many new connections get."""
+    stage.load.close()
+    time.sleep(2)  # the server closes what the viewers left
+    before = time.monotonic()
+    answer = stage.load.open(VIEWERS, "/plain", timeout=120)
+    if answer["failed"]:
+        raise RuntimeError(f"{answer['failed']} requests of the plain route failed")
+    return VIEWERS / (time.monotonic() - before)
+
+
+def measure(peer: Peer) -> dict[str, float]:
+    with stage(peer) as on:
+        on.open(WARM + 1, TOPIC)
+        on.settle([TOPIC])
+        time.sleep(0.5)
+        before = on.memory()
+        viewers = VIEWERS - WARM - 1
+        accepted = viewers / on.open(viewers, TOPIC)
+        on.settle([TOPIC])
+        time.sleep(1)
+        memory = (on.memory() - before) / viewers / 1024
+        figures = bursts(on)
+        rate = plain_rate(on)
+        return {
+            "accepted": accepted,
+            "plain_rate": rate,
+            "accept_ratio": accepted / rate,
+            "per_viewer_kb": memory,
+            **figures,
+        }
+
+
+def main() -> None:
+    prepare()
+    report(QUESTION, rounds({peer.name: partial(measure, peer) for peer in frameworks()}))
+
+
+if __name__ == "__main__":
+    main()
