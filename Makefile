@@ -41,7 +41,7 @@ soak: setup ## kill databases and tabs under load and see that every reader goes
 	@sh .ci/tools
 	$(python) -m pytest -s tests/soak/sql.py tests/soak/browser.py
 
-bench: setup ## measure the bridge beside its peers, an hour and a half, Linux; QUICK=1 for a smoke run
+bench: setup ## measure the bridge beside its peers, two hours, Linux; QUICK=1 for a smoke run
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
 

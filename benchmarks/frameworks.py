@@ -1,6 +1,7 @@
 """Web frameworks: thousands of viewers in one process of FastAPI, Django or Flask."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from benchmarks.common import Column, Question, pick, prepare, report, rounds
@@ -29,16 +30,19 @@ QUESTION = Question(
     f"Web frameworks: {VIEWERS:,} viewers of one process",
     (
         Column("accepted", "accepted/s", plot=True),
-        Column("plain_rate", "plain route, answers/s"),
-        Column("accept_ratio", "ratio", ".2f"),
+        Column("accept_ratio", "times the plain route", ".2f"),
+        Column("accept_cpu_us", "CPU µs a viewer"),
+        Column("accept_cpu_ratio", "times the plain route", ".2f"),
         Column("per_viewer_kb", "KB a viewer", ",.2f", plot=True, log=True),
         Column("burst_rate", f"burst of {BURST}: deliveries/s", plot=True),
+        Column("burst_cpu_us", "CPU µs a delivery", ".2f"),
         Column("plain_p99_ms", "plain route meanwhile, p99 ms", ",.1f", plot=True, log=True),
         Column("lost", "lost"),
     ),
-    "The viewers connect 256 at a time, and afterwards as many clients connect to a plain route of the same "
-    "application in the same way: the ratio is that of the two rates. Bursts follow one another while a "
-    "plain route is asked, each time on a new connection. Memory is measured as in the table of memory.",
+    "The viewers connect 256 at a time, and afterwards as many clients ask a plain route of the same "
+    "application in the same way, each on a new connection that is closed afterwards: the ratios compare "
+    "the two rates, and the CPU of the two. Bursts follow one another while the plain route is asked. Memory "
+    "is measured as in the table of memory.",
 )
 
 
@@ -61,9 +65,9 @@ def frameworks() -> list[Peer]:
 
 def bursts(stage: Stage) -> dict[str, float]:
     """Publish bursts, each at once, while a plain route is asked; the rate is that of the median one."""
-    rates, lost = [], 0
+    rates, frames, lost = [], 0, 0
     step = BURST if stage.peer.window is None else stage.peer.window // 2
-    began = time.monotonic()
+    began, cpu = time.monotonic(), stage.cpu()
     with Probe(stage.place.port) as probe:
         while time.monotonic() - began < SECONDS:
             stage.load.mark()
@@ -72,43 +76,53 @@ def bursts(stage: Stage) -> dict[str, float]:
                 answer = stage.load.until(last, 60)
             seconds = (answer["last_received"] - answer["first_sent"]) / 1e9
             rates.append(answer["frames"] / seconds)
+            frames += answer["frames"]
             lost += VIEWERS * BURST - answer["frames"] + answer["repeated"]
     return {
         "burst_rate": sorted(rates)[len(rates) // 2],
+        "burst_cpu_us": 1e6 * (stage.cpu() - cpu) / max(frames, 1),
         "plain_p99_ms": probe.p99(),
         "plain_failed": probe.failed,
         "lost": lost,
     }
 
 
-def plain_rate(stage: Stage) -> float:
-    """Return how many answers of the plain route a second as many new connections get."""
-    stage.load.close()
-    time.sleep(2)  # the server closes what the viewers left
-    before = time.monotonic()
-    answer = stage.load.open(VIEWERS, "/plain", timeout=120)
+def ask_plain(stage: Stage, count: int) -> None:
+    """Have new connections ask the plain route, as viewers ask for streams. The server closes each."""
+    answer = stage.load.open(count, "/plain", timeout=120, header="Connection: close")
     if answer["failed"]:
         raise RuntimeError(f"{answer['failed']} requests of the plain route failed")
-    return VIEWERS / (time.monotonic() - before)
+
+
+def timed(stage: Stage, count: int, connect: Callable[[int], object]) -> tuple[float, float]:
+    """Return how many of `count` connections a second are answered, and the CPU microseconds of each."""
+    began, cpu = time.monotonic(), stage.cpu()
+    connect(count)
+    return count / (time.monotonic() - began), 1e6 * (stage.cpu() - cpu) / count
 
 
 def measure(peer: Peer) -> dict[str, float]:
+    viewers = VIEWERS - WARM - 1
     with stage(peer) as on:
         on.open(WARM + 1, TOPIC)
         on.settle([TOPIC])
         time.sleep(0.5)
         before = on.memory()
-        viewers = VIEWERS - WARM - 1
-        accepted = viewers / on.open(viewers, TOPIC)
+        accepted, accept_cpu = timed(on, viewers, lambda count: on.open(count, TOPIC))
         on.settle([TOPIC])
         time.sleep(1)
         memory = (on.memory() - before) / viewers / 1024
         figures = bursts(on)
-        rate = plain_rate(on)
+        on.load.close()
+        time.sleep(2)  # the server closes what the viewers left
+        plain, plain_cpu = timed(on, viewers, partial(ask_plain, on))
         return {
             "accepted": accepted,
-            "plain_rate": rate,
-            "accept_ratio": accepted / rate,
+            "plain_rate": plain,
+            "accept_ratio": accepted / plain,
+            "accept_cpu_us": accept_cpu,
+            "plain_cpu_us": plain_cpu,
+            "accept_cpu_ratio": plain_cpu / accept_cpu,
             "per_viewer_kb": memory,
             **figures,
         }

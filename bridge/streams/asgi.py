@@ -16,7 +16,7 @@ from bridge.streams.limits import Client
 from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
-from bridge.streams.service import Answer, StreamService
+from bridge.streams.service import HEADERS, Answer, StreamService
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send, Takeover
 from bridge.streams.viewer import Viewer
 
@@ -71,8 +71,15 @@ async def send_refusal(refusal: Refusal, extra: Headers, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def _encoded(headers: Mapping[str, str]) -> Headers:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_STREAM_HEADERS = _encoded(HEADERS)
+
+
 def _head(status: int, headers: Mapping[str, str], extra: Headers) -> Message:
-    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    encoded = _STREAM_HEADERS if headers is HEADERS else _encoded(headers)
     return {"type": "http.response.start", "status": status, "headers": [*encoded, *extra]}
 
 
@@ -100,10 +107,12 @@ async def _stream(
         await send({"type": "http.response.body", "body": b""})
         return
     changed = asyncio.Event()
-    viewer.on_change = in_event_loop(changed.set)
-    established = await wait_until(
-        lambda: viewer.established or viewer.closed, changed, opening.seconds_to_wait
-    )
+    established = viewer.established
+    if not established:
+        viewer.on_change = in_event_loop(changed.set)
+        established = await wait_until(
+            lambda: viewer.established or viewer.closed, changed, opening.seconds_to_wait
+        )
     takeover = Takeover(scope, receive, send)
     connection = await takeover.take(send, head, opening.first_chunk(viewer, established=established))
     if connection is not None:
@@ -158,6 +167,8 @@ def in_event_loop(call: Callable[[], None]) -> Callable[[], None]:
 
 async def wait_until(condition: Callable[[], bool], changed: asyncio.Event, timeout: float) -> bool:
     """Wait up to `timeout` seconds until `condition` holds; return whether it does."""
+    if condition():
+        return True
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             while not condition():

@@ -1,8 +1,10 @@
 """Connections are taken over from uvicorn, and stay with the other servers: real processes."""
 
+import asyncio
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from flask import Flask
 import bridge
 from bridge.channel.transport import transport_of
 from bridge.flask import Bridge as FlaskBridge
+from bridge.streams.takeover import asgi as takeover_module
+from bridge.streams.takeover.asgi import Message
 from tests import asgi_app, events
 from tests.asgi_app import make_certificate, stats
 from tests.listener import SECONDS, Listener, body_of
@@ -306,3 +310,60 @@ def from_flask(url: str, namespace: str, cursor: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+class Transport:
+    """A transport of uvicorn that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.socket, self._other = socket.socketpair()
+        self.written: list[bytes] = []
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self.socket if name == "socket" else None
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.socket.close()
+
+
+class Cycle:
+    """What answers a request in uvicorn. With `holds_back` something on the way keeps the body."""
+
+    __module__ = "uvicorn.protocols"
+
+    def __init__(self, *, holds_back: bool) -> None:
+        self.transport = Transport()
+        self._holds_back = holds_back
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        elif not self._holds_back:
+            self.transport.write(message["body"])
+
+
+@pytest.mark.parametrize("holds_back", [False, True])
+def test_the_head_leaves_with_the_first_chunk(monkeypatch: pytest.MonkeyPatch, holds_back: bool) -> None:
+    """Both leave in one write; a head whose chunk does not follow leaves alone."""
+    monkeypatch.setattr(takeover_module, "SEND_WITHIN", 0.05)
+    cycle = Cycle(holds_back=holds_back)
+    transport = cycle.transport
+    scope = {"type": "http", "http_version": "1.1", "method": "GET"}
+    takeover = takeover_module.Takeover(scope, send=cycle.send)
+    head: Message = {"type": "http.response.start", "status": 200, "headers": []}
+    connection = asyncio.run(takeover.take(cycle.send, head, b"retry: 1\n\n"))
+    first = b"" if holds_back else b"retry: 1\n\n"
+    assert transport.written == [b"HTTP/1.1 200 OK\r\n\r\n" + first]
+    assert (connection is None) == (takeover.refusal is not None) == holds_back
+    assert cycle.transport is transport
+    if connection is not None:
+        connection.socket.close()
