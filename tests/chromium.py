@@ -1,7 +1,7 @@
 """The browser of the tests that need one."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +22,15 @@ ARGUMENTS = (
 
 
 @contextmanager
-def chromium(*arguments: str) -> Iterator[Browser]:
-    """A Chromium or Chrome; the test is skipped where there is none."""
+def chromium(*arguments: str, without: Sequence[str] = ()) -> Iterator[Browser]:
+    """A Chromium or Chrome, or the test is skipped. `without` names arguments that Playwright would give."""
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         found = [*filter(None, map(shutil.which, (*BROWSERS, MAC))), *([own] if Path(own).exists() else [])]
         if not found:
             pytest.skip("no Chromium or Chrome here; on Debian: apt-get install chromium")
-        browser = playwright.chromium.launch(executable_path=found[0], args=[*ARGUMENTS, *arguments])
+        browser = playwright.chromium.launch(
+            executable_path=found[0], args=[*ARGUMENTS, *arguments], ignore_default_args=list(without)
+        )
         yield browser
         browser.close()

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 # `Any` in this module: the parameters and results of WebDriver BiDi are JSON.
 from typing import Any
@@ -77,7 +76,6 @@ def firefox() -> Iterator[Firefox]:
         pytest.skip("no Firefox here; on Debian: apt-get install firefox-esr")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bridge-firefox-", ignore_cleanup_errors=True) as folder:
-        Path(folder, "user.js").write_text('user_pref("remote.prefs.recommended", true);\n')
         command = [program, "--headless", "--no-remote", "--profile", folder]
         process = subprocess.Popen(
             [*command, "--remote-debugging-port", str(port)],

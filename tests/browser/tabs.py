@@ -85,8 +85,8 @@ def browser_named(name: str) -> Iterator[Any]:
         with firefox() as other:
             yield other
     else:
-        # One process for each tab, so that one of them can crash alone.
-        with chromium("--enable-precise-memory-info", "--js-flags=--expose-gc") as browser:
+        memory = ("--enable-precise-memory-info", "--js-flags=--expose-gc")
+        with chromium(*memory, without=["--disable-back-forward-cache"]) as browser:
             yield browser
 
 

@@ -1,10 +1,12 @@
 """The client in real browsers: topics come and go, tokens expire, and many events arrive."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from flask import Flask
+from playwright.sync_api import Error
 
 from bridge.flask import Bridge
 from tests.browser.app import Served, served
@@ -125,6 +127,58 @@ def test_a_task_is_cancelled_and_closing_does_not_cancel(chromium_tabs: Tabs) ->
         app.say("state", "old", state="SUCCESS")
         wait_until_seen(tab, "task:old", "end")
         assert app.asked["/events/a b"] == 1
+
+
+def test_a_tag_shows_its_tasks_and_no_other(app: Served, tabs: Tabs) -> None:
+    """The feed of a tag brings the tasks that have it, from before and from then on, and never ends."""
+    app.say("state", "old", state="SUCCESS", tags=["user:42"])
+    app.say("state", "other", state="STARTED", tags=["user:7"])
+    tab = tabs.watching(app.address, "tag:user:42")
+    wait_until_known(tab, topic="tag:user:42")
+    app.say("state", "new", state="STARTED", tags=["user:42"])
+    app.say("state", "new", state="SUCCESS", tags=["user:42"])
+    script = "() => window.handles['tag:user:42'].getSnapshot().map(({ task, state }) => `${task} ${state}`)"
+    eventually(lambda: tab.evaluate(script) == ["old SUCCESS", "new SUCCESS"], SECONDS)
+    assert app.viewers == 1
+
+
+def test_messages_of_an_outage_of_the_network_arrive_after_it(app: Served, chromium_tabs: Tabs) -> None:
+    """When the network is back, the stream goes on at once, where it was."""
+    tab = chromium_tabs.watching(app.address, "orders", options={"share": False})
+    with counting(app, "orders") as numbers:
+        eventually(lambda: newest(tab, "orders") > 5, SECONDS)
+        for _ in range(3):
+            tab.context.set_offline(True)
+            reached = len(numbers)
+            eventually(lambda: len(numbers) > reached + 30, SECONDS)  # noqa: B023
+            tab.context.set_offline(False)
+            eventually(lambda: newest(tab, "orders") > reached + 30, SECONDS)  # noqa: B023
+    assert_contiguous(seen(tab, "orders"))
+
+
+def test_a_page_that_comes_back_from_the_cache_goes_on(app: Served, chromium_tabs: Tabs) -> None:
+    """A tab that leaves the page lets another one lead; back on the page, it misses nothing."""
+    leaving = chromium_tabs.watching(app.address, "orders", "task:t")
+    other = chromium_tabs.watching(app.address, "orders")
+    wait_until_known(leaving)
+    app.publish("orders", "0")
+    wait_until_seen(other, "orders", "0")
+    leaving.goto(f"{app.address}/bridge/fold.js")
+    app.publish("orders", "1")
+    wait_until_seen(other, "orders", "1")
+    leaving.evaluate("() => void setTimeout(() => history.back(), 50)")
+
+    def is_back() -> bool:
+        with suppress(Error):  # asked while the page changes
+            return bool(leaving.evaluate("() => window.seen !== undefined"))
+        return False
+
+    eventually(is_back, SECONDS, "the browser did not keep the page")
+    app.publish("orders", "2")
+    wait_until_seen(other, "orders", "2")
+    for tab in (leaving, other):
+        assert_contiguous(wait_until_seen(tab, "orders", "2"))
+    eventually(lambda: app.viewers == 1, SECONDS)
 
 
 def flood(app: Served, count: int, rate: float) -> None:

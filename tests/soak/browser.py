@@ -48,9 +48,14 @@ def test_a_thousand_events_a_second_for_a_minute() -> None:
     """No task of the page takes longer than 50 ms."""
     with served() as app, browser_named("chromium") as browser:
         tab = watch_flood(Tabs(browser), app)
+        ends = "document.querySelector('task-progress').state?.events.filter((e) => e.message === 'last')"
+        last = f"() => {ends}?.length"
+        flood(app, 2 * RATE, RATE)
+        eventually(lambda: tab.evaluate(last) == 1, SECONDS)
+        # What the page does when it is loaded does not count.
+        tab.evaluate("() => void (window.longest = window.count = 0)")
         flood(app, FLOOD, RATE)
-        script = "() => document.querySelector('task-progress').state?.events.at(-1)?.message"
-        eventually(lambda: tab.evaluate(script) == "last", SECONDS)
+        eventually(lambda: tab.evaluate(last) == 2, SECONDS)
         longest, count = tab.evaluate("() => [window.longest, window.count]")
         print(f"longest block {longest:.0f} ms, {count} events of {FLOOD}")
         assert longest < LONGEST_BLOCK_MS
