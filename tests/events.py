@@ -1,6 +1,7 @@
 """Task events as tests use them: made in one call, and read as the JSON objects that viewers get."""
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 from bridge.model.publication import Publication
 from bridge.tasks.changes import publication
@@ -29,6 +30,29 @@ _TYPES: dict[str, type[Event]] = {
     "log": Log,
     "cancel_requested": CancelRequested,
 }
+
+
+KINDS: tuple[type[Event], ...] = (*_TYPES.values(), Custom)
+"""The classes of the events that a task publishes."""
+
+
+def full_of(text: str, kind: type[Event], task: str = "t1") -> Event:
+    """Return an event with `text` in every field that takes one, also as the names in its objects."""
+    given: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        hint = str(hints[each.name])
+        if not each.init or each.name in ("task", "id", "type", "at"):
+            continue
+        if "dict[str, int]" in hint:
+            given[each.name] = {text: 1}
+        elif any(word in hint for word in ("dict", "Any", "Error")):
+            given[each.name] = {text: text, "type": text, "message": text, "list": [text]}
+        elif "list" in hint:
+            given[each.name] = [text]
+        elif "str" in hint:
+            given[each.name] = text
+    return Custom(task, type="note", **given) if kind is Custom else kind(task, **given)
 
 
 def make(kind: str, task: str, *, attempt: int | None = 1, **fields: Any) -> Publication:

@@ -29,7 +29,7 @@ from bridge.channel.transport import transport_of
 from bridge.flask import Bridge as FlaskBridge
 from bridge.streams.takeover.asgi import Message, Receive, Scope, Send
 from tests import events
-from tests.faults.test_bad_input import HOSTILE
+from tests.security.test_cursors import HOSTILE
 
 LOG_IN = HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
 

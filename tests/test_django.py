@@ -31,10 +31,10 @@ from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
 from tests import events
 from tests.django_app import MIDDLEWARE, SERVERS, async_stream, configure, figures, serving, stream
-from tests.faults.test_bad_input import HOSTILE
 from tests.listener import SECONDS, Listener
 from tests.markdown import block
 from tests.processes import ROOT, running
+from tests.security.test_cursors import HOSTILE
 from tests.servers import Valkey, eventually, free_port
 
 MAY_READ = "tests.django_app.may_read"

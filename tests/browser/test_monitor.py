@@ -9,8 +9,13 @@ import pytest
 from celery import Celery, group
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
+import bridge
 from bridge.celery import install
+from bridge.channel.transport import transport_of
+from bridge.tasks.changes import publication
+from bridge.tasks.event_types import State
 from tests.chromium import chromium
+from tests.events import KINDS, full_of
 from tests.stack import Stack
 
 SAMPLE = Path(__file__).resolve().parents[2] / "api" / "static" / "sample" / "airports.csv"
@@ -91,6 +96,31 @@ def test_hostile_content_stays_text(page: Page) -> None:
     expect(newest(page).locator(".log li[data-level=warning]")).to_contain_text("<img src=x")
     expect(page.locator("main img")).to_have_count(0)
     assert page.title() == "Task monitor"
+
+
+STATES = ("PENDING", "RECEIVED", "STARTED", "RETRY", "STALLED", "FAILURE", "REVOKED", "SUCCESS", HOSTILE)
+
+
+def test_markup_in_any_field_stays_text(stack: Stack, page: Page) -> None:
+    """Whatever a task or a program says in whatever field of an event, live and after a reload."""
+    with bridge.connect(stack.valkey.url("redis")) as channel:
+        for number, state in enumerate(STATES):
+            task = f"{HOSTILE}{number}"
+            for kind in reversed(KINDS):
+                event = full_of(HOSTILE, kind, task)
+                event.canvas_id = None  # the parts of a canvas have no row
+                if isinstance(event, State):
+                    event.state = state
+                transport_of(channel).publish(publication(event, 1))
+    for _ in ("live", "after a reload"):
+        expect(page.locator(".task .id", has_text=f"{HOSTILE}{number}")).to_have_count(1, timeout=WITHIN)
+        for summary in page.locator(".log summary:visible").all():
+            summary.click()
+        expect(page.locator(".log li", has_text="<img src=x").first).to_be_visible()
+        assert page.locator("main img, [onerror], main script").count() == 0
+        assert page.title() == "Task monitor"
+        page.reload()
+        expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
 
 
 def test_refused_file_is_explained(stack: Stack, page: Page) -> None:

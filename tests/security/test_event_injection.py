@@ -4,8 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 from flask import Flask, Response, request
@@ -17,7 +16,8 @@ from bridge.model.event_type import STREAM_TYPES, TASK_TYPES
 from bridge.streams import sse
 from bridge.tasks import events
 from bridge.tasks.changes import publication
-from bridge.tasks.event_types import CancelRequested, Custom, Event, Log, Progress, State, Step
+from bridge.tasks.event_types import Custom, Event, State
+from tests.events import KINDS, full_of
 
 BREAKS = ("\n", "\r", "\r\n", "\n\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e", "\0")
 HOSTILE = "x" + "".join(f"{each}data: forged{each}id: forged{each}event: forged" for each in BREAKS)
@@ -77,29 +77,10 @@ def parsed(text: str) -> list[dict[str, str]]:
     return [event for event in found if "data" in event]
 
 
-def full_of_breaks(kind: type[Event]) -> Event:
-    """Return an event whose every text is hostile, with hostile names and values in each object."""
-    given: dict[str, Any] = {}
-    hints = get_type_hints(kind)
-    for each in fields(kind):
-        hint = str(hints[each.name])
-        if not each.init or each.name in ("task", "id", "type", "at"):
-            continue
-        if "dict[str, int]" in hint:
-            given[each.name] = {HOSTILE: 1}
-        elif any(word in hint for word in ("dict", "Any", "Error")):
-            given[each.name] = {HOSTILE: HOSTILE, "type": HOSTILE, "message": HOSTILE, "list": [HOSTILE]}
-        elif "list" in hint:
-            given[each.name] = [HOSTILE]
-        elif "str" in hint:
-            given[each.name] = HOSTILE
-    return Custom("t1", type="note", **given) if kind is Custom else kind("t1", **given)
-
-
-@pytest.mark.parametrize("kind", [State, Progress, Step, Log, CancelRequested, Custom])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_every_event(site: Site, kind: type[Event]) -> None:
     """Line breaks, also those that only some parsers know, stay in the JSON, live and in snapshots."""
-    event = full_of_breaks(kind)
+    event = full_of(HOSTILE, kind)
     live = site.events(TASK, events.FEED, published=lambda: site.tell(event))
     late = site.events(TASK)
     told = [each for each in live if each.get("event") == event.type]

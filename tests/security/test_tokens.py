@@ -16,6 +16,7 @@ import bridge
 from bridge.streams.access.keys import read_keys
 from bridge.streams.access.signatures import InvalidToken
 from bridge.streams.access.tokens import Tokens
+from bridge.tasks.events import tag_topic
 from tests.access_apps import FRAMEWORKS, Served, serving
 from tests.test_access import bearer, get
 from tests.tokens import AUDIENCE, OTHER_SECRET, SECRET, public_pem, token
@@ -133,6 +134,18 @@ def test_a_token_of_another_topic(served: Served) -> None:
     assert status(served, token(bridge={"prefixes": [""]})) == 401
     assert status(served, token(bridge={"topics": ["news"], "may": ["cancel"]})) == 403
     assert status(served, token(TASK), "cancel/t1") == 403
+
+
+def test_a_tag_of_another_tenant(served: Served) -> None:
+    """A token for the feed of one tag shows neither that of another tag, nor the feed of all, nor a task."""
+    mine = token(bridge={"tags": ["tenant:7"]})
+    assert status(served, mine, f"stream?topic={bridge.task_topic('x')}&topic={tag_topic('tenant:7')}") == 403
+    assert status(served, mine, f"stream?topic={tag_topic('tenant:7')}") == 200
+    for name in ("tenant:8", "tenant:77", "tenant:", "TENANT:7", "*"):
+        assert status(served, mine, f"stream?topic={tag_topic(name)}") == 403
+        assert status(served, mine, f"stream?topic={tag_topic('tenant:7')}&topic={tag_topic(name)}") == 403
+    for topic in ("tenant:7", bridge.FEED, TASK):
+        assert status(served, mine, f"stream?topic={topic}") == 403
 
 
 def test_a_token_that_is_not_the_last_word(served: Served) -> None:

@@ -5,15 +5,6 @@ import { test } from "node:test";
 
 import { fold, isFinished, KEPT_CHARACTERS, KEPT_EVENTS } from "../../../bridge/static/fold.js";
 
-test("names such as __proto__ change nothing but the state", () => {
-  const hostile = JSON.parse('{"type":"state","task":"__proto__","state":"STARTED","at":1,"__proto__":{"polluted":1},"constructor":1}');
-  const task = fold(fold(null, hostile), { ...hostile, type: "progress" });
-  assert.equal(task.task, "__proto__");
-  assert.equal({}.polluted, undefined);
-  assert.equal(task.polluted, undefined);
-  assert.equal(Object.getPrototypeOf(task), Object.prototype);
-});
-
 test("an event of an unknown type is kept as it is", () => {
   const event = { type: "hasOwnProperty", task: "a", at: 1, data: { x: 1 } };
   assert.deepEqual(fold(null, event).events, [event]);
