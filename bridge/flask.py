@@ -77,8 +77,8 @@ class Bridge:
     `BRIDGE_MAX_STREAM_SECONDS` of a stream (none) and `BRIDGE_VIEWER_BACKLOG`, bytes that may wait for a
     viewer (1 MiB); `BRIDGE_STATIC_PATH`, where the files of the browser client are served ("/bridge"; `None`
     for nowhere); the keys of tokens, `BRIDGE_TOKEN_KEYS` and `BRIDGE_TOKEN_JWKS_URL`, and what else is
-    asked of tokens: `BRIDGE_TOKEN_AUDIENCE`, `_ISSUER`, `_COOKIE` and `_IN_QUERY`; and the options of
-    `connect` in capitals, such as `BRIDGE_NAMESPACE`.
+    asked of tokens: `BRIDGE_TOKEN_AUDIENCE`, `_ISSUER`, `_COOKIE`, `_IN_QUERY` and `_MAX_SECONDS`; and the
+    options of `connect` in capitals, such as `BRIDGE_NAMESPACE`.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -101,12 +101,10 @@ class Bridge:
         """Register the function that decides who may read: it gets a topic, and answers True or False.
 
         It is called within the request, for each topic, before the first byte. It may also `abort`. A token
-        decides in its place.
-
-        It may answer a number of seconds above zero instead of True. Then it is asked again for the open
-        stream after that time, in another thread and a context of the same request, after the functions of
-        `before_request`. The stream ends with the event `expired` when the answer is false or an HTTP error
-        of the client. Any other exception is logged, and the stream stays open.
+        decides in its place. It may answer a number of seconds above zero instead of True. Then it is asked
+        again for the open stream after that time, in another thread and a context of the same request, after
+        the functions of `before_request`. The stream ends with the event `expired` when the answer is false
+        or an HTTP error of the client. Any other exception is logged, and the stream stays open.
         """
         self._may_read = may_read
         return may_read
@@ -137,11 +135,19 @@ class Bridge:
             topics, prefix=prefix, tag=tag, expires=expires, subject=subject, may=may
         )
 
+    def revoke(
+        self, *, subject: str | None = None, token_id: str | None = None, topic: str | None = None
+    ) -> None:
+        """Refuse tokens until they would have expired, and end their streams, in every process: by `subject`
+        and `topic` those that were issued until now, by `token_id` the one with that `jti`. `topic` ends
+        streams without a token too. Raises `PublishError` if the backend did not take it.
+        """
+        _service().revoke(subject=subject, token_id=token_id, topic=topic)
+
     def check_cancel(self, task_id: str) -> None:
         """Raise an HTTP error unless this request may cancel a task: by its token, or as the function of
-        `authorize_cancel` decides.
-
-        The errors are `Unauthorized` (401), `Forbidden` (403), and `BadTopic` (404) for a bad id.
+        `authorize_cancel` decides: `Unauthorized` (401), `Forbidden` (403), `BadTopic` (404), or
+        `ServiceUnavailable` (503).
         """
         authorizer = _service().authorizer
         try:

@@ -1,5 +1,6 @@
 """The same small application in Flask, FastAPI and Django, each under a real server in a thread."""
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ class Served(NamedTuple):
     channel: Channel
     token: Callable[..., str]
     stats: Callable[[], dict[str, int]]
+    revoke: Callable[..., None]
 
 
 class Forbidden(Exception):
@@ -97,7 +99,8 @@ def _flask(
 
     port = free_port()
     with app.app_context(), _wsgi_server(app, port, kept="kept" in kind):
-        yield Served(f"http://127.0.0.1:{port}", streams.channel, streams.token, streams.stats)
+        address = f"http://127.0.0.1:{port}"
+        yield Served(address, streams.channel, streams.token, streams.stats, streams.revoke)
 
 
 @contextmanager
@@ -133,8 +136,12 @@ def _fastapi(
 
     streams.install(app)
     port = free_port()
+
+    def revoke(**what: str) -> None:
+        asyncio.run(streams.revoke(**what))
+
     with _asgi_server(_hidden(app) if "kept" in kind else app, port):
-        yield Served(f"http://127.0.0.1:{port}", streams.channel, streams.token, streams.stats)
+        yield Served(f"http://127.0.0.1:{port}", streams.channel, streams.token, streams.stats, revoke)
 
 
 def _hidden(app: Any) -> Any:
@@ -174,7 +181,7 @@ def _django(
     server = _wsgi_server(application, port) if "wsgi" in kind else _asgi_server(application, port)
     with override_settings(BRIDGE=given), server:
         address, tools = f"http://127.0.0.1:{port}", bridge.django
-        yield Served(address, tools.channel(), tools.token, tools.stats)
+        yield Served(address, tools.channel(), tools.token, tools.stats, tools.revoke)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     exec(block("docs/access.md", "import os\n").replace("redis://localhost:6379/0", url), names)
     exec(block("docs/access.md", "@streams.authorize\n"), names)
     exec(block("docs/access.md", "from bridge.celery import cancel\n"), names)
+    exec(block("docs/access.md", '@app.post("/logout")\n'), names)
     yield names
     with names["app"].app_context():
         names["streams"].channel.close()
@@ -65,6 +66,19 @@ def test_only_who_may_cancels(names: dict[str, Any]) -> None:
     assert status(client, "/jobs/t1", method="DELETE") == 403
     assert status(client, "/jobs/t1", reading, method="DELETE") == 403
     assert client.delete("/jobs/t1", headers={"Authorization": f"Bearer {both}"}).json == {"cancelled": True}
+
+
+def test_who_logs_out_has_no_token_any_more(names: dict[str, Any]) -> None:
+    """The tokens that the user was given are refused, and the next one counts."""
+    client = names["app"].test_client()
+    tokens = []
+    for answers in ([200], [401, 200]):
+        with client.session_transaction() as session:
+            session["user"] = "ann"
+        tokens.append(client.get("/jobs/t1/token").text)
+        assert [status(client, "/jobs/t1/events", token) for token in tokens] == answers
+        assert client.post("/logout").json == {"revoked": True}
+    assert [status(client, "/jobs/t1/events", token) for token in tokens] == [401, 401]
 
 
 def test_a_token_of_another_program_counts(names: dict[str, Any]) -> None:

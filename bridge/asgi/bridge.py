@@ -113,6 +113,13 @@ class Bridge:
             topics, prefix=prefix, tag=tag, expires=expires, subject=subject, may=may
         )
 
+    async def revoke(
+        self, *, subject: str | None = None, token_id: str | None = None, topic: str | None = None
+    ) -> None:
+        """Refuse tokens and end their open streams in every process, as `bridge.flask.Bridge.revoke` does."""
+        revoke = partial(self._service.revoke, subject=subject, token_id=token_id, topic=topic)
+        await self._in_thread(revoke)
+
     async def check_cancel(self, task_id: str) -> None:
         """Raise an HTTP error unless the request that is handled may cancel a task: by its token, or as the
         function of `authorize_cancel` decides.

@@ -179,6 +179,10 @@ class Backend(Protocol):
         """Read one field of the state of `topic`. Raises `ConnectionLost`."""
         ...
 
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        """Remove fields of the state of `topic`, a few hundred at most. Raises `PublishError`."""
+        ...
+
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""
         ...

@@ -31,6 +31,7 @@ from bridge.model.state import Retention
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
 from bridge.support.memory import BUDGET
+from bridge.support.validate import INTERNAL
 
 logger = logging.getLogger("bridge.channel.hub")
 
@@ -88,7 +89,10 @@ class Hub:
     def stats(self) -> dict[str, int]:
         """Return what this process counts, by name."""
         with self._lock:
-            readers = len(self._topics.readers())
+            # Those of internal topics read for the process itself.
+            readers = sum(
+                not next(iter(reader.topics), "").startswith(INTERNAL) for reader in self._topics.readers()
+            )
             self.held = self._topics.cached
         self.queues.measure()
         return {

@@ -120,6 +120,22 @@ def token(
 
 
 @async_unsafe  # type: ignore[untyped-decorator]  # Django has no types
+def revoke(*, subject: str | None = None, token_id: str | None = None, topic: str | None = None) -> None:
+    """Refuse tokens until they would have expired, and end their streams, in every process: by `subject`
+    and `topic` those that were issued until now, by `token_id` the one with that `jti`. `topic` ends
+    streams without a token too. Raises `PublishError` if the backend did not take it.
+    """
+    configured().service.revoke(subject=subject, token_id=token_id, topic=topic)
+
+
+async def arevoke(
+    *, subject: str | None = None, token_id: str | None = None, topic: str | None = None
+) -> None:
+    """Do what `revoke` does, for async views."""
+    await sync_to_async(revoke)(subject=subject, token_id=token_id, topic=topic)
+
+
+@async_unsafe  # type: ignore[untyped-decorator]  # Django has no types
 def check_cancel(request: Any, task_id: str) -> None:
     """Raise an error unless `request` may cancel a task: by its token, or as the function of the setting
     `AUTHORIZE_CANCEL` decides. The right to read never includes the right to cancel.
@@ -193,11 +209,9 @@ async def _end() -> None:
 
 
 def _may_wait(current: Configured) -> bool:
-    """Return whether functions of the project decide, or keys may have to be fetched."""
+    """Return whether functions of the project decide, or a token may have to wait."""
     service = current.service
-    tokens = service.settings.tokens
-    fetches = tokens is not None and tokens.jwks_url is not None
-    return fetches or current.authorize is not None or service.viewer_key is not None
+    return service.authorizer.may_wait() or current.authorize is not None or service.viewer_key is not None
 
 
 def _in_event_loop() -> bool:

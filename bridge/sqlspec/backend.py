@@ -165,6 +165,9 @@ class EventBackend:
     def field(self, topic: str, name: str) -> bytes | None:
         return None
 
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        """Do nothing: there is no state."""
+
     def ping(self) -> None:
         try:
             self._events.publish("", b"", None)

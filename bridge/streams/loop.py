@@ -69,6 +69,8 @@ class Loop:
         self._memory = BacklogMemory(self._connections, self.thread)
         self.limits = limits
         self.observer: Observer | None = None
+        self.on_open: Callable[[Viewer], None] | None = None
+        """Called with each viewer that has joined its topics, in the thread that opens it."""
         self._opened = self._taken_over = 0
         reset_in_child(self)
         atexit.register(self.stop)
@@ -125,6 +127,8 @@ class Loop:
             raise
         if grant is not None:
             self._connections.grants.add(viewer)
+        if self.on_open is not None:
+            self.on_open(viewer)
         self._opened += 1
         return viewer
 
@@ -150,6 +154,10 @@ class Loop:
     def discard(self, viewer: Viewer) -> None:
         """Have the loop's thread close a viewer."""
         self.thread.do(self._connections.drop, viewer)
+
+    def end_some(self, viewers: Sequence[Viewer], reason: str) -> None:
+        """Have streams ended that may not go on."""
+        self.thread.do(self._end_some, viewers, reason)
 
     def end(self) -> None:
         """End every stream. The browsers reconnect at different times."""
@@ -195,6 +203,15 @@ class Loop:
     def _watched(self) -> set[str]:
         """Return the topics of all viewers."""
         return set().union(*(viewer.topics for viewer in list(self._connections.viewers)))
+
+    def end_where(self, is_over: Callable[[Viewer], bool], reason: str) -> None:
+        """End the streams of the viewers for which `is_over` returns true."""
+        self._end_some([viewer for viewer in list(self._connections.viewers) if is_over(viewer)], reason)
+
+    def _end_some(self, viewers: Sequence[Viewer], reason: str) -> None:
+        for viewer in viewers:
+            if not viewer.finished:
+                self._connections.grants.end(viewer, reason)
 
     def _end_all(self) -> None:
         for viewer in list(self._connections.viewers):

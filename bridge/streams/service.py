@@ -17,9 +17,11 @@ from urllib.parse import parse_qs
 
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
-from bridge.errors import ConfigurationError
+from bridge.errors import ConfigurationError, ConnectionLost
 from bridge.streams.access.authorization import Authorizer, Decide, HowToAllow, Permission
 from bridge.streams.access.grant import Grant
+from bridge.streams.access.revocations import Revocations
+from bridge.streams.access.tokens import LONGEST_LIFE
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import parse_cursor
 from bridge.streams.limits import (
@@ -34,6 +36,7 @@ from bridge.streams.loop import Loop
 from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal, come_back_after
 from bridge.streams.request import StreamRequest
+from bridge.streams.revoking import RevokedStreams
 from bridge.streams.settings import Settings
 from bridge.support.memory import BUDGET
 from bridge.tasks import events
@@ -70,10 +73,14 @@ class StreamService:
     def __init__(self, settings: Settings, *, how_to_allow: HowToAllow) -> None:
         """Raises `ConfigurationError`."""
         self.settings = settings
-        self.authorizer = Authorizer(settings, self.check_name, how_to_allow=how_to_allow)
-        """Decides who may read and cancel."""
         self.channel = connect(settings.url, **settings.channel_options)
         transport = self._transport = transport_of(self.channel)
+        lifetime = LONGEST_LIFE if settings.tokens is None else settings.tokens.lifetime
+        self._revocations = Revocations(transport, lifetime=lifetime)
+        self.authorizer = Authorizer(
+            settings, self.check_name, how_to_allow=how_to_allow, revocations=self._revocations
+        )
+        """Decides who may read and cancel."""
         limits = ((per_address, settings.max_viewers_per_address), (per_key, settings.max_viewers_per_key))
         key_limits = [limit(most) for limit, most in limits if most is not None]
         self._limits = ViewerLimits(settings.max_viewers or descriptors_for_viewers(), key_limits)
@@ -84,6 +91,7 @@ class StreamService:
             transport, heartbeat=settings.heartbeat, backlog=settings.viewer_backlog, limits=self._limits
         )
         self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
+        RevokedStreams(self.loop, self._revocations)
         self.not_taken_over: str | None = None
         """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""
         self._logged: set[LimitReached] = set()
@@ -139,6 +147,7 @@ class StreamService:
             client = client._replace(key=_checked_key(key))
         elif permission.claims is not None:
             client = client._replace(key=permission.claims.subject)
+        self._revocations.join()
         grant = self._grant(topics, permission, remember)
         reached = self._limits.acquire(client)
         if reached is not None:
@@ -158,12 +167,18 @@ class StreamService:
         if longest is not None:
             grant.leave_at = now + longest * random.uniform(*STREAM_SECONDS)
         if claims is not None:
-            grant.subject, grant.token_id = claims.subject, claims.token_id
+            grant.subject, grant.token_id, grant.issued_at = claims.subject, claims.token_id, claims.issued_at
             grant.expires_at = now + claims.expires_at - time.time()
         elif ask_after is not None and remember is not None:
             grant.ask = partial(self.authorizer.ask, topics, remember())
             grant.ask_after, grant.ask_at = ask_after, now + ask_after
         return grant
+
+    def revoke(
+        self, *, subject: str | None = None, token_id: str | None = None, topic: str | None = None
+    ) -> None:
+        """Revoke, as the `revoke` of each adapter does."""
+        self._revocations.revoke(subject=subject, token_id=token_id, topic=topic)
 
     def _refusal(self, reached: LimitReached) -> Refusal:
         """Return the answer to a viewer over a limit. Logs each limit once."""
@@ -196,13 +211,20 @@ class StreamService:
 
         Raises `ConnectionLost`.
         """
+        self._require_revocations()
         states = self._transport.states(feed, limit)
         return [snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
 
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it. Raises `ConnectionLost`."""
+        self._require_revocations()
         states = self._transport.states(events.task_topic(task_id))
         return snapshot(states[0], task_id) if states else None
+
+    def _require_revocations(self) -> None:
+        """Raise `ConnectionLost` while it is not known which tokens are revoked."""
+        if self.authorizer.tokens is not None and self._revocations.missing:
+            raise ConnectionLost("the backend has not answered yet which tokens are revoked; try again later")
 
     def ping(self) -> None:
         """Raise `ConnectionLost` if the backend cannot be reached."""

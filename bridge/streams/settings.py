@@ -11,6 +11,7 @@ from bridge.errors import ConfigurationError
 from bridge.streams.access.credentials import DEFAULT_COOKIE
 from bridge.streams.access.jwks import check_jwks_url
 from bridge.streams.access.keys import Key, read_keys
+from bridge.streams.access.tokens import LONGEST_LIFE
 from bridge.support.validate import check_positive
 
 CHANNEL_OPTIONS = (
@@ -47,6 +48,7 @@ TOKEN_OPTIONS = (
     "TOKEN_ISSUER",
     "TOKEN_COOKIE",
     "TOKEN_IN_QUERY",
+    "TOKEN_MAX_SECONDS",
 )
 """The options of the tokens."""
 
@@ -67,6 +69,8 @@ class TokenSettings:
     """The name of the cookie that may carry a token."""
     in_query: bool
     """Whether the query of a URL may carry a token."""
+    lifetime: float = LONGEST_LIFE
+    """The longest time that a token counts after it was issued, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,19 @@ def _token_settings(given: Mapping[str, Any], prefix: str) -> TokenSettings | No
         issuer=_text(given, "TOKEN_ISSUER", prefix),
         cookie=cookie,
         in_query=given.get("TOKEN_IN_QUERY") is True,
+        lifetime=_lifetime(given, prefix),
     )
+
+
+def _lifetime(given: Mapping[str, Any], prefix: str) -> float:
+    name = "TOKEN_MAX_SECONDS"
+    seconds: float = _number(given, name, prefix, "seconds", whole=False) or LONGEST_LIFE
+    if seconds > LONGEST_LIFE:
+        raise ConfigurationError(
+            f"{prefix}{name} must be at most {LONGEST_LIFE:g} seconds (7 days), as long as revocations are "
+            f"kept, not {seconds!r}"
+        )
+    return seconds
 
 
 def _text(given: Mapping[str, Any], key: str, prefix: str) -> str | None:

@@ -4,6 +4,9 @@ import unicodedata
 
 from bridge.errors import ConfigurationError
 
+INTERNAL = "\x1f"
+"""The names of internal topics begin with this. `check_name` refuses them, so no application meets one."""
+
 LONGEST_TOPIC = 255
 """The most characters in the name of a topic."""
 

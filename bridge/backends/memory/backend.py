@@ -54,6 +54,10 @@ class MemoryBackend:
         with self._store.lock:
             return self._store.field(topic, name)
 
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        with self._store.lock:
+            self._store.remove_fields(topic, names)
+
     def ping(self) -> None:
         """Do nothing: this process is always within reach."""
 

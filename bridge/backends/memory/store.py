@@ -146,6 +146,13 @@ class Store:
         state = self._states.get(topic)
         return None if state is None else state.fields.get(name)
 
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        """Remove fields of the state of `topic`. Requires holding `lock`."""
+        state = self._states.get(topic)
+        if state is not None:
+            for name in names:
+                state.fields.pop(name, None)
+
     def attach(self, put: Put, topic: str) -> None:
         """Call `put` with `Attached`, and with each message of `topic` from now on."""
         with self.lock:

@@ -183,6 +183,10 @@ class RedisBackend:
             value: bytes | None = self._servers.send("HGET", self._keys.meta(topic), f".{name}")
             return value
 
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        with self._errors(PublishError, "did not remove what it keeps"):
+            self._servers.send("HDEL", self._keys.meta(topic), *(f".{name}" for name in names))
+
     def ping(self) -> None:
         with self._errors(ConnectionLost, "did not answer"):
             self._servers.send("PING")

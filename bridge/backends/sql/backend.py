@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bridge.backends.base import States
-from bridge.backends.sql import durable, reading, reading_states
+from bridge.backends.sql import durable, reading, reading_states, state
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
 from bridge.backends.sql.log import Transaction
@@ -194,6 +194,12 @@ class SqlBackend:
             self._database.prepare()
             with self._database.reading() as connection:
                 return reading_states.field(connection, key_of(self._namespace, topic), name)
+
+    def remove_fields(self, topic: str, names: Sequence[str]) -> None:
+        with self._database.errors(PublishError, "did not remove what it keeps"):
+            self._database.prepare()
+            with self._database.writing() as connection:
+                state.remove_fields(connection, key_of(self._namespace, topic), names)
 
     def ping(self) -> None:
         with self._database.errors(ConnectionLost, "did not answer"):

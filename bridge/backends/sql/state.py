@@ -1,5 +1,7 @@
 """Applies the change of a message: fields and entries of its topic, and the list of the group."""
 
+from collections.abc import Sequence
+
 # `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
@@ -44,6 +46,12 @@ def apply(connection: Connection, row: Row[Any], change: Change, payload: bytes)
             connection.execute(delete(ENTRIES).where(*old))
     if change.rank != row.rank or change.entry:
         connection.execute(SET.values(rank=change.rank, entries=entries), {"b_id": row.id})
+
+
+def remove_fields(connection: Connection, key: str, names: Sequence[str]) -> None:
+    """Remove fields of the state of a topic."""
+    topic = select(TOPICS.c.id).where(TOPICS.c.key == key).scalar_subquery()
+    connection.execute(delete(FIELDS).where(FIELDS.c.topic == topic, FIELDS.c.name.in_(names)))
 
 
 def enlist(connection: Connection, group: Row[Any], topic: Row[Any]) -> None:

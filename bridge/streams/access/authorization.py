@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from bridge.errors import ConfigurationError
 from bridge.streams.access.credentials import find_token
-from bridge.streams.access.jwks import KeySet, KeysUnavailable
+from bridge.streams.access.jwks import KeySet, KeysUnavailable, MustWait
+from bridge.streams.access.revocations import Revocations
 from bridge.streams.access.signatures import InvalidToken
 from bridge.streams.access.tokens import CANCEL, READ, Claims, Tokens, make_scope
 from bridge.streams.refusal import Refusal, come_back_after, token_invalid, token_needed, token_too_narrow
@@ -45,9 +46,15 @@ class Authorizer:
     """Decides about the requests of one application. Threads and greenlets may share it."""
 
     def __init__(
-        self, settings: Settings, check_name: Callable[[str], None], *, how_to_allow: HowToAllow
+        self,
+        settings: Settings,
+        check_name: Callable[[str], None],
+        *,
+        how_to_allow: HowToAllow,
+        revocations: Revocations,
     ) -> None:
         """`check_name` raises `Refusal` for a bad topic name."""
+        self._revocations = revocations
         self._settings = settings
         self._check_name = check_name
         self._how_to_allow = how_to_allow
@@ -76,8 +83,9 @@ class Authorizer:
     def claims(self, request: StreamRequest, *, may_wait: bool = True) -> Claims | None:
         """Return what the token of `request` says, `None` if it has none or no token counts.
 
-        Raises `Refusal` (401 for a token that is not valid, 503 if its key cannot be fetched), and `MustWait`
-        as `Tokens.verify` does.
+        Waits a moment for the backend if it is not known yet what was revoked. A stream that opens before it
+        is known is checked later. Raises `Refusal` (401 for a token that is not valid or was revoked, 503 if
+        its key cannot be fetched), and without `may_wait`, `MustWait` if it would wait.
         """
         settings = self._settings.tokens
         if settings is None or self.tokens is None:
@@ -92,19 +100,37 @@ class Authorizer:
         if token is None:
             return None
         try:
-            return self.tokens.verify(token, may_wait=may_wait)
+            claims = self.tokens.verify(token, may_wait=may_wait)
         except InvalidToken as error:
             raise token_invalid(str(error)) from None
         except KeysUnavailable:
             detail = "the keys that verify tokens cannot be fetched; try again later"
             raise Refusal(503, detail, retry_after=come_back_after()) from None
+        if self._revocations.worth_waiting():
+            if not may_wait:
+                raise MustWait
+            self._revocations.wait()
+        self._check_revoked(claims)
+        return claims
+
+    def may_wait(self) -> bool:
+        """Return whether `claims` may wait for the keys of another issuer or for the backend."""
+        settings = self._settings.tokens
+        return settings is not None and (settings.jwks_url is not None or self._revocations.worth_waiting())
+
+    def _check_revoked(self, claims: Claims, topics: Iterable[str] = ()) -> None:
+        """Raise `Refusal` (401) if a token was revoked, or one of `topics` since it was issued."""
+        if self._revocations.refuses(claims.subject, claims.token_id, claims.issued_at, topics):
+            raise token_invalid("the token has been revoked")
 
     def permit_by_token(self, claims: Claims, topics: Iterable[str]) -> Permission:
-        """Raise `Refusal` (404 for a bad name, 403) unless a token allows to read `topics`."""
+        """Raise `Refusal` (404 for a bad name, 403, 401) unless a token allows to read `topics`."""
+        topics = tuple(topics)
         for topic in topics:
             self._check_name(topic)
             if READ not in claims.scope.may or not claims.scope.covers(topic):
                 raise token_too_narrow("the token is valid, but not for reading this topic")
+        self._check_revoked(claims, topics)
         return Permission(claims)
 
     # Reading.
@@ -139,7 +165,7 @@ class Authorizer:
     # Cancelling.
 
     def check_cancel(self, task_id: str, claims: Claims | None, may_cancel: Decide | None) -> None:
-        """Raise `Refusal` (401 or 403, 404 for a bad id) unless a request may cancel a task.
+        """Raise `Refusal` (401, 403 or 503, 404 for a bad id) unless a request may cancel a task.
 
         `claims` are those of its token. Without a token `may_cancel` decides, and without it nobody may.
         """
@@ -150,6 +176,11 @@ class Authorizer:
             check_cancel_decision(decide(task_id))
         elif CANCEL not in claims.scope.may or not claims.scope.covers(topic):
             raise token_too_narrow("the token is valid, but not for cancelling this task")
+        elif self._revocations.missing:
+            detail = "it is not known yet whether the token was revoked; try again later"
+            raise Refusal(503, detail, retry_after=come_back_after())
+        else:
+            self._check_revoked(claims, [topic])
 
     def _allows_cancel(self, task_id: str) -> bool:
         self._nothing_allows("cancel", task_id, self._how_to_allow.cancelling)
@@ -165,7 +196,9 @@ class Authorizer:
 
 def _tokens(settings: TokenSettings) -> Tokens:
     key_set = None if settings.jwks_url is None else KeySet(settings.jwks_url)
-    return Tokens(settings.keys, key_set, audience=settings.audience, issuer=settings.issuer)
+    return Tokens(
+        settings.keys, key_set, audience=settings.audience, issuer=settings.issuer, lifetime=settings.lifetime
+    )
 
 
 def check_decision(allowed: object) -> float | None:

@@ -16,6 +16,8 @@ class Grant:
     """Whose token it was, empty if it had no subject, or no token decided."""
     token_id: str = ""
     """The id of the token, empty without one."""
+    issued_at: float | None = None
+    """When the token was issued, in seconds since the epoch; `None` if no token decided."""
     expires_at: float = math.inf
     """When the token expires."""
     leave_at: float = math.inf

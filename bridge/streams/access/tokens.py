@@ -30,6 +30,12 @@ RIGHTS = (READ, CANCEL)
 LONGEST_TOKEN = 8 * 1024
 """Characters of a token. A longer one is refused before it is parsed."""
 
+LONGEST_LIFE = 7 * 86_400.0
+"""Seconds that a token counts at most. Backends keep a revocation as long after it was published."""
+
+CLOCKS_DIFFER = 60.0
+"""Seconds by which the clock of an issuer may be ahead."""
+
 LATEST = 1e12
 """Times in seconds since the epoch are smaller."""
 
@@ -67,19 +73,31 @@ class Claims:
     """The claim `jti`, or an empty text."""
     expires_at: float
     """In seconds since the epoch."""
+    issued_at: float
+    """In seconds since the epoch; 0 if the token does not say it. It is then older than any revocation."""
 
 
 class Tokens:
     """Makes and verifies the tokens of one application. Threads may share it."""
 
     def __init__(
-        self, keys: Sequence[Key], key_set: KeySet | None, *, audience: str, issuer: str | None = None
+        self,
+        keys: Sequence[Key],
+        key_set: KeySet | None,
+        *,
+        audience: str,
+        issuer: str | None = None,
+        lifetime: float = LONGEST_LIFE,
     ) -> None:
-        """`keys` and `key_set`, of which at least one is given, verify. The first of `keys` signs."""
+        """`keys` and `key_set`, of which at least one is given, verify. The first of `keys` signs.
+
+        `lifetime` is the longest time that a token counts after it was issued, in seconds.
+        """
         self._keys = keys
         self._key_set = key_set
         self._audience = audience
         self._issuer = issuer
+        self._lifetime = lifetime
 
     # Making.
 
@@ -92,6 +110,11 @@ class Tokens:
         check_positive(unit="seconds", error=ValueError, expires=expires)
         if not math.isfinite(expires):
             raise ValueError(f"expires must be a number of seconds, not {expires!r}")
+        if expires > self._lifetime:
+            raise ValueError(
+                f"expires must be at most {self._lifetime:g} seconds (BRIDGE_TOKEN_MAX_SECONDS), "
+                f"not {expires!r}; give the client a new token before this one expires"
+            )
         if subject is not None:
             check_name(subject, "a subject")
         if not self._keys:
@@ -119,7 +142,7 @@ class Tokens:
             "sub": subject,
             "aud": self._audience,
             "exp": expires_at,
-            "iat": int(time.time()),
+            "iat": math.floor(time.time() * 1000) / 1000,  # a token may follow a revocation at once
             "jti": new_token().decode(),
             CLAIM: {**members, "may": sorted(scope.may)},
         }
@@ -160,8 +183,10 @@ class Tokens:
         now = time.time()
         expires_at: Any = payload.get("exp")
         begins_at: Any = payload.get("nbf", 0)
-        if not _is_time(expires_at) or not _is_time(begins_at) or begins_at > now:
+        issued_at: Any = payload.get("iat", 0)
+        if not all(map(_is_time, (expires_at, begins_at, issued_at))) or begins_at > now:
             raise InvalidToken("the token is not valid")
+        expires_at = self._end_of_life(expires_at, issued_at, now)
         if expires_at <= now:
             raise InvalidToken("the token has expired")
         audience = payload.get("aud")
@@ -172,7 +197,17 @@ class Tokens:
         subject, token_id = payload.get("sub", ""), payload.get("jti", "")
         if not isinstance(subject, str) or not isinstance(token_id, str):
             raise InvalidToken("the claims 'sub' and 'jti' must be text")
-        return Claims(_read_scope(payload.get(CLAIM)), subject, token_id, expires_at)
+        return Claims(_read_scope(payload.get(CLAIM)), subject, token_id, expires_at, issued_at)
+
+    def _end_of_life(self, expires_at: float, issued_at: float, now: float) -> float:
+        """Return when a token no longer counts, so that no revocation has to be kept for longer."""
+        if issued_at > now + CLOCKS_DIFFER:
+            raise InvalidToken("the token is issued in the future")
+        if issued_at > 0:
+            return min(expires_at, issued_at + self._lifetime)
+        if expires_at > now + self._lifetime:
+            raise InvalidToken("the token has no claim 'iat', and expires too late for a token without it")
+        return expires_at
 
 
 def make_scope(

@@ -1,11 +1,13 @@
 """Who may read and who may cancel: the token, or else the function, or else the settings."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import bridge
+from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
 from bridge.streams.access.authorization import (
     Authorizer,
@@ -15,6 +17,7 @@ from bridge.streams.access.authorization import (
     check_decision,
     soonest,
 )
+from bridge.streams.access.revocations import Revocations
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
@@ -26,7 +29,9 @@ TASK = bridge.task_topic("t1")
 
 def make(**options: Any) -> Authorizer:
     settings = read_settings({"URL": "memory://", **options}, prefix="", url_setting="URL")
-    return Authorizer(settings, lambda name: None, how_to_allow=HowToAllow("Set PUBLIC.", "Set CANCEL."))
+    how_to_allow = HowToAllow("Set PUBLIC.", "Set CANCEL.")
+    revocations = Revocations(transport_of(bridge.connect(f"memory://{uuid.uuid4().hex}")), lifetime=60)
+    return Authorizer(settings, lambda name: None, how_to_allow=how_to_allow, revocations=revocations)
 
 
 def request(token: str | None = None, cookies: str | None = None, query: str = "") -> StreamRequest:
