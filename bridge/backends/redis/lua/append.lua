@@ -66,17 +66,17 @@ local function append(topic, payload, token, kind, counts)
   else
     redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, 'p', payload, 't', token)
   end
-  topic.number = topic.number + 1
+  topic.number, topic.number_text = topic.number + 1, number
   if topic.entry_ids then topic.entry_ids[token] = entry_id end  -- for `find`
   if topic.begins then topic.epoch, topic.begins = string.sub(token, 1, 8), false end
   return topic.epoch .. '-' .. number .. '-' .. topic.mark
 end
 
--- Stores where a topic is, with more fields of its hash (names and values), and removes old messages. `entries` is the
--- list of entries, or nil.
+-- Stores where a topic is after an append, with more fields of its hash (names and values). Removes old messages if
+-- that is due. `entries` is the list of entries, or nil.
 local function store(topic, entries, ...)
   local meta, log = topic.meta, topic.log
-  redis.call('HSET', meta, 'number', string.format('%.0f', topic.number), 'mark', topic.mark, ...)
+  redis.call('HSET', meta, 'number', topic.number_text, 'mark', topic.mark, ...)
   if not topic.is_due then return end
   redis.call('HSET', meta, 'epoch', topic.epoch, 'upkeep', topic.mark)
   redis.call('XTRIM', log, 'MINID', string.format('%.0f', topic.mark - SECONDS * 1000))

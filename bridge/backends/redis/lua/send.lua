@@ -2,20 +2,21 @@
 --
 -- requires: permissions, retention, frame, members
 
-local GROUP_COUNT = 4  -- the index in ARGV
+-- The arguments from here on are the groups of the topic: of each one the channel, and the name of the topic if the
+-- group lists it or ''. The argument before is their number.
+local FIRST_GROUP = 5
+local last_group = FIRST_GROUP - 2 + 2 * ARGV[FIRST_GROUP - 1]
 
--- Reads the groups of the topic: their number, and of each one the channel, and the name of the topic if the group
--- lists it or ''. Their lists of members are the keys from `first_key` on. Returns the groups, and the index of the
--- argument that follows. Checks what the other functions need.
+-- Checks the groups, whose lists of members are the keys from `first_key` on. Returns which lists do not have the topic
+-- yet: its name, by the key of the list.
 local function open_groups(first_key)
-  local groups, at = {}, GROUP_COUNT + 1
-  for i = 1, tonumber(ARGV[GROUP_COUNT]) do
-    local group = {members = KEYS[first_key + i - 1], channel = ARGV[at], member = ARGV[at + 1]}
-    require_permission(PUBLISH_COMMAND, group.channel)
-    group.adds = group.member ~= '' and not is_member(group.members, group.member)
-    groups[i], at = group, at + 2
+  local unlisted = {}
+  for at = FIRST_GROUP, last_group, 2 do
+    local members, channel, member = KEYS[first_key + (at - FIRST_GROUP) / 2], ARGV[at], ARGV[at + 1]
+    require_permission(PUBLISH_COMMAND, channel)
+    if member ~= '' and not is_member(members, member) then unlisted[members] = member end
   end
-  return groups, at
+  return unlisted
 end
 
 local function open_state(meta, channel)
@@ -25,22 +26,17 @@ local function open_state(meta, channel)
   return {meta = meta, rank = tonumber(redis.call('HGET', meta, 'rank') or -1)}
 end
 
-local function add_to_groups(groups)
-  for _, group in ipairs(groups) do
-    if group.adds then add_member(group.members, group.member, redis.call('TIME')) end
-  end
-end
-
--- Sets the rank and fields (names and values) of a state.
-local function set_state(topic, rank, ...)
+-- Sets the rank and fields (names and values) of a state, and lists the topic where it is not listed yet.
+local function set_state(topic, unlisted, rank, ...)
   redis.call('HSET', topic.meta, 'rank', rank, ...)
   redis.call('EXPIRE', topic.meta, seconds_kept(rank))
+  for members, member in pairs(unlisted) do add_member(members, member, redis.call('TIME')) end
 end
 
 -- `FRAME_MARK` tells such a message from those of other programs, which publish the payload alone.
-local function send(channel, groups, payload, kind, counts)
+local function send(channel, payload, kind, counts)
   local data = payload
   if kind ~= '' or counts ~= '' then data = frame(FRAME_MARK, payload, kind, counts) end
-  for _, group in ipairs(groups) do redis.call(PUBLISH_COMMAND, group.channel, data) end
+  for at = FIRST_GROUP, last_group, 2 do redis.call(PUBLISH_COMMAND, ARGV[at], data) end
   redis.call(PUBLISH_COMMAND, channel, data)
 end

@@ -3,23 +3,22 @@
 -- requires: change, send, canvas
 --
 -- KEYS    meta, parts, row_order, rows, members of each group
--- ARGV    channel; kind or ''; payload; what `open_groups` takes; what `read_part` takes
+-- ARGV    channel; kind or ''; payload; the number of groups; the groups; what `read_part` takes
 -- Answers 1, or false if the part is refused or brings no news.
 
 local meta, parts, row_order, rows = unpack(KEYS, 1, 4)
 local channel, kind, payload = unpack(ARGV, 1, 3)
 
 local topic = open_state(meta, channel)
-local groups, at = open_groups(5)
+local unlisted = open_groups(5)
 local canvas = open_canvas(meta, parts, row_order, rows)
-local part = read_part('', kind, payload, at, #ARGV)
+local part = read_part('', kind, payload, last_group + 2, #ARGV)
 if is_refused(topic, part.message.rank, '0') then return false end
 local messages = count(canvas, part)
 if #messages == 0 then return false end
 keep_canvas(canvas)
-add_to_groups(groups)
 for _, message in ipairs(messages) do
-  set_state(topic, message.rank, 'counts', canvas.counts, 'age', canvas.age, unpack(message.fields))
-  send(channel, groups, message.payload, message.kind, canvas.counts)
+  set_state(topic, unlisted, message.rank, 'counts', canvas.counts, 'age', canvas.age, unpack(message.fields))
+  send(channel, message.payload, message.kind, canvas.counts)
 end
 return 1
