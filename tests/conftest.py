@@ -1,3 +1,4 @@
+import gc
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -107,6 +108,12 @@ def connect(url: str) -> Iterator[Connect]:
 @pytest.fixture
 def channel(connect: Connect) -> bridge.BroadcastChannel:
     return connect()
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests from the garbage collector: a full run of it took 0.2 s of CPU time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -173,7 +173,7 @@ class OlderCopy:
 def older_copy(request: pytest.FixtureRequest) -> Iterator[OlderCopy]:
     with (
         KINDS[request.param]() as servers,
-        closing(bridge.connect(servers.url(), timeout=1)) as channel,
+        closing(bridge.connect(servers.url())) as channel,
         channel.topic(TOPIC).subscribe() as subscription,
     ):
         topic = channel.topic(TOPIC)
