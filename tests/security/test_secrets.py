@@ -12,6 +12,7 @@ import bridge
 from bridge.channel.transport import transport_of
 from bridge.errors import BridgeError
 from bridge.streams.access.authorization import Authorizer, HowToAllow
+from bridge.streams.access.revocations import Revocations
 from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
@@ -58,7 +59,10 @@ def test_the_settings_and_what_decides_show_no_secret(caplog: pytest.LogCaptureF
     caplog.set_level(logging.DEBUG)
     given = {"URL": f"redis://:{PASSWORD}@localhost", "TOKEN_KEYS": [SECRET]}
     settings = read_settings(given, prefix="", url_setting="URL")
-    authorizer = Authorizer(settings, lambda name: None, how_to_allow=HowToAllow("", ""))
+    revocations = Revocations(transport_of(bridge.connect(f"memory://{uuid.uuid4().hex}")), lifetime=60)
+    authorizer = Authorizer(
+        settings, lambda name: None, how_to_allow=HowToAllow("", ""), revocations=revocations
+    )
     shown = repr(settings) + repr(authorizer) + repr(vars(authorizer)) + repr(settings.tokens)
     texts = [token("news", key=OTHER_SECRET), token("other"), token("news", expires=-1), token("news")]
     for text in texts:
