@@ -32,10 +32,11 @@ def connect(
     is closed. `timeout` is the number of seconds that opening a connection, one publish or one subscribe may
     take.
 
-    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`. In
-    memory and in a database it keeps about `retention_bytes` of them at most, a database a sixteenth more. It
-    keeps the state of a task for as long after the end of the task. It keeps the state of a task that has
-    not ended for 7 days after its last event, and for as long as a worker has the task.
+    A backend that replays keeps the last `retention_messages` of each topic for `retention_seconds`, but at
+    most `retention_bytes` of their payloads, about a sixteenth more in a database. The newest message is kept
+    whatever its size. The state of a task is kept for `retention_seconds` after the end of the task. The
+    state of a task that has not ended is kept for 7 days after its last event, and for as long as a worker
+    has the task.
 
     `memory` is the number of bytes that may wait in this process, for all its channels together: for viewers
     and subscriptions, to be published, and kept for readers that catch up. The default is a quarter of the

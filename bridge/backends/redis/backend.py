@@ -21,7 +21,7 @@ from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishEr
 from bridge.model.message import Message
 from bridge.model.position import Position, position_of_id
 from bridge.model.publication import Publication
-from bridge.model.state import END, MAX_ENTRIES, MAX_MEMBERS, MAX_ROWS, Retention
+from bridge.model.state import END, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MEMBERS, MAX_ROWS, Retention
 from bridge.support.recent import Recent
 
 MAX_RENEWED = 100
@@ -237,7 +237,10 @@ def _settings(retention: Retention, publish_command: str) -> dict[str, str | int
         "UNENDED_SECONDS": max(1, round(retention.unended)),
         "UPKEEP_MILLISECONDS": seconds * 1000 / 64,
         "MAX_MESSAGES": retention.messages,
+        "MAX_BYTES": retention.bytes,
+        "SECTION_BYTES": retention.bytes / 16,
         "MAX_ENTRIES": MAX_ENTRIES,
+        "MAX_ENTRY_BYTES": MAX_ENTRY_BYTES,
         "MAX_ROWS": MAX_ROWS,
         "MAX_MEMBERS": MAX_MEMBERS,
         "END_RANK": END,

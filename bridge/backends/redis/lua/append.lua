@@ -6,6 +6,11 @@
 -- the clock does. Old messages are removed, and the time to live is set again, when a 64th of the retention time
 -- has passed: most messages cost nothing for it.
 --
+-- The bytes of a topic are counted in sections. A section ends before the message that would make it larger than
+-- SECTION_BYTES, a sixteenth of MAX_BYTES. When one ends, the oldest sections of too many bytes are removed. The
+-- last one has a message at least, so the newest message is kept. The field `bytes` has the bytes of the last
+-- section; `sections` has, for each section before it, the id of the first entry after it and its bytes.
+--
 -- A script opens a topic, appends messages, stores where the topic is then, and publishes the messages.
 
 local clock = redis.call('TIME')
@@ -36,8 +41,8 @@ end
 -- who resume before it, get to know.
 local function open_topic(meta, log, channel, known)
   require_permission(PUBLISH_COMMAND, channel)
-  local epoch, number, mark, upkeep, rank =
-    unpack(redis.call('HMGET', meta, 'epoch', 'number', 'mark', 'upkeep', 'rank'))
+  local epoch, number, mark, upkeep, rank, bytes =
+    unpack(redis.call('HMGET', meta, 'epoch', 'number', 'mark', 'upkeep', 'rank', 'bytes'))
   local begins = not number
   if begins then  -- the stream may have outlived the hash; its ids begin with marks
     local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
@@ -49,7 +54,8 @@ local function open_topic(meta, log, channel, known)
   local is_due = begins or mark - (upkeep or 0) >= UPKEEP_MILLISECONDS
   if is_due then require_upkeep(log) end
   return {meta = meta, log = log, channel = channel, epoch = epoch, begins = begins, number = tonumber(number),
-          mark = string.format('%.0f', mark), is_due = is_due, rank = tonumber(rank or -1)}
+          mark = string.format('%.0f', mark), is_due = is_due, rank = tonumber(rank or -1),
+          bytes = tonumber(bytes or 0)}
 end
 
 -- Appends a message. Returns its id. XADD is the first write: where the server refuses it, nothing is written. A
@@ -67,16 +73,36 @@ local function append(topic, payload, token, kind, counts)
     redis.call('XADD', topic.log, 'MAXLEN', '=', MAX_MESSAGES, entry_id, 'p', payload, 't', token)
   end
   topic.number, topic.number_text = topic.number + 1, number
+  local bytes = topic.bytes + #payload
+  if bytes > SECTION_BYTES and bytes > #payload then  -- the message begins a section
+    topic.ended_sections = (topic.ended_sections or '') .. string.format('%s %.0f ', entry_id, topic.bytes)
+    bytes = #payload
+  end
+  topic.bytes = bytes
   if topic.entry_ids then topic.entry_ids[token] = entry_id end  -- for `find`
   if topic.begins then topic.epoch, topic.begins = string.sub(token, 1, 8), false end
   return topic.epoch .. '-' .. number .. '-' .. topic.mark
 end
 
--- Stores where a topic is after an append, with more fields of its hash (names and values). Removes old messages if
--- that is due. `entries` is the list of entries, or nil.
+-- Stores where a topic is after an append, with more fields of its hash (names and values). Removes old messages:
+-- sections, so that those that are left have MAX_BYTES at most when the last one is full; and messages older than
+-- SECONDS, if that is due. `entries` is the list of entries, or nil. It is one function because each one that a
+-- script defines costs time in each call.
 local function store(topic, entries, ...)
   local meta, log = topic.meta, topic.log
-  redis.call('HSET', meta, 'number', topic.number_text, 'mark', topic.mark, ...)
+  redis.call('HSET', meta, 'number', topic.number_text, 'mark', topic.mark, 'bytes', topic.bytes, ...)
+  if topic.ended_sections then
+    local sections = (redis.call('HMGET', meta, 'sections')[1] or '') .. topic.ended_sections
+    local total, first_kept = math.max(topic.bytes, SECTION_BYTES), nil
+    for bytes in string.gmatch(sections, ' (%d+) ') do total = total + bytes end
+    while total > MAX_BYTES and sections ~= '' do
+      local next_entry_id, bytes, others = string.match(sections, '(%S+) (%d+) (.*)')
+      total, first_kept, sections = total - bytes, next_entry_id, others
+    end
+    redis.call('HSET', meta, 'sections', sections)
+    -- The message is written, so a missing permission must not fail here. `require_upkeep` reports it.
+    if first_kept then redis.pcall('XTRIM', log, 'MINID', first_kept) end
+  end
   if not topic.is_due then return end
   redis.call('HSET', meta, 'epoch', topic.epoch, 'upkeep', topic.mark)
   redis.call('XTRIM', log, 'MINID', string.format('%.0f', topic.mark - SECONDS * 1000))

@@ -17,14 +17,25 @@ end
 
 local function require_entries(topic, entries)
   read_key('LLEN', entries)
-  for _, command in ipairs({'RPUSH', 'LTRIM', 'HINCRBY', 'PEXPIRE'}) do require_permission(command, entries) end
+  for _, command in ipairs({'RPUSH', 'LPOP', 'HINCRBY', 'PEXPIRE'}) do require_permission(command, entries) end
 end
 
--- Adds entries to the list, and removes the oldest of too many.
+-- Adds entries to the list, and removes the oldest of too many entries or bytes. The newest is kept whatever its size.
+-- The field `entries` counts all that were added, `entry_bytes` the bytes of those in the list.
 local function add_entries(topic, entries, ...)
-  local count = select('#', ...)
-  redis.call('HINCRBY', topic.meta, 'entries', count)
+  local meta, count, change = topic.meta, select('#', ...), 0
+  for i = 1, count do change = change + #select(i, ...) end
+  redis.call('HINCRBY', meta, 'entries', count)
   local length = redis.call('RPUSH', entries, ...)
-  if length > MAX_ENTRIES then redis.call('LTRIM', entries, -MAX_ENTRIES, -1) end
   if length == count then topic.is_due = true end  -- the list is new and has no time to live
+  while length > MAX_ENTRIES do
+    change, length = change - #redis.call('LPOP', entries), length - 1
+  end
+  local bytes = redis.call('HINCRBY', meta, 'entry_bytes', string.format('%.0f', change))
+  if bytes <= MAX_ENTRY_BYTES or length == 1 then return end
+  local left = bytes
+  while left > MAX_ENTRY_BYTES and length > 1 do
+    left, length = left - #redis.call('LPOP', entries), length - 1
+  end
+  redis.call('HINCRBY', meta, 'entry_bytes', string.format('%.0f', left - bytes))
 end
