@@ -93,6 +93,7 @@ def test_the_page_the_tokens_and_the_element(chromium_tabs: Tabs) -> None:
         page = chromium_tabs.open(f"{app.address}/tokens")
         page.evaluate("() => bridge.topic('orders').subscribe((last) => (window.last = last.data))")
         eventually(lambda: app.asked["/token"] == 1, SECONDS)
-        eventually(lambda: app.viewers == 3, SECONDS)
+        eventually(lambda: page.evaluate("() => bridge.status.status") == "open", SECONDS)
+        assert app.viewers == 3
         app.publish("orders", "one")
         eventually(lambda: page.evaluate("() => window.last") == "one", SECONDS)
