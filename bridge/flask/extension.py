@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from bridge import __version__
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra
+from bridge.flask.errors import BadTopic, http_error
 from bridge.streams.access.authorization import Decide, HowToAllow
 from bridge.streams.client_files import DEFAULT_PATH, check_path, client_file
 from bridge.streams.kept_request import ends_stream, kept_environ, not_allowed_any_more
@@ -18,21 +19,12 @@ from bridge.streams.refusal import Refusal
 from bridge.streams.request import StreamRequest
 from bridge.streams.service import StreamService
 from bridge.streams.settings import read_settings
-from bridge.streams.takeover.wsgi import close_after_response
 from bridge.streams.wsgi import WSGIStream
 from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
     from flask import Flask, Response, current_app, has_request_context, request
-    from werkzeug.exceptions import (
-        Forbidden,
-        HTTPException,
-        NotFound,
-        ServiceUnavailable,
-        TooManyRequests,
-        Unauthorized,
-        default_exceptions,
-    )
+    from werkzeug.exceptions import HTTPException, NotFound
 
 _F = TypeVar("_F", bound=Decide)
 
@@ -41,29 +33,6 @@ HOW_TO_ALLOW = HowToAllow(
     "every topic",
     cancelling="Decorate a function with @bridge.authorize_cancel",
 )
-
-
-class BadTopic(NotFound, ValueError):
-    """No topic, or a name that is not valid: in most apps a part of the URL, so that the answer is 404."""
-
-
-class _Challenge(HTTPException):
-    """An error with a `WWW-Authenticate` header, which is the same from every framework."""
-
-    challenge = ""
-
-    # The arguments are werkzeug's.
-    def get_headers(self, *arguments: Any, **options: Any) -> list[tuple[str, str]]:
-        """Return the headers of the response."""
-        return [*super().get_headers(*arguments, **options), ("WWW-Authenticate", self.challenge)]
-
-
-class TokenNeeded(_Challenge, Unauthorized):
-    """A token is needed, or the one that was sent is not valid."""
-
-
-class InsufficientScope(_Challenge, Forbidden):
-    """The token of a request is valid, but not for this."""
 
 
 class Bridge:
@@ -153,7 +122,7 @@ class Bridge:
         try:
             authorizer.check_cancel(task_id, authorizer.claims(_asked()), self._may_cancel)
         except Refusal as refusal:
-            raise _http_error(refusal) from None
+            raise http_error(refusal) from None
 
     def stream(self, *topics: str, after: str | None = None) -> Response:
         """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
@@ -180,7 +149,7 @@ class Bridge:
             key = service.viewer_key(request) if service.viewer_key is not None else None
             answer = service.answer(topics, asked, permission, key=key, remember=self._remember, after=after)
         except Refusal as refusal:
-            raise _http_error(refusal) from None
+            raise http_error(refusal) from None
         body = () if answer.opening is None else WSGIStream(service, answer.opening, request.environ)
         return Response(body, answer.status, answer.headers, direct_passthrough=True)
 
@@ -224,7 +193,7 @@ class Bridge:
         try:
             service.authorizer.permit((topic,), _asked(), self._may_read)
         except Refusal as refusal:
-            raise _http_error(refusal) from None
+            raise http_error(refusal) from None
         return service
 
     def _remember(self) -> Decide:
@@ -277,23 +246,3 @@ def _service() -> StreamService:
     except KeyError:
         raise ConfigurationError("this app has no bridge; call bridge.init_app(app) first") from None
     return service
-
-
-def _http_error(refusal: Refusal) -> HTTPException:
-    """Return the exception that Flask answers with what `refusal` says."""
-    if refusal.close_connection:
-        close_after_response(request.environ)
-    detail = refusal.detail
-    match refusal.status:
-        case 401 | 403 if refusal.challenge is not None:
-            error = TokenNeeded(detail) if refusal.status == 401 else InsufficientScope(detail)
-            error.challenge = refusal.challenge
-            return error
-        case 404:
-            return BadTopic(detail)
-        case 429:
-            return TooManyRequests(detail, retry_after=refusal.retry_after)
-        case 503:
-            return ServiceUnavailable(detail, retry_after=refusal.retry_after)
-        case status:
-            return default_exceptions[status](detail)
