@@ -43,13 +43,20 @@ def get(served: Served, path: str, headers: dict[str, str] | None = None) -> htt
 
 @contextmanager
 def stream(served: Served, topic: str, headers: dict[str, str]) -> Iterator[Iterator[str]]:
-    """Open a stream, and yield its lines."""
+    """Open a stream, and yield its lines. Fails at the next line or heartbeat if it takes too long."""
+    deadline = time.monotonic() + SECONDS
     with (
         httpx.Client(trust_env=False, timeout=SECONDS) as client,
         client.stream("GET", f"{served.address}/stream?topic={topic}", headers=headers) as response,
     ):
         assert response.status_code == 200
-        yield response.iter_lines()
+        yield _until(deadline, response.iter_lines())
+
+
+def _until(deadline: float, lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        assert time.monotonic() < deadline, "the stream did not end in time"
+        yield line
 
 
 @frameworks
@@ -74,6 +81,25 @@ def test_a_token_is_the_authorisation(kind: str) -> None:
             ):
                 assert get(served, path, headers).status_code == 200
         assert get(served, f"stream?topic=task:t1&token={token(TASK)}").status_code == 401
+
+
+@frameworks
+def test_a_request_without_a_token_is_told_where_to_send_it(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the body; the log says once that a token in the query does not count, and never quotes it."""
+    text = token("news")
+    with serving(kind, token_keys=[SECRET]) as served:
+        assert get(served, "stream?topic=news&token=of-another-kind").status_code == 401
+        assert "token in its query" not in caplog.text
+        for query in ("", f"&token={text}", f"&token={text}"):
+            answer = get(served, f"stream?topic=news{query}")
+            assert answer.status_code == 401
+            assert "this needs a token: send it in the header Authorization: Bearer TOKEN" in answer.text
+            assert "a token in the URL is not accepted" in answer.text
+    told = [each.getMessage() for each in caplog.records if each.name == "bridge.streams.service"]
+    assert len([each for each in told if "set BRIDGE_TOKEN_IN_QUERY = True" in each]) == 1
+    assert text not in "".join(told)
 
 
 @frameworks

@@ -44,9 +44,13 @@ class Refusal(Exception):
         return found
 
 
-def token_needed() -> Refusal:
-    """Return the answer to a request without a token where only a token allows it (401)."""
-    return Refusal(401, "this needs a token", challenge=_REALM)
+def token_needed(cookie: str, *, in_query: bool) -> Refusal:
+    """Return the answer to a request without a token where only a token allows it (401): where to send one,
+    with the name of the cookie, and with `in_query` also in the query.
+    """
+    places = f"in the header Authorization: Bearer TOKEN, or in the cookie {cookie}"
+    query = ", or in the URL as ?token=TOKEN" if in_query else "; a token in the URL is not accepted"
+    return Refusal(401, f"this needs a token: send it {places}{query}", challenge=_REALM)
 
 
 def token_invalid(why: str) -> Refusal:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from typing import NamedTuple
 
 from bridge.errors import ConfigurationError
-from bridge.streams.access.credentials import find_token
+from bridge.streams.access.credentials import find_token, has_token_in_query
 from bridge.streams.access.jwks import KeySet, KeysUnavailable, MustWait
 from bridge.streams.access.revocations import Revocations
 from bridge.streams.access.signatures import InvalidToken
@@ -58,6 +58,7 @@ class Authorizer:
         self._settings = settings
         self._check_name = check_name
         self._how_to_allow = how_to_allow
+        self._is_query_logged = False
         self.tokens = None if settings.tokens is None else _tokens(settings.tokens)
         """Makes and verifies tokens, `None` if no token counts."""
 
@@ -98,6 +99,8 @@ class Authorizer:
             in_query=settings.in_query,
         )
         if token is None:
+            if not settings.in_query and has_token_in_query(request.query_string):
+                self._log_token_in_query()
             return None
         try:
             claims = self.tokens.verify(token, may_wait=may_wait)
@@ -112,6 +115,16 @@ class Authorizer:
             self._revocations.wait()
         self._check_revoked(claims)
         return claims
+
+    def _log_token_in_query(self) -> None:
+        """Say once that a token was sent where none counts."""
+        if not self._is_query_logged:
+            self._is_query_logged = True
+            logger.warning(
+                "a request has a token in its query, where it does not count, because URLs are kept in logs: "
+                "send it in the header Authorization or in the cookie, or set BRIDGE_TOKEN_IN_QUERY = True. "
+                "Further ones are not logged"
+            )
 
     def may_wait(self) -> bool:
         """Return whether `claims` may wait for the keys of another issuer or for the backend."""
@@ -188,8 +201,9 @@ class Authorizer:
 
     def _nothing_allows(self, what: str, name: str, how: str) -> None:
         """Raise `Refusal`. With tokens it is usual that a request comes without one, so nothing is logged."""
-        if self.tokens is not None:
-            raise token_needed()
+        tokens = self._settings.tokens
+        if tokens is not None:
+            raise token_needed(tokens.cookie, in_query=tokens.in_query)
         logger.error("refused to %s %r: nothing decides who may %s. %s", what, name, what, how)
         raise Refusal(403, f"nothing decides who may {what} this; the server's log says how to allow it")
 

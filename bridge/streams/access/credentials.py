@@ -29,6 +29,11 @@ def find_token(
     return None
 
 
+def has_token_in_query(query: str) -> bool:
+    """Return whether a query has what looks like a token: other parameters may have the same name."""
+    return "token=" in query and any(text.count(".") == 2 for text in parse_qs(query).get("token", ()))
+
+
 def _cookie(header: str, name: str) -> str | None:
     """Return the value of a cookie. A cookie of that name may be sent twice: then the first counts."""
     for pair in header.split(";"):

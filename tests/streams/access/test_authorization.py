@@ -71,8 +71,15 @@ def test_without_a_function_the_settings_decide(caplog: pytest.LogCaptureFixture
 def test_where_tokens_count_a_request_without_one_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
     """It is usual that one has no token, so nothing is logged."""
     refusal = refused(make(TOKEN_KEYS=SECRET).permit, [TASK], request(), None)
-    assert (refusal.status, refusal.detail) == (401, "this needs a token")
+    assert refusal.status == 401
+    assert refusal.detail == (
+        "this needs a token: send it in the header Authorization: Bearer TOKEN, or in the cookie "
+        "__Host-bridge_token; a token in the URL is not accepted"
+    )
     assert refusal.headers == {"WWW-Authenticate": 'Bearer realm="celery-event-bridge"'}
+    in_query = make(TOKEN_KEYS=SECRET, TOKEN_IN_QUERY=True, TOKEN_COOKIE="__Host-mine")
+    detail = refused(in_query.permit, [TASK], request(), None).detail
+    assert detail.endswith("in the cookie __Host-mine, or in the URL as ?token=TOKEN")
     assert caplog.text == ""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.streams.access.credentials import DEFAULT_COOKIE, find_token
+from bridge.streams.access.credentials import DEFAULT_COOKIE, find_token, has_token_in_query
 
 COOKIE = DEFAULT_COOKIE
 
@@ -45,3 +45,11 @@ def test_the_query_counts_only_where_it_is_allowed() -> None:
     assert (
         find_token(authorization=None, cookies=None, query="token=abc", cookie=COOKIE, in_query=False) is None
     )
+
+
+def test_a_token_in_the_query_is_known_by_its_form() -> None:
+    """Other parameters may be called `token` too."""
+    for query in ("token=a.b.c", "a=1&token=a.b.c", "token=x&token=a.b.c"):
+        assert has_token_in_query(query)
+    for query in ("", "token=", "token=abc", "token=a.b", "csrf_token=a.b.c", "topic=a.b.c", "a=token=a.b.c"):
+        assert not has_token_in_query(query)
