@@ -92,6 +92,10 @@ def _flask(
     def task(task_id: str) -> dict[str, Any]:
         return {"task": streams.task(task_id)}
 
+    @app.get("/tasks")
+    def tasks() -> dict[str, Any]:
+        return {"tasks": streams.tasks(tag=request.args.get("tag"))}
+
     @app.get("/cancel/<task_id>")
     def cancel(task_id: str) -> str:
         streams.check_cancel(task_id)
@@ -128,6 +132,10 @@ def _fastapi(
     @app.get("/task/{task_id}")
     async def task(task_id: str) -> Any:
         return {"task": await streams.task(task_id)}
+
+    @app.get("/tasks")
+    async def tasks(tag: str | None = None) -> Any:
+        return {"tasks": await streams.tasks(tag=tag)}
 
     @app.get("/cancel/{task_id}")
     async def cancel(task_id: str) -> str:

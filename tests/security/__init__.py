@@ -6,7 +6,9 @@ Tests that need what another folder has stay there:
 |------------------------------------|------|
 | forged, expired or swapped tokens  | security/test_tokens.py |
 | `alg: none`, key confusion         | security/test_tokens.py |
-| another audience, another tenant   | security/test_tokens.py |
+| another audience                   | security/test_tokens.py |
+| a tag of another tenant            | security/test_tokens.py, security/test_tags.py |
+| used after revocation              | security/test_revocation.py |
 | the cursor of another topic        | security/test_cursors.py |
 | other sites (CSRF), DNS rebinding  | security/test_other_sites.py |
 | line breaks in events (SSE)        | security/test_event_injection.py |

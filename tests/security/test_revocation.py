@@ -189,6 +189,21 @@ def test_a_revoked_token_while_the_backend_is_away(make: Make) -> None:
         server.stop()
 
 
+def test_a_revoked_token_while_only_the_revocations_are_missing(make: Make) -> None:
+    """The backend answers, but not what was revoked: no snapshot is shown, and nothing is cancelled."""
+    service = make(f"memory://{uuid.uuid4().hex}")
+    claims = service.authorizer.claims(request(made(service, "42", TASK)))
+    service.authorizer.check_cancel("t1", claims, None)
+    assert (service.task("t1"), service.tasks(10)) == (None, [])
+    service._revocations.fail(bridge.ConnectionLost("the reader was closed"))
+    for ask in (lambda: service.task("t1"), lambda: service.tasks(10)):
+        with pytest.raises(bridge.ConnectionLost, match="which tokens are revoked"):
+            ask()
+    with pytest.raises(Refusal) as caught:
+        service.authorizer.check_cancel("t1", claims, None)
+    assert caught.value.status == 503
+
+
 def test_a_token_that_is_revoked_while_its_stream_opens(make: Make) -> None:
     """The request is decided, and the revocation arrives before there is a viewer that it could end."""
     service = make(f"memory://{uuid.uuid4().hex}")
