@@ -198,3 +198,12 @@ def test_a_token_is_for_a_number_of_seconds(expires: Any) -> None:
         tokens().sign(make_scope(["a"], None, None, "read"), expires=expires, subject=None)
     with pytest.raises(ValueError, match="a subject must be"):
         tokens().sign(make_scope(["a"], None, None, "read"), expires=60, subject=42)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_no_token_is_made_for_longer_than_a_token_may_count() -> None:
+    """The error names the limit; a token for exactly as long counts to its end."""
+    made = Tokens(read_keys(SECRET, "KEYS"), None, audience=AUDIENCE, lifetime=600)
+    scope = make_scope([TASK], None, None, "read")
+    with pytest.raises(ValueError, match=r"at most 600 seconds \(BRIDGE_TOKEN_MAX_SECONDS\), not 601"):
+        made.sign(scope, expires=601, subject=None)
+    assert made.verify(made.sign(scope, expires=600, subject=None)).expires_at > time.time() + 590
