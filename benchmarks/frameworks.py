@@ -52,8 +52,7 @@ def frameworks() -> list[Peer]:
     return wanted(
         [
             on_bridge("FastAPI, uvicorn", uvicorn("fastapi_bridge:app")),
-            on_bridge("Django, uvicorn", uvicorn("django_bridge:asgi")),
-            on_bridge("Django, gunicorn sync", gunicorn("django_bridge:wsgi", "sync")),
+            on_bridge("Django, gunicorn sync", gunicorn("django_bridge:app", "sync")),
             on_bridge("Flask, gunicorn sync", gunicorn("ours:app", "sync")),
             Peer(
                 "FastAPI EventSourceResponse + broadcaster, uvicorn",
@@ -92,6 +91,14 @@ def bursts(stage: Stage, viewers: int) -> dict[str, float]:
     }
 
 
+def until_idle(stage: Stage) -> None:
+    """Wait until the server uses no CPU any more, a minute at most."""
+    deadline, before = time.monotonic() + 60, -1.0
+    while time.monotonic() < deadline and (now := stage.cpu()) - before > 0.02:
+        before = now
+        time.sleep(0.5)
+
+
 def ask_plain(stage: Stage, count: int) -> None:
     """Have new connections ask the plain route, as viewers ask for streams. The server closes each."""
     answer = stage.load.open(count, "/plain", timeout=120, header="Connection: close")
@@ -120,7 +127,7 @@ def measure(peer: Peer) -> dict[str, float]:
         memory = (on.memory() - before) / viewers / 1024
         figures = bursts(on, most)
         on.load.close()
-        time.sleep(2)  # the server closes what the viewers left
+        until_idle(on)  # the server closes what the viewers left
         plain, plain_cpu = timed(on, viewers, partial(ask_plain, on))
         return {
             "accepted": accepted,

@@ -1,4 +1,4 @@
-"""The bridge in Django: `wsgi` for gunicorn, `asgi` for uvicorn."""
+"""The bridge in Django, for gunicorn."""
 
 import os
 
@@ -15,13 +15,12 @@ settings.configure(
 )
 django.setup()
 
-from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from bridge.django import stream, wrap  # noqa: E402
+from bridge.django import stream  # noqa: E402
 
 
 def events(request: HttpRequest, topic: str) -> HttpResponseBase:
@@ -33,5 +32,4 @@ def plain(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [path("events/<topic>", events), path("plain", plain)]
-wsgi = get_wsgi_application()
-asgi = wrap(get_asgi_application())
+app = get_wsgi_application()
