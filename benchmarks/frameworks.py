@@ -91,12 +91,13 @@ def bursts(stage: Stage, viewers: int) -> dict[str, float]:
     }
 
 
-def until_idle(stage: Stage) -> None:
-    """Wait until the server uses no CPU any more, a minute at most."""
-    deadline, before = time.monotonic() + 60, -1.0
-    while time.monotonic() < deadline and (now := stage.cpu()) - before > 0.02:
-        before = now
-        time.sleep(0.5)
+def close_viewers(stage: Stage, descriptors: int) -> None:
+    """Close all viewers, and wait until the server has closed its sides too."""
+    stage.load.close()
+    deadline = time.monotonic() + 60
+    while stage.descriptors() > descriptors and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
 
 
 def ask_plain(stage: Stage, count: int) -> None:
@@ -120,14 +121,13 @@ def measure(peer: Peer) -> dict[str, float]:
         on.open(WARM + 1, TOPIC)
         on.settle([TOPIC])
         time.sleep(0.5)
-        before = on.memory()
+        before, descriptors = on.memory(), on.descriptors()
         accepted, accept_cpu = timed(on, viewers, lambda count: on.open(count, TOPIC))
         on.settle([TOPIC])
         time.sleep(1)
         memory = (on.memory() - before) / viewers / 1024
         figures = bursts(on, most)
-        on.load.close()
-        until_idle(on)  # the server closes what the viewers left
+        close_viewers(on, descriptors)
         plain, plain_cpu = timed(on, viewers, partial(ask_plain, on))
         return {
             "accepted": accepted,

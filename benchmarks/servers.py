@@ -360,6 +360,10 @@ class Stage:
         )
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
 
+    def descriptors(self) -> int:
+        """Return how many descriptors the server's processes have open."""
+        return sum(len(list((path / "fd").iterdir())) for path in self._processes())
+
     def load_cpu(self) -> float:
         """Return the CPU seconds that the load generator has used."""
         fields = Path(f"/proc/{self.load.pid}/stat").read_text().rpartition(")")[2].split()

@@ -96,7 +96,10 @@ def descriptors_run_out() -> bool:
     if limit == RLIM_INFINITY:
         return False
     try:
-        lowest_free = os.open(os.devnull, os.O_RDONLY)
+        try:
+            lowest_free = os.dup(2)  # any descriptor would do, and this costs much less than to open a file
+        except OSError:
+            lowest_free = os.open(os.devnull, os.O_RDONLY)
     except OSError:
         return True
     os.close(lowest_free)
