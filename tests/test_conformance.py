@@ -215,11 +215,12 @@ class Cutter:
         threading.Thread(target=self._run, daemon=True).start()
 
     def close(self) -> None:
-        """Cut what is open still."""
-        self._listening.close()
-        for server in self._passing:
+        """Cut what is open still, and end the thread."""
+        # Closing a socket alone does not wake a thread that waits in `accept`.
+        for open_socket in (self._listening, *self._passing):
             with suppress(OSError):
-                server.shutdown(socket.SHUT_RDWR)
+                open_socket.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
 
     def _run(self) -> None:
         with suppress(OSError):
