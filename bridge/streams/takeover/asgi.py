@@ -155,10 +155,10 @@ class _Recorder:
         self._changed.set()
 
     def flush(self) -> None:
-        """Write what waits."""
-        if self._unsent:
+        """Write what waits, unless the client has left: uvloop raises an error then."""
+        if self._unsent and not self.transport.is_closing():
             self.transport.write(bytes(self._unsent))
-            self._unsent.clear()
+        self._unsent.clear()
 
     async def has_sent(self, first: bytes) -> bool | None:
         """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
