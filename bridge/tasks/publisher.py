@@ -83,13 +83,12 @@ class BackgroundPublisher:
                 if latest is not None:
                     self._queue.append(latest)
             if self._limits.takes(publication):
-                notice = self._limits.notice(publication.topic)
-                if notice is not None:
-                    self._queue.append(notice[0], stands_for=notice[1])
+                for held, stands_for in self._limits.held(publication.topic):
+                    self._queue.append(held, stands_for=stands_for)
                 self._queue.append(publication)
                 self._wake()
             else:
-                self._queue.dropped += 1
+                self._queue.dropped += self._limits.hold(publication)
 
     def watch(self, topic: str, source: Source) -> None:
         """Send the messages of `source`: now if it is due, and whenever it is due while it is `waiting`.

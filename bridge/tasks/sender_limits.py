@@ -27,7 +27,7 @@ TOPICS = 1000
 class _Allowance:
     """What one topic may still send."""
 
-    __slots__ = ("bytes", "change", "count", "events", "left_out", "seen_at")
+    __slots__ = ("bytes", "change", "events", "held", "left_out", "seen_at")
 
     def __init__(self, now: float) -> None:
         self.events = float(EVENTS_A_SECOND * BURST_SECONDS)
@@ -37,6 +37,8 @@ class _Allowance:
         """Events that are left out, and not told yet."""
         self.change: Change | None = None
         """What they change in the state."""
+        self.held: Publication | None = None
+        """The newest entry over the limit. It is sent before the next message, so the last one arrives."""
 
     def fill(self, now: float) -> None:
         seconds, self.seen_at = now - self.seen_at, now
@@ -45,7 +47,7 @@ class _Allowance:
 
     def takes(self, size: int) -> bool:
         """Whether an entry of `size` bytes may be sent. Once exceeded, it first fills up for a second."""
-        if self.left_out and (self.events < EVENTS_A_SECOND or self.bytes < BYTES_A_SECOND):
+        if self.held is not None and (self.events < EVENTS_A_SECOND or self.bytes < BYTES_A_SECOND):
             return False
         if self.events < 1 or self.bytes < 0:
             return False
@@ -66,7 +68,7 @@ class SenderLimits:
         )
 
     def takes(self, publication: Publication) -> bool:
-        """Return whether a message may be sent. If not, it is counted, and `notice` tells it."""
+        """Return whether a message may be sent now. If not, give it to `hold`."""
         change, topic = publication.change, publication.topic
         if change is None or not change.entry:
             return True
@@ -76,19 +78,34 @@ class SenderLimits:
             allowance = _Allowance(now)
         self._allowances[topic] = allowance  # it is the newest again
         allowance.fill(now)
-        if allowance.takes(len(publication.payload)):
-            return True
-        fields = {**(allowance.change.fields if allowance.change is not None else {}), **change.fields}
-        allowance.change = replace(change, fields=fields)
-        allowance.left_out += 1
-        self._warning.add(1, topic=topic)
-        return False
+        return allowance.takes(len(publication.payload))
 
-    def notice(self, topic: str) -> tuple[Publication, int] | None:
-        """Return the message that tells of the events left out since the last one, and their number."""
+    def hold(self, publication: Publication) -> bool:
+        """Keep an entry that may not be sent now; return whether it takes the place of an older one.
+
+        The older one is left out, and `held` tells it.
+        """
+        allowance = self._allowances[publication.topic]
+        older, allowance.held = allowance.held, publication
+        if older is None or older.change is None:
+            return False
+        fields = {**(allowance.change.fields if allowance.change is not None else {}), **older.change.fields}
+        allowance.change = replace(older.change, fields=fields)
+        allowance.left_out += 1
+        self._warning.add(1, topic=publication.topic)
+        return True
+
+    def held(self, topic: str) -> list[tuple[Publication, int]]:
+        """Return what to send before the next message of `topic`, once.
+
+        These are the message that tells of the events left out, with their number, and the newest entry.
+        """
         allowance = self._allowances.get(topic)
-        if allowance is None or allowance.change is None:
-            return None
-        count, change = allowance.left_out, allowance.change
-        allowance.left_out, allowance.change = 0, None
-        return left_out(topic, count, [change]), count
+        if allowance is None or allowance.held is None:
+            return []
+        found = [(allowance.held, 0)]
+        if allowance.change is not None:
+            count = allowance.left_out
+            found.insert(0, (left_out(topic, count, [allowance.change]), count))
+        allowance.left_out, allowance.change, allowance.held = 0, None, None
+        return found

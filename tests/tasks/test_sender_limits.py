@@ -26,8 +26,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def sent(limits: SenderLimits, task: str, count: int, message: str = "x") -> int:
-    """Return how many of `count` log events may be sent."""
-    return sum(limits.takes(events.make("log", task, message=message)) for _ in range(count))
+    """Return how many of `count` log events may be sent; the others are held."""
+    passed = 0
+    for _ in range(count):
+        event = events.make("log", task, message=message)
+        if limits.takes(event):
+            passed += 1
+        else:
+            limits.hold(event)
+    return passed
 
 
 def test_a_burst_passes_and_a_flood_does_not(clock: Clock) -> None:
@@ -51,24 +58,27 @@ def test_bytes_are_limited_too(clock: Clock, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_is_left_out_is_told_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """With its number and what it would have changed, before the next message; the log has one line."""
+    """With its number and what it would have changed, then the newest entry, before the next message."""
     limits = SenderLimits()
     assert sent(limits, "t1", 130) == 100
-    step = events.make("step", "t1", name="early", status="started", steps=[{"name": "early"}])
-    assert not limits.takes(step)
+    step, last = (
+        events.make("step", "t1", name=name, status="started", steps=[{"name": name}])
+        for name in ("early", "late")
+    )
+    for event in (step, last):
+        assert not limits.takes(event)
+        assert limits.hold(event)
     topic = step.topic
-    end = events.make("state", "t1", state="SUCCESS")
-    assert limits.takes(end)
-    found = limits.notice(topic)
-    assert found is not None
-    notice, count = found
+    assert limits.takes(events.make("state", "t1", state="SUCCESS"))
+    (notice, count), (held, stands_for) = limits.held(topic)
+    assert (held, stands_for) == (last, 0)
     assert count == 31
     told = events.decode(notice.payload) or {}
     assert told["message"].startswith("31 events were left out here")
     assert notice.change is not None
     assert step.change is not None
     assert notice.change.fields == step.change.fields
-    assert limits.notice(topic) is None
+    assert limits.held(topic) == []
     assert len(caplog.records) == 1
     assert topic in caplog.text
 
