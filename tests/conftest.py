@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -9,11 +10,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import bridge
+from bridge.support.memory import BUDGET
 from tests.servers import Cluster, Postgres, Replicated, Sentinel, Valkey
 
 REPLAYING = ("memory", "redis", "redis+sentinel", "redis+cluster", "sqlite", "postgresql", "sql+postgresql")
 LIVE_ONLY = ("redis+pubsub", "redis+sharded")
 BACKENDS = (*REPLAYING, *LIVE_ONLY)
+
+# A shell without job control starts programs in the background with SIGINT ignored. Servers that the tests
+# start would inherit that, and could not be stopped with it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +134,9 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def own_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory budget of the process without what other tests have left."""
+    monkeypatch.setattr(BUDGET, "_holders", {})
