@@ -98,31 +98,6 @@ def test_hostile_content_stays_text(page: Page) -> None:
     assert page.title() == "Task monitor"
 
 
-STATES = ("PENDING", "RECEIVED", "STARTED", "RETRY", "STALLED", "FAILURE", "REVOKED", "SUCCESS", HOSTILE)
-
-
-def test_markup_in_any_field_stays_text(stack: Stack, page: Page) -> None:
-    """Whatever a task or a program says in whatever field of an event, live and after a reload."""
-    with bridge.connect(stack.valkey.url("redis")) as channel:
-        for number, state in enumerate(STATES):
-            task = f"{HOSTILE}{number}"
-            for kind in reversed(KINDS):
-                event = full_of(HOSTILE, kind, task)
-                event.canvas_id = None  # the parts of a canvas have no row
-                if isinstance(event, State):
-                    event.state = state
-                transport_of(channel).publish(publication(event, 1))
-    for _ in ("live", "after a reload"):
-        expect(page.locator(".task .id", has_text=f"{HOSTILE}{number}")).to_have_count(1, timeout=WITHIN)
-        for summary in page.locator(".log summary:visible").all():
-            summary.click()
-        expect(page.locator(".log li", has_text="<img src=x").first).to_be_visible()
-        assert page.locator("main img, [onerror], main script").count() == 0
-        assert page.title() == "Task monitor"
-        page.reload()
-        expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
-
-
 def test_refused_file_is_explained(stack: Stack, page: Page) -> None:
     """A file that is no CSV is refused beside the form, and no task appears."""
     known = page.request.get(f"{stack.url}/tasks").json()["tasks"]
@@ -330,3 +305,30 @@ def test_a_watched_task_ends_or_is_refused(stack: Stack, page: Page) -> None:
     kind, detail, task = page.evaluate(watched, "x" * 300)
     assert (kind, task) == ("refused", None)
     assert "255 characters" in detail
+
+
+# The last test of this file: its tasks would stand before those of other tests.
+
+STATES = ("PENDING", "RECEIVED", "STARTED", "RETRY", "STALLED", "FAILURE", "REVOKED", "SUCCESS", HOSTILE)
+
+
+def test_markup_in_any_field_stays_text(stack: Stack, page: Page) -> None:
+    """Whatever a task or a program says in whatever field of an event, live and after a reload."""
+    with bridge.connect(stack.valkey.url("redis")) as channel:
+        for number, state in enumerate(STATES):
+            task = f"{HOSTILE}{number}"
+            for kind in reversed(KINDS):
+                event = full_of(HOSTILE, kind, task)
+                event.canvas_id = None  # the parts of a canvas have no row
+                if isinstance(event, State):
+                    event.state = state
+                transport_of(channel).publish(publication(event, 1))
+    for _ in ("live", "after a reload"):
+        expect(page.locator(".task .id", has_text=f"{HOSTILE}{number}")).to_have_count(1, timeout=WITHIN)
+        for summary in page.locator(".log summary:visible").all():
+            summary.click()
+        expect(page.locator(".log li", has_text="<img src=x").first).to_be_visible()
+        assert page.locator("main img, [onerror], main script").count() == 0
+        assert page.title() == "Task monitor"
+        page.reload()
+        expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)

@@ -52,6 +52,7 @@ def test_the_longest_queues_end_first() -> None:
     assert memory.held < 12_000
 
 
+@pytest.mark.usefixtures("own_budget")
 def test_a_subscription_that_takes_nothing_ends_over_the_budget(caplog: pytest.LogCaptureFixture) -> None:
     """It raises `SlowConsumer`, one line is logged, and a subscription that reads gets everything."""
     with bridge.connect("memory://queues", memory=BUDGET, retention_messages=5) as channel:

@@ -84,9 +84,9 @@ def stuck_viewer(loop: Loop, topic: str) -> tuple[Viewer, socketlib.socket]:
     return viewer, client
 
 
+@pytest.mark.usefixtures("own_budget")
 def test_the_slowest_viewers_are_closed_over_the_memory_budget(caplog: pytest.LogCaptureFixture) -> None:
     """What is too much goes with the viewer that has kept the most waiting for longest; one line says so."""
-    eventually(lambda: BUDGET.used()["backlogs"] < 10_000)  # nothing is left of other tests
     with bridge.connect("memory://budget", memory=2_000_000, max_payload=2_000_000) as channel:
         loop = Loop(transport_of(channel), heartbeat=15, backlog=10_000_000, limits=ViewerLimits())
         stuck = {topic: stuck_viewer(loop, topic) for topic in ("large", "small", "new")}
@@ -115,6 +115,7 @@ def test_the_slowest_viewers_are_closed_over_the_memory_budget(caplog: pytest.Lo
         eventually(lambda: loop.stats()["viewers"] == 0 and BUDGET.used()["backlogs"] < 200_000)
 
 
+@pytest.mark.usefixtures("own_budget")
 def test_what_all_viewers_share_counts_once() -> None:
     """A text that waits for many viewers counts with its bytes, and its place in each backlog."""
     before = BUDGET.used()["backlogs"]
