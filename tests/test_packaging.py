@@ -125,6 +125,17 @@ for key in ("s" * 32, pem):
     assert tokens.verify(token).scope.covers("orders")
 """
 
+CLI = """
+import subprocess, sys
+
+def bridge(*arguments):
+    command = [sys.executable, "-m", "bridge.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+assert bridge("--version").stdout.startswith("celery-event-bridge, version ")
+assert "only a database has tables" in bridge("migrate", "memory://").stderr
+"""
+
 SMOKE = {
     "": (ROUND_TRIP, "memory://"),
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
@@ -136,6 +147,7 @@ SMOKE = {
     "postgresql": (ROUND_TRIP, "{postgresql}", "{sqlite}"),
     "sqlspec": (SQLSPEC,),
     "tokens": (TOKENS,),
+    "cli": (CLI,),
 }
 """What each extra is for: a script that needs it and nothing else, and its arguments."""
 

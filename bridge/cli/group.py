@@ -1,0 +1,77 @@
+"""The group of commands. Each command is a module, which is imported when the command is used."""
+
+import importlib
+import logging
+from typing import IO, Any  # Any: a command of click may return anything, and print to any file
+
+import click
+
+from bridge import __version__
+from bridge.cli.text import plain
+from bridge.errors import BridgeError, needs_extra
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as of a shell."""
+
+COMMANDS = {
+    "migrate": "bridge.cli.migrate",
+}
+"""The module of each command; its `command` is a command of click. One with several words has dashes."""
+
+
+class Failure(click.ClickException):
+    """Ends a command with the status 1 and one line on standard error."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"bridge: {plain(self.message)}", file=file, err=file is None)
+
+
+class BridgeGroup(click.Group):
+    """A group whose commands are imported when they are used, and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        with needs_extra("the command bridge", "cli"):
+            found: click.Command = importlib.import_module(module).command
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        _show_warnings()
+        try:
+            return super().invoke(ctx)
+        except BridgeError as error:
+            raise Failure(str(error)) from error
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Formats a record in one line, whatever a task has put into it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(f"{record.levelname.capitalize()}: {record.getMessage()}")
+
+
+def _show_warnings() -> None:
+    """Show the warnings of the bridge on standard error, unless the application has set up logging."""
+    logger = logging.getLogger("bridge")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(_PlainFormatter())
+        logger.addHandler(handler)
+
+
+@click.group(cls=BridgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="celery-event-bridge")
+def bridge() -> None:
+    """Watch Celery tasks, and the messages of any topic.
+
+    URL is that of `bridge.connect`, such as redis://localhost:6379/0 or sqlite:///bridge.db. Without it the
+    variable BRIDGE_URL counts.
+    """
