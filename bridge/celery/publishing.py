@@ -30,4 +30,5 @@ def publish_event(publisher: BackgroundPublisher, event: Event, attempt: int | N
             "a %s event of task %s is not sent: even when cut it has %d bytes, more than max_payload. "
             "Choose a larger max_payload; further events that are too large are not logged",
             event.type, event.task, len(message.payload),
+            extra={"event": "event_too_large", "task": event.task, "size": len(message.payload)},
         )  # fmt: skip

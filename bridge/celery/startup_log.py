@@ -27,6 +27,9 @@ def log_where(instance: Any, **_: Any) -> None:
             where,
             error,
             LIMIT,
+            extra={"event": "worker_start_unreachable", "location": where, "error": str(error)},
         )
     else:
-        logger.info("task events are published at %s", where)
+        logger.info(
+            "task events are published at %s", where, extra={"event": "worker_start", "location": where}
+        )

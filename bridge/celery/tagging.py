@@ -99,6 +99,7 @@ def _chosen(
                 "the function of install(tags=...) failed for the task %s, which is sent without its tags; "
                 "further errors are not logged",
                 name,
+                extra={"event": "tags_function_failed", "task_name": name},
             )
         return []
 

@@ -182,4 +182,8 @@ def _run_of(span: Span) -> TaskRun:
 
 
 def _outside_a_task(caller: str) -> None:
-    logger.debug("%s outside a task of an installed app: nothing to publish", caller)
+    logger.debug(
+        "%s outside a task of an installed app: nothing to publish",
+        caller,
+        extra={"event": "outside_a_task", "caller": caller},
+    )

@@ -43,7 +43,11 @@ def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
             if not run.failed:
                 run.failed = True
                 with suppress(Exception):  # At the very limit of recursion logging fails too.
-                    logger.exception("an event of task %s could not be published", run.id)
+                    logger.exception(
+                        "an event of task %s could not be published",
+                        run.id,
+                        extra={"event": "task_event_failed", "task": run.id},
+                    )
 
     return guarded
 

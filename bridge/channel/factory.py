@@ -7,6 +7,7 @@ from bridge.backends.registry import open_backend
 from bridge.channel.channel import Channel
 from bridge.channel.transport import Transport
 from bridge.errors import ConfigurationError
+from bridge.logs import log_as_json
 from bridge.model.state import Retention
 from bridge.support.urls import without_secrets
 from bridge.support.validate import check_name, check_positive
@@ -23,6 +24,7 @@ def connect(
     retention_messages: int = 10_000,
     retention_bytes: int = 64 * 1024 * 1024,
     memory: int | None = None,
+    json_logs: bool = False,
     **options: Any,
 ) -> Channel:
     """Return the broadcast channel that `url` names. It opens nothing until its first use.
@@ -42,6 +44,9 @@ def connect(
     and subscriptions, to be published, and kept for readers that catch up. The default is a quarter of the
     memory of the container, or else of the machine. The smallest number that a channel of the process names
     holds. Over it the slowest viewers and subscriptions are closed. The buffers of the kernel are not in it.
+
+    With `json_logs` the bridge writes the lines of its log as JSON to standard error, in the whole process:
+    see `bridge.logs`.
 
     `options` are passed to the backend. Raises `ConfigurationError` if the URL or an option is wrong, or if
     the extra that the backend needs is not installed.
@@ -68,6 +73,10 @@ def connect(
     except TypeError as error:
         unknown = ", ".join(options)
         raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
+    if not isinstance(json_logs, bool):
+        raise ConfigurationError(f"json_logs (BRIDGE_JSON_LOGS) must be True or False, not {json_logs!r}")
+    if json_logs:
+        log_as_json()
     return Channel(
         Transport(
             backend,

@@ -8,13 +8,12 @@ its cause; the next one that joins starts the thread again.
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bridge.backends.base import (
     Attached,
     Backend,
     History,
-    Item,
     Listener,
     ListenerEvent,
     Refused,
@@ -22,9 +21,9 @@ from bridge.backends.base import (
     States,
 )
 from bridge.channel.queue_memory import QueueMemory
-from bridge.channel.reader import Delivery, Reader
+from bridge.channel.reader import Reader, deliver
 from bridge.channel.topic_table import TopicTable
-from bridge.errors import ConnectionLost, PositionLost, SubscriptionClosed
+from bridge.errors import ConnectionLost, SubscriptionClosed
 from bridge.model.message import Message
 from bridge.model.position import Position
 from bridge.model.state import Retention
@@ -195,7 +194,7 @@ class Hub:
             self._listener = listener
             self._topics.on_connect()
         if self.last_error is not None:
-            logger.info("the backend is back")
+            logger.info("the backend is back", extra={"event": "backend_back"})
             self.last_error = None
         self._do_pending(listener)
 
@@ -207,7 +206,7 @@ class Hub:
             # Without the lock: the request may open a connection, and an event loop must not wait for that.
             if request is not None:
                 request()
-            self._deliver(deliveries)
+            deliver(deliveries)
 
     def _goes_on_after(self, error: ConnectionLost, attempt: int) -> bool:
         """Note that the connection is lost; return whether a reader waits for the next one."""
@@ -221,7 +220,11 @@ class Hub:
                 return False
         self.last_error = error
         if attempt == 0:
-            logger.warning("the backend is out of reach, its readers wait until it is back: %s", error)
+            logger.warning(
+                "the backend is out of reach, its readers wait until it is back: %s",
+                error,
+                extra={"event": "backend_unreachable", "error": str(error)},
+            )
         return True
 
     def _fail_all(self, error: Exception) -> None:
@@ -231,7 +234,9 @@ class Hub:
             readers = self._topics.readers()
             self._topics = TopicTable(self._retention)
             self._listener = self._thread = None
-        logger.error("the hub ended; the next subscribe starts another", exc_info=error)
+        logger.error(
+            "the hub ended; the next subscribe starts another", exc_info=error, extra={"event": "hub_ended"}
+        )
         reason = ConnectionLost(f"the hub that read the backend ended: {error!r}")
         reason.__cause__ = error
         for reader in readers:
@@ -267,26 +272,14 @@ class Hub:
         """Let the sequencer of a topic decide who gets what, and hand it out without holding the lock."""
         with self._lock:
             deliveries = self._topics.take(topic, event)
-        self._deliver(deliveries)
-
-    @staticmethod
-    def _deliver(deliveries: Iterable[Delivery]) -> None:
-        for readers, items in deliveries:
-            if isinstance(items, PositionLost):
-                for reader in readers:
-                    reader.fail(items)
-                continue
-            groups: defaultdict[Callable[[Sequence[Reader], Sequence[Item]], None], list[Reader]]
-            groups = defaultdict(list)
-            for reader in readers:
-                groups[reader.post].append(reader)
-            for post, group in groups.items():
-                post(group, items)
+        deliver(deliveries)
 
     def _refuse(self, refused: Refused) -> None:
         with self._lock:
             readers = self._topics.remove(refused.topic)
         reason = ConnectionLost(f"the backend refuses to let us read {refused.topic!r}: {refused.error}")
-        logger.error("%s", reason)
+        logger.error(
+            "%s", reason, extra={"event": "topic_refused", "topic": refused.topic, "error": refused.error}
+        )
         for reader in readers:
             reader.fail(reason)

@@ -45,6 +45,7 @@ class QueueMemory:
         self.held = self._grown = self._step = 0
         self._warning = CountedWarning(
             logger,
+            "subscriptions_closed_for_memory",
             "ended the %(count)d slowest subscriptions: more waited in this process than its memory budget "
             "of %(limit)s bytes; read faster, raise memory= (BRIDGE_MEMORY) or send smaller messages",
         )
@@ -98,7 +99,7 @@ class QueueMemory:
             )
         if ended:
             with self._lock:
-                self._warning.add(len(ended), limit=limit)
+                self._warning.add(len(ended), limit=BUDGET.limit)
 
     def _by_topic(self) -> dict[frozenset[str], list[tuple[int, Queue]]]:
         """Return the sizes of the queues of each topic in which something waits, the largest at the end."""

@@ -1,6 +1,7 @@
 """The interface of the hub's readers: subscriptions, viewers and the liveness monitor."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self
 
 from bridge.backends.base import Item
@@ -48,3 +49,18 @@ class Reader(Protocol):
 
 Delivery = tuple[Sequence[Reader], Sequence[Item] | PositionLost]
 """Some readers, and the items they get or the reason for which they are closed."""
+
+
+def deliver(deliveries: Iterable[Delivery]) -> None:
+    """Hand out `deliveries`, each to many readers at once. The hub must not hold its lock."""
+    for readers, items in deliveries:
+        if isinstance(items, PositionLost):
+            for reader in readers:
+                reader.fail(items)
+            continue
+        groups: defaultdict[Callable[[Sequence[Reader], Sequence[Item]], None], list[Reader]]
+        groups = defaultdict(list)
+        for reader in readers:
+            groups[reader.post].append(reader)
+        for post, group in groups.items():
+            post(group, items)

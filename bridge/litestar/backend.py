@@ -181,14 +181,24 @@ class BridgeChannelsBackend(ChannelsBackend):
         reading.failing = type(error)
         unexpected = None if isinstance(error, BridgeError) else error
         then = "messages may be missing" if reading.after is None else "reading continues where it was"
-        logger.warning("channel %r: %s; %s", reading.name, error, then, exc_info=unexpected)
+        logger.warning(
+            "channel %r: %s; %s",
+            reading.name,
+            error,
+            then,
+            exc_info=unexpected,
+            extra={"event": "channel_reading_failed", "channel": reading.name, "error": str(error)},
+        )
 
     def _note_gap(self) -> None:
         """Log that messages may be missing, once for each outage."""
         outage = self._transport.hub.connections_lost
         if outage != self._outage_logged:
             self._outage_logged = outage
-            logger.warning("after an outage messages may be missing, as the backend keeps none")
+            logger.warning(
+                "after an outage messages may be missing, as the backend keeps none",
+                extra={"event": "channel_messages_missing"},
+            )
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
         """Return the last messages of a channel, the oldest first. Nobody needs to be subscribed to it.
@@ -202,7 +212,10 @@ class BridgeChannelsBackend(ChannelsBackend):
         if not self._transport.backend.replays:
             if not self._no_history_logged:
                 self._no_history_logged = True
-                logger.warning("there is no history: the bridge channel's backend keeps no messages")
+                logger.warning(
+                    "there is no history: the bridge channel's backend keeps no messages",
+                    extra={"event": "channel_without_history"},
+                )
             return []
         topic = self._channel.topic(topic_name(self._prefix, channel))
         return [bytes(message) for message in await aio.history(topic, limit=most)]

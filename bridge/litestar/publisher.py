@@ -45,7 +45,12 @@ class Publisher:
             if isinstance(error, PublishError):
                 self._note_refusal(error)
             else:
-                logger.error("a message to %s cannot be published: %s", ", ".join(map(repr, names)), error)
+                logger.error(
+                    "a message to %s cannot be published: %s",
+                    ", ".join(map(repr, names)),
+                    error,
+                    extra={"event": "channel_message_refused", "channels": list(names), "error": str(error)},
+                )
             return
         self._refused_since, self._refusal_logged = None, False
 
@@ -73,7 +78,11 @@ class Publisher:
         """Log that messages are lost, once for each outage."""
         if not self._refusal_logged:
             self._refusal_logged = True
-            logger.error("the backend accepts no messages; those published until it does are lost: %s", error)
+            logger.error(
+                "the backend accepts no messages; those published until it does are lost: %s",
+                error,
+                extra={"event": "channel_messages_lost", "error": str(error)},
+            )
 
 
 def called_by_the_plugins_worker() -> bool:

@@ -55,4 +55,5 @@ class BackendAvailability:
                 "reach it, or correct its URL",
                 without_secrets(self._url),
                 self._transport.hub.outage or f"nothing came within {FIRST_BYTE_WITHIN:g} s",
+                extra={"event": "stream_waits", "url": without_secrets(self._url)},
             )

@@ -33,6 +33,7 @@ class BacklogMemory:
         self._thread = thread
         self._warning = CountedWarning(
             logger,
+            "viewers_closed_for_memory",
             "closed the %(count)d slowest viewers: more waited in this process than its memory budget of "
             "%(limit)s bytes; raise BRIDGE_MEMORY, run more processes or send smaller messages",
         )
@@ -109,4 +110,4 @@ class BacklogMemory:
         self._measure()
         self.closed += closed
         self._connections.cut_off += closed
-        self._warning.add(closed, limit=f"{BUDGET.limit:,}")
+        self._warning.add(closed, limit=BUDGET.limit)

@@ -18,7 +18,9 @@ class CutOffLog:
     def __init__(self) -> None:
         self._since = -QUIET_SECONDS
         self._logged = 0
-        self._others = CountedWarning(logger, "closed %(count)d more streams whose viewers read too slowly")
+        self._others = CountedWarning(
+            logger, "viewers_closed", "closed %(count)d more streams whose viewers read too slowly"
+        )
 
     def add(self, viewer: Viewer, reason: str) -> None:
         """Log why a viewer is closed, or count it if many were."""
@@ -32,7 +34,13 @@ class CutOffLog:
         topics = sorted(viewer.topics)
         names = ", ".join(map(repr, topics[:3])) + (f" and {len(topics) - 3} more" if topics[3:] else "")
         address = viewer.client.address or "unknown"
-        logger.warning("closed a stream of %s to %s: %s", names, address, reason)
+        logger.warning(
+            "closed a stream of %s to %s: %s",
+            names,
+            address,
+            reason,
+            extra={"event": "viewer_closed", "topics": topics[:3], "address": address, "reason": reason},
+        )
 
     def tick(self) -> None:
         """Log what was only counted so far. Call it from time to time."""

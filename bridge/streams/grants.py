@@ -142,6 +142,7 @@ class Grants:
                 "stream stays open, and it is asked again after the same time",
                 what,
                 exc_info=error,
+                extra={"event": "decision_failed"},
             )
 
 

@@ -44,7 +44,11 @@ class Lifespan:
         except Exception:
             if self._supported:
                 raise
-            logger.debug("the application does not support lifespans", exc_info=True)
+            logger.debug(
+                "the application does not support lifespans",
+                exc_info=True,
+                extra={"event": "no_lifespan"},
+            )
         if not self._supported:
             if not self._started:
                 await self._receive()

@@ -27,6 +27,8 @@ class Client(NamedTuple):
 class LimitReached:
     """Why a viewer is refused."""
 
+    reason: str
+    """One word for it in logs and metrics."""
     status: int
     """The HTTP status of the answer."""
     detail: str
@@ -36,21 +38,25 @@ class LimitReached:
 
 
 TOO_MANY_VIEWERS = LimitReached(
+    "process",
     503,
     "this server has as many viewers as it may",
     "run more processes, or raise BRIDGE_MAX_VIEWERS or `ulimit -n`",
 )
 TOO_MANY_OF_ADDRESS = LimitReached(
+    "address",
     429,
     "this address has as many streams open as it may",
     "behind a proxy all clients have one address, unless the app knows it (ProxyFix)",
 )
 TOO_MANY_OF_KEY = LimitReached(
+    "key",
     429,
     "you have as many streams open as you may",
     "watch several topics through one stream, or raise BRIDGE_MAX_VIEWERS_PER_KEY",
 )
 FEW_DESCRIPTORS = LimitReached(
+    "descriptors",
     503,
     "this server has almost no file descriptors left",
     "raise `ulimit -n`, or let the server accept fewer connections (gunicorn: --worker-connections 200)",

@@ -130,4 +130,4 @@ def _call(work: Callable[..., None], *arguments: Any) -> None:
     try:
         work(*arguments)
     except Exception:
-        logger.exception("a viewer could not be served")
+        logger.exception("a viewer could not be served", extra={"event": "viewer_failed"})

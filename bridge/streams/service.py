@@ -185,7 +185,10 @@ class StreamService:
         if reached not in self._logged:
             self._logged.add(reached)
             logger.warning(
-                "a stream was refused: %s; %s. Further ones are only counted", reached.detail, reached.remedy
+                "a stream was refused: %s; %s. Further ones are only counted",
+                reached.detail,
+                reached.remedy,
+                extra={"event": "viewer_refused", "reason": reached.reason},
             )
         return Refusal(
             reached.status,
@@ -202,6 +205,7 @@ class StreamService:
             logger.warning(
                 "connections cannot be taken over, so each stream keeps a thread, greenlet or coroutine: %s",
                 self.not_taken_over,
+                extra={"event": "not_taken_over", "reason": self.not_taken_over},
             )
 
     # Snapshots.

@@ -24,6 +24,7 @@ CHANNEL_OPTIONS = (
     "RETENTION_BYTES",
     "POLL_INTERVAL",
     "MEMORY",
+    "JSON_LOGS",
 )
 """The options of `bridge.connect`, which checks them."""
 

@@ -10,9 +10,12 @@ QUIET_SECONDS = 60.0
 class CountedWarning:
     """Logs how often something happened. For one thread at a time."""
 
-    def __init__(self, logger: logging.Logger, text: str) -> None:
-        """`text` is a format string; `%(count)d` stands for how often it happened since the last line."""
+    def __init__(self, logger: logging.Logger, event: str, text: str) -> None:
+        """`event` is the name of the line. `text` is a format string; `%(count)d` stands for how often it
+        happened since the last line.
+        """
         self._logger = logger
+        self._event = event
         self._text = text
         self._count = 0
         self._quiet_until = 0.0
@@ -27,6 +30,8 @@ class CountedWarning:
         """Log what is not logged yet, unless a line was logged a moment ago."""
         now = time.monotonic()
         if self._count and now >= self._quiet_until:
-            self._logger.warning(self._text, {"count": self._count, **self._values})
+            shown = {name: f"{v:,}" if isinstance(v, int) else v for name, v in self._values.items()}
+            fields = {"event": self._event, "count": self._count, **self._values}
+            self._logger.warning(self._text, {"count": self._count, **shown}, extra=fields)
             self._count = 0
             self._quiet_until = now + QUIET_SECONDS

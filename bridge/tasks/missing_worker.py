@@ -72,4 +72,5 @@ class MissingWorkerCheck:
             task_of(topic),
             PATIENCE,
             self._where,
+            extra={"event": "worker_missing", "task": task_of(topic), "location": self._where},
         )

@@ -141,7 +141,11 @@ class BackgroundPublisher:
         with self._changed:
             if unsent := self._unsent:
                 self._queue.dropped += unsent
-                logger.warning("%d task events could not be sent before the publisher was closed", unsent)
+                logger.warning(
+                    "%d task events could not be sent before the publisher was closed",
+                    unsent,
+                    extra={"event": "publisher_closed_early", "count": unsent},
+                )
         self.stop()
         self._transport.close()
 
@@ -155,14 +159,22 @@ class BackgroundPublisher:
         """Requires holding `_changed`."""
         if not self._down:
             self._down = True
-            logger.warning("task events cannot be sent and wait until the backend is back: %s", reason)
+            logger.warning(
+                "task events cannot be sent and wait until the backend is back: %s",
+                reason,
+                extra={"event": "publisher_down", "error": str(reason)},
+            )
             self._changed.notify_all()
 
     def _come_up(self) -> None:
         """Requires holding `_changed`."""
         if self._down:
             self._down = False
-            logger.warning("task events are sent again; %d were dropped so far", self.dropped)
+            logger.warning(
+                "task events are sent again; %d were dropped so far",
+                self.dropped,
+                extra={"event": "publisher_up", "dropped": self.dropped},
+            )
 
     # The thread.
 
@@ -226,6 +238,7 @@ class BackgroundPublisher:
                     "an event of %r was dropped, further ones are only counted: %s",
                     publications[0].topic,
                     error,
+                    extra={"event": "event_refused", "topic": publications[0].topic, "error": str(error)},
                 )
             return 1
         except PublishError:
@@ -235,7 +248,10 @@ class BackgroundPublisher:
                 _mark_repeated(publications)
                 return self._send(publications[:1])
             self._drop()
-            logger.exception("a task event could not be sent and was dropped")
+            logger.exception(
+                "a task event could not be sent and was dropped",
+                extra={"event": "event_dropped", "topic": publications[0].topic},
+            )
             return 1
 
     def _drop(self) -> None:

@@ -63,6 +63,7 @@ class SenderLimits:
         self._allowances: Recent[str, _Allowance] = Recent(TOPICS)
         self._warning = CountedWarning(
             logger,
+            "events_left_out",
             f"left out %(count)d events of tasks that send more than {EVENTS_A_SECOND:,} events or "
             f"{BYTES_A_SECOND:,} bytes a second, last of %(topic)r; each task's log says how many",
         )

@@ -65,7 +65,10 @@ class Sources:
             try:
                 message = self._ask(topic, source)
             except Exception:
-                logger.exception("the progress of a task could not be published")
+                logger.exception(
+                    "the progress of a task could not be published",
+                    extra={"event": "progress_failed", "topic": topic},
+                )
             else:
                 if message is not None:
                     yield message

@@ -40,7 +40,7 @@ def test_an_address_has_so_many_viewers() -> None:
 
 def test_a_limit_by_another_key_needs_only_a_key_function() -> None:
     """Here viewers are counted by network; a viewer that one limit refuses counts for no other."""
-    network = LimitReached(429, "this network has as many streams open as it may", "raise the limit")
+    network = LimitReached("network", 429, "this network has as many streams open as it may", "raise it")
 
     def first_octets(client: Client) -> str:
         return client.address.rpartition(".")[0]

@@ -73,6 +73,7 @@ def tags_of(source: HeaderSource) -> list[str]:
             "the task %s has a header %r that is no list of at most 8 tags, each a str of 1 to 100 printable "
             "characters; the rest is ignored. Use bridge.celery.tags() to make it. This is logged once",
             source.get("id"), TAGS,
+            extra={"event": "bad_tags_header", "task": source.get("id")},
         )  # fmt: skip
     return found
 

@@ -84,7 +84,11 @@ def _logged(kind: type[Any]) -> Iterator[None]:
     try:
         yield
     except Exception:
-        logger.exception("the tasks of a %s cannot be watched together", kind.__name__)
+        logger.exception(
+            "the tasks of a %s cannot be watched together",
+            kind.__name__,
+            extra={"event": "canvas_failed", "canvas": kind.__name__},
+        )
 
 
 def _declare(publisher: BackgroundPublisher, plan: Plan) -> None:

@@ -123,7 +123,8 @@ class Authorizer:
             logger.warning(
                 "a request has a token in its query, where it does not count, because URLs are kept in logs: "
                 "send it in the header Authorization or in the cookie, or set BRIDGE_TOKEN_IN_QUERY = True. "
-                "Further ones are not logged"
+                "Further ones are not logged",
+                extra={"event": "token_in_query"},
             )
 
     def may_wait(self) -> bool:
@@ -204,7 +205,14 @@ class Authorizer:
         tokens = self._settings.tokens
         if tokens is not None:
             raise token_needed(tokens.cookie, in_query=tokens.in_query)
-        logger.error("refused to %s %r: nothing decides who may %s. %s", what, name, what, how)
+        logger.error(
+            "refused to %s %r: nothing decides who may %s. %s",
+            what,
+            name,
+            what,
+            how,
+            extra={"event": "no_decision", "right": what, "target": name},
+        )
         raise Refusal(403, f"nothing decides who may {what} this; the server's log says how to allow it")
 
 

@@ -115,6 +115,7 @@ class KeySet:
                     without_secrets(self._url),
                     error or type(error).__name__,
                     FETCH_AT_MOST_EVERY,
+                    extra={"event": "token_keys_unreachable", "url": without_secrets(self._url)},
                 )
 
 

@@ -224,6 +224,7 @@ class Revocations:
                 "those tokens, one that starts later does not; revoke again: %s",
                 len(lost),
                 error,
+                extra={"event": "revocations_lost", "count": len(lost), "error": str(error)},
             )
 
     def _add(self, found: Iterable[Revocation], *, is_live: bool) -> None:
