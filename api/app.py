@@ -51,6 +51,7 @@ def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = work
         celery.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0}
     app.extensions["celery"] = celery
     bridge.init_app(app)
+    bridge.monitor(app, "/monitor", celery=celery, run_again=True)
     problems.init_app(app)
     for blueprint in (monitor.blueprint, views.blueprint, health.blueprint):
         app.register_blueprint(blueprint)

@@ -17,6 +17,8 @@ from api.problems import Problem
 from api.uploads import refused, save_csv
 from bridge import FEED, task_topic
 from bridge.celery import cancel
+from bridge.streams import same_site
+from bridge.streams.refusal import Refusal
 from worker import config
 from worker.arguments import BY_TASK, problems
 
@@ -31,22 +33,15 @@ blueprint = Blueprint("tasks", __name__)
 @blueprint.before_request
 def refuse_other_sites() -> None:
     """Refuse requests that a page of another site makes (CSRF). Programs do not send these headers."""
-    if request.method not in ("GET", "HEAD", "OPTIONS") and not _of_this_site():
-        raise Problem(
-            403,
-            "Requests from other sites are refused. If this request comes from this site, the proxy must "
-            "forward the Host header of the browser.",
+    try:
+        same_site.refuse_other_sites(
+            request.method,
+            sec_fetch_site=request.headers.get("Sec-Fetch-Site"),
+            origin=request.headers.get("Origin"),
+            host=request.headers.get("Host", ""),
         )
-
-
-def _of_this_site() -> bool:
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    # Over plain HTTP, browsers send only Origin to other machines. The scheme is not compared, because it
-    # differs behind a proxy that terminates TLS.
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2].lower() == request.headers.get("Host", "").lower()
+    except Refusal as refusal:
+        raise Problem(refusal.status, refusal.detail) from None
 
 
 @blueprint.post("/tasks/<name>")

@@ -83,10 +83,12 @@ def create_app() -> Any:
     streams = Bridge(os.environ["ASGI_URL"], **options)
     if os.environ.get("ASGI_AUTHORIZE"):
         streams.authorize(may_read)
+        streams.authorize_cancel(may_cancel)
     framework = os.environ.get("ASGI_FRAMEWORK", "fastapi")
     if framework == "plain":
-        return streams.wrap(_plain(streams))
+        return streams.wrap(streams.monitor(_plain(streams), "/monitor", title="<Tasks>"))
     app = _fastapi(streams) if framework == "fastapi" else _starlette(streams)
+    streams.monitor(app, "/monitor", title="<Tasks>")
     if name := os.environ.get("ASGI_MIDDLEWARE"):
         kind, options = MIDDLEWARE[name]
         app.add_middleware(kind, **options)
@@ -96,7 +98,11 @@ def create_app() -> Any:
 
 
 async def may_read(request: Request, topic: str) -> bool:
-    return "secret" not in topic
+    return "secret" not in topic and request.query_params.get("as") != "nobody"
+
+
+def may_cancel(request: Request, task: str) -> bool:
+    return request.query_params.get("as") == "operator"
 
 
 def count(streams: Bridge) -> dict[str, Any]:

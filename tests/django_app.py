@@ -107,7 +107,11 @@ def may_read(request: HttpRequest, topic: str) -> bool:
         cursor.execute("SELECT 1")
     if topic == "raises":
         raise PermissionDenied("not for you")
-    return "secret" not in topic
+    return "secret" not in topic and request.GET.get("as") != "nobody"
+
+
+def may_cancel(request: HttpRequest, task: str) -> bool:
+    return bool(request.GET.get("as") == "operator")
 
 
 async def may_read_async(request: HttpRequest, topic: str) -> bool:
@@ -180,6 +184,7 @@ urlpatterns = [
     path("async-task/<task_id>", async_task),
     path("tasks", tasks),
     path("bridge/", include("bridge.django.urls")),
+    path("monitor/", include("bridge.django.monitor")),
 ]
 
 

@@ -31,7 +31,9 @@ def create_app() -> Flask:
     app.config.from_prefixed_env("SERVING")
     bridge = Bridge(app)
     if app.config.get("AUTHORIZE"):
-        bridge.authorize(lambda topic: "secret" not in topic)
+        bridge.authorize(lambda topic: "secret" not in topic and request.args.get("as") != "nobody")
+        bridge.authorize_cancel(lambda task: request.args.get("as") == "operator")
+    bridge.monitor(app, "/monitor", title="<Tasks>")
     if app.config.get("TRACK_ERRORS"):
         track_errors()
 

@@ -132,7 +132,12 @@ def started(kind: Kind, url: str, namespace: str) -> Iterator[tuple[str, Path]]:
             given = {f"BRIDGE_{name}": str(value) for name, value in in_capitals.items()}
             served = serving.logged(kind.server, AUTHORIZE="true", **given)
         case "django":
-            options = {**in_capitals, "AUTHORIZE": "tests.django_app.may_read"}
+            options = {
+                **in_capitals,
+                "AUTHORIZE": "tests.django_app.may_read",
+                "AUTHORIZE_CANCEL": "tests.django_app.may_cancel",
+                "MONITOR_TITLE": "<Tasks>",
+            }
             served = django_app.serving(kind.server, BRIDGE=options, MIDDLEWARE=django_app.MIDDLEWARE)
         case framework:
             served = asgi_app.serving(

@@ -93,7 +93,7 @@ def test_the_diagram_names_a_file_for_each_step() -> None:
 
 def test_the_table_of_floors_is_that_of_the_test() -> None:
     """The layers of docs/architecture.md are those that test_floors.py checks."""
-    rows = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
     documented = {int(floor): set(re.findall(r"`([\w.]+)`", packages)) for floor, packages in rows}
     assert documented == dict(enumerate(FLOORS))
 

@@ -8,34 +8,22 @@ from typing import Any, TypeVar  # Any: a snapshot is JSON, and a request is of 
 
 from bridge.aio.executor import executor_of
 from bridge.asgi import application, client
-from bridge.asgi.application import current_scope
-from bridge.asgi.deciding import decide, remembered
-from bridge.asgi.response import StreamResponse, http_error
+from bridge.asgi.monitor import mounted
+from bridge.asgi.requests import Authorize, Requests
+from bridge.asgi.response import StreamResponse
 from bridge.channel.channel import Channel
 from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
+from bridge.monitor.monitor import Monitor, Options
 from bridge.streams.access.authorization import (
     HowToAllow,
-    Permission,
-    check_cancel_decision,
-    check_decision,
-    soonest,
 )
-from bridge.streams.access.jwks import MustWait
-from bridge.streams.access.tokens import Claims
-from bridge.streams.asgi import read_connection, read_request
 from bridge.streams.client_files import DEFAULT_PATH, check_path
 from bridge.streams.lifespan import end_streams
-from bridge.streams.refusal import Refusal
-from bridge.streams.request import StreamRequest
-from bridge.streams.service import Answer, StreamService
+from bridge.streams.service import StreamService
 from bridge.streams.settings import read_settings
-from bridge.streams.takeover.asgi import ASGIApplication, Scope
+from bridge.streams.takeover.asgi import ASGIApplication
 from bridge.tasks import events
-
-Authorize = Callable[[Any, str], object]
-"""Decides whether a topic may be read, or a task cancelled: takes the request (without Starlette, the scope),
-and the topic or the id of the task."""
 
 _A = TypeVar("_A", bound=Authorize)
 _T = TypeVar("_T")
@@ -86,17 +74,17 @@ class Bridge:
         self._static_path = check_path(given.get("static_path", DEFAULT_PATH), "static_path")
         self._service = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
         self._executor = executor_of(transport_of(self._service.channel))
-        self._authorize = authorize
-        self._authorize_cancel = authorize_cancel
+        self._requests = Requests(self._service)
+        self._requests.authorize, self._requests.authorize_cancel = authorize, authorize_cancel
 
     def authorize(self, authorize: _A) -> _A:
         """Register the function that decides who may read, as the argument of that name does."""
-        self._authorize = authorize
+        self._requests.authorize = authorize
         return authorize
 
     def authorize_cancel(self, authorize_cancel: _A) -> _A:
         """Register the function that decides who may cancel, as the argument of that name does."""
-        self._authorize_cancel = authorize_cancel
+        self._requests.authorize_cancel = authorize_cancel
         return authorize_cancel
 
     def token(
@@ -126,17 +114,7 @@ class Bridge:
 
         Raises what `task` raises: 401 or 403, and 404 for a bad id.
         """
-        scope, authorizer = _known(current_scope.get()), self._service.authorizer
-        try:
-            claims = await self._claims(read_connection(scope))
-            function = self._authorize_cancel
-            if claims is not None or function is None:
-                authorizer.check_cancel(task_id, claims, None)
-                return
-            self._service.check_name(events.task_topic(task_id))
-            check_cancel_decision(await decide(function, scope, task_id))
-        except Refusal as refusal:
-            raise http_error(refusal) from None
+        await self._requests.check_current_cancel(task_id)
 
     def stream(self, *topics: str, after: str | None = None) -> StreamResponse:
         """Return the response that streams `topics` as Server-Sent Events, until the viewer leaves.
@@ -147,7 +125,7 @@ class Bridge:
         """
         if not topics:
             raise ValueError("stream() takes at least one topic")
-        return StreamResponse(self._service, partial(self._answer, topics, after))
+        return StreamResponse(self._service, partial(self._requests.answer, topics, after))
 
     async def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it.
@@ -156,7 +134,7 @@ class Bridge:
         Starlette's `HTTPException` (without Starlette, `Refusal`) if the request that is handled may not read
         the task (403), or the id is not valid (404).
         """
-        await self._check_current(events.task_topic(task_id))
+        await self._requests.check_current(events.task_topic(task_id))
         return await self._in_thread(self._service.task, task_id)
 
     async def tasks(self, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
@@ -166,7 +144,7 @@ class Bridge:
         `bridge.tag_topic(tag)`, or without `tag` that of all tasks.
         """
         feed = events.feed_of(tag)
-        await self._check_current(feed)
+        await self._requests.check_current(feed)
         return await self._in_thread(self._service.tasks, limit, feed)
 
     async def ping(self) -> None:
@@ -204,6 +182,27 @@ class Bridge:
         """
         application.install(app, self.wrap)
 
+    def monitor(
+        self,
+        app: Any,
+        path: str = "/monitor",
+        *,
+        celery: Any = None,
+        run_again: bool = False,
+        title: str = "Tasks",
+    ) -> Any:
+        """Serve the monitor of all tasks below `path` of `app`.
+
+        A Starlette or FastAPI application gets the routes, and is returned. Of another one serve
+        `streams.wrap(streams.monitor(app, "/monitor"))`. The options are those of
+        `bridge.flask.Bridge.monitor`. Raises `ConfigurationError`.
+        """
+        checked = check_path(path, "the path of the monitor")
+        if checked is None:
+            raise ConfigurationError("monitor(app, path) needs a path, such as /monitor")
+        monitor = Monitor(self._service, Options(title=title, celery=celery, run_again=run_again))
+        return mounted(app, checked, monitor, self._service, self._requests)
+
     @property
     def static(self) -> ASGIApplication:
         """The files of the browser client as an application to mount, where nothing is wrapped."""
@@ -221,65 +220,5 @@ class Bridge:
         """End all streams, within a second. The browsers come back at different times."""
         await end_streams(self._service.loop)
 
-    # Requests.
-
-    async def _answer(self, topics: tuple[str, ...], after: str | None, scope: Scope) -> Answer:
-        """Return the answer to a request for a stream of `topics`. Raises `Refusal`."""
-        asked = read_request(scope)
-        topics = self._service.check_topics(topics)
-        permission = await self._permit(topics, asked, scope)
-        find_key, authorize = self._service.viewer_key, self._authorize
-        return self._service.answer(
-            topics,
-            asked,
-            permission,
-            key=None if find_key is None else await decide(find_key, scope),
-            remember=None if authorize is None else partial(remembered, authorize, scope),
-            after=after,
-        )
-
-    async def _check_current(self, topic: str) -> None:
-        """Raise an HTTP error unless the request that is handled may read `topic`."""
-        scope = current_scope.get()
-        asked = None if scope is None else read_connection(scope)
-        try:
-            await self._permit((topic,), asked, scope)
-        except Refusal as refusal:
-            raise http_error(refusal) from None
-
-    async def _permit(
-        self, topics: tuple[str, ...], asked: StreamRequest | None, scope: Scope | None
-    ) -> Permission:
-        """Return what allows a request to read `topics`. Raises `Refusal`."""
-        authorizer = self._service.authorizer
-        claims = None if asked is None else await self._claims(asked)
-        if claims is not None:
-            return authorizer.permit_by_token(claims, topics)
-        if self._authorize is None:
-            return Permission(ask_after=authorizer.ask(topics, None))
-        ask_after = None
-        for topic in topics:
-            self._service.check_name(topic)
-            decision = await decide(self._authorize, _known(scope), topic)
-            ask_after = soonest(ask_after, check_decision(decision))
-        return Permission(ask_after=ask_after)
-
-    async def _claims(self, asked: StreamRequest) -> Claims | None:
-        """Return what the token of a request says. Its keys are fetched in a thread."""
-        authorizer = self._service.authorizer
-        try:
-            return authorizer.claims(asked, may_wait=False)
-        except MustWait:
-            return await asyncio.to_thread(authorizer.claims, asked)
-
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.wrap_future(self._executor.submit(work, *arguments))
-
-
-def _known(scope: Scope | None) -> Scope:
-    """Return the scope of the request that is handled. Raises `ConfigurationError` outside of one."""
-    if scope is None:
-        raise ConfigurationError(
-            "nobody knows which request this is for: call install(app), or serve wrap(app)"
-        )
-    return scope

@@ -1,7 +1,11 @@
 """The files of the browser client in an ASGI application."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from bridge import __version__
 from bridge.asgi.application import Files
+from bridge.monitor.http import Answer
 from bridge.streams.client_files import FileAnswer, client_file
 from bridge.streams.takeover.asgi import Receive, Scope, Send
 
@@ -10,7 +14,7 @@ def files_below(prefix: str) -> Files:
     """Return a function that answers a request for a file below `prefix` and returns whether it did."""
 
     async def answer_file(scope: Scope, send: Send) -> bool:
-        path = _path_in_app(scope)
+        path = path_in_app(scope)
         if not path.startswith(f"{prefix}/"):
             return False
         return await _answer(path.removeprefix(f"{prefix}/"), scope, send)
@@ -20,11 +24,11 @@ def files_below(prefix: str) -> Files:
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer requests for files, below the path where this application is mounted."""
-    if scope["type"] == "http" and not await _answer(_path_in_app(scope).lstrip("/"), scope, send):
-        await _send(FileAnswer(404, {"Content-Type": "text/plain"}, b"Not Found"), scope, send)
+    if scope["type"] == "http" and not await _answer(path_in_app(scope).lstrip("/"), scope, send):
+        await send_file(FileAnswer(404, {"Content-Type": "text/plain"}, b"Not Found"), scope, send)
 
 
-def _path_in_app(scope: Scope) -> str:
+def path_in_app(scope: Scope) -> str:
     """Return the path below the one where the application is mounted, which servers name differently."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
@@ -40,12 +44,16 @@ async def _answer(name: str, scope: Scope, send: Send) -> bool:
     )
     if answer is None:
         return False
-    await _send(answer, scope, send)
+    await send_file(answer, scope, send)
     return True
 
 
-async def _send(answer: FileAnswer, scope: Scope, send: Send) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
+async def send_file(
+    answer: FileAnswer | Answer, scope: Scope, send: Send, more: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Send an answer with its whole body, and `more` headers."""
+    given = {**answer.headers, **more}
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()]
     if answer.status != 304:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

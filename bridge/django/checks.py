@@ -14,7 +14,13 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
 from bridge.channel.factory import connect
-from bridge.django.configuration import HOW_TO_ALLOW, load_authorize, read_options, stream_settings
+from bridge.django.configuration import (
+    HOW_TO_ALLOW,
+    load_authorize,
+    monitor_options,
+    read_options,
+    stream_settings,
+)
 from bridge.errors import ConfigurationError
 
 
@@ -43,3 +49,4 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def _check_options(options: Mapping[str, Any]) -> None:
     settings = stream_settings(options)
     connect(settings.url, **settings.channel_options).close()
+    monitor_options(options)

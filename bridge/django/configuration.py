@@ -14,10 +14,14 @@ from django.utils.module_loading import import_string
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError
+from bridge.monitor.monitor import Options as MonitorOptions
 from bridge.streams.access.authorization import HowToAllow
 from bridge.streams.service import StreamService
 from bridge.streams.settings import Settings, read_settings
 from bridge.support.fork import reset_in_child
+
+_DECIDING = ("AUTHORIZE", "AUTHORIZE_CANCEL")
+_OF_MONITOR = ("MONITOR_CELERY", "MONITOR_RUN_AGAIN", "MONITOR_TITLE")
 
 Authorize = Callable[[Any, str], object]
 """Decides whether a topic may be read, or a task cancelled: takes the request, and the topic or the id."""
@@ -36,6 +40,7 @@ class Configured(NamedTuple):
     service: StreamService
     authorize: Authorize | None
     authorize_cancel: Authorize | None
+    monitor: MonitorOptions
 
 
 def read_options() -> Mapping[str, Any]:
@@ -58,9 +63,7 @@ def stream_settings(options: Mapping[str, Any]) -> Settings:
     """Return the settings of the streams. Raises `ConfigurationError`."""
     if options.get("VIEWER_KEY") is not None:
         options = {**options, "VIEWER_KEY": _load(options["VIEWER_KEY"], "VIEWER_KEY")}
-    return read_settings(
-        options, prefix="", url_setting='BRIDGE["URL"]', also=("AUTHORIZE", "AUTHORIZE_CANCEL")
-    )
+    return read_settings(options, prefix="", url_setting='BRIDGE["URL"]', also=(*_DECIDING, *_OF_MONITOR))
 
 
 def _load(given: Any, option: str) -> Any:
@@ -90,6 +93,21 @@ def load_authorize(options: Mapping[str, Any], option: str = "AUTHORIZE") -> Aut
     return loaded
 
 
+def monitor_options(options: Mapping[str, Any]) -> MonitorOptions:
+    """Return the options of the monitor. Raises `ConfigurationError`."""
+    celery = options.get("MONITOR_CELERY")
+    if isinstance(celery, str):
+        try:
+            celery = import_string(celery)
+        except ImportError as error:
+            raise ConfigurationError(f"MONITOR_CELERY cannot be imported: {error}") from error
+    return MonitorOptions(
+        title=options.get("MONITOR_TITLE", "Tasks"),
+        celery=celery,
+        run_again=options.get("MONITOR_RUN_AGAIN") is True,
+    )
+
+
 class _Process:
     """What this process serves the streams with. It is made at the first use."""
 
@@ -109,7 +127,10 @@ class _Process:
                     options = read_options()
                     service = StreamService(stream_settings(options), how_to_allow=HOW_TO_ALLOW)
                     self._configured = Configured(
-                        service, load_authorize(options), load_authorize(options, "AUTHORIZE_CANCEL")
+                        service,
+                        load_authorize(options),
+                        load_authorize(options, "AUTHORIZE_CANCEL"),
+                        monitor_options(options),
                     )
         return self._configured
 

@@ -142,10 +142,10 @@ def check_cancel(request: Any, task_id: str) -> None:
 
     The errors are `Refused`, a `PermissionDenied`, and `Http404` for a bad id.
     """
-    service, _, authorize_cancel = configured()
+    service, _, authorize_cancel, _ = configured()
     may_cancel = deciding(authorize_cancel, request, awaits=hasattr(request, "scope"))
     try:
-        service.authorizer.check_cancel(task_id, service.authorizer.claims(_asked(request)), may_cancel)
+        service.authorizer.check_cancel(task_id, service.authorizer.claims(asked_by(request)), may_cancel)
     except Refusal as refusal:
         raise _error(refusal) from None
 
@@ -223,7 +223,7 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _asked(request: Any) -> StreamRequest:
+def asked_by(request: Any) -> StreamRequest:
     """Return what the streams need to know of `request`."""
     meta = request.META
     return StreamRequest(
@@ -240,7 +240,7 @@ def _respond(
     current: Configured, request: Any, topics: tuple[str, ...], after: str | None, *, awaits: bool
 ) -> HttpResponseBase:
     service, authorize = current.service, current.authorize
-    asked = _asked(request)
+    asked = asked_by(request)
     try:
         topics = service.check_topics(topics)
         permission = service.authorizer.permit(topics, asked, deciding(authorize, request, awaits=awaits))
@@ -259,10 +259,10 @@ def _respond(
 
 def _readable(request: Any, topic: str) -> StreamService:
     """Return the service if `topic` may be read. Raises what Django answers with 403 or 404."""
-    service, authorize, _ = configured()
+    service, authorize, _, _ = configured()
     may_read = deciding(authorize, request, awaits=hasattr(request, "scope"))
     try:
-        service.authorizer.permit((topic,), _asked(request), may_read)
+        service.authorizer.permit((topic,), asked_by(request), may_read)
     except Refusal as refusal:
         raise _error(refusal) from None
     return service

@@ -11,19 +11,20 @@ from bridge import __version__
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError, needs_extra
 from bridge.flask.errors import BadTopic, http_error
+from bridge.flask.monitor import Deciding, mount
+from bridge.flask.requests import asked_by_request
+from bridge.monitor.monitor import Monitor, Options
 from bridge.streams.access.authorization import Decide, HowToAllow
 from bridge.streams.client_files import DEFAULT_PATH, check_path, client_file
 from bridge.streams.kept_request import ends_stream, kept_environ, not_allowed_any_more
-from bridge.streams.limits import Client
 from bridge.streams.refusal import Refusal
-from bridge.streams.request import StreamRequest
 from bridge.streams.service import StreamService
 from bridge.streams.settings import read_settings
 from bridge.streams.wsgi import WSGIStream
 from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
-    from flask import Flask, Response, current_app, has_request_context, request
+    from flask import Flask, Response, current_app, request
     from werkzeug.exceptions import HTTPException, NotFound
 
 _F = TypeVar("_F", bound=Decide)
@@ -120,7 +121,7 @@ class Bridge:
         """
         authorizer = _service().authorizer
         try:
-            authorizer.check_cancel(task_id, authorizer.claims(_asked()), self._may_cancel)
+            authorizer.check_cancel(task_id, authorizer.claims(asked_by_request()), self._may_cancel)
         except Refusal as refusal:
             raise http_error(refusal) from None
 
@@ -140,7 +141,7 @@ class Bridge:
         `BRIDGE_MAX_VIEWERS_PER_ADDRESS` or `BRIDGE_MAX_VIEWERS_PER_KEY`, `ServiceUnavailable` (503) if the
         process has `BRIDGE_MAX_VIEWERS`, or few file descriptors left.
         """
-        service, asked = _service(), _asked()
+        service, asked = _service(), asked_by_request()
         if not topics:
             raise BadTopic("stream() takes at least one topic, for example ?topic=task:ID of the query")
         try:
@@ -152,6 +153,30 @@ class Bridge:
             raise http_error(refusal) from None
         body = () if answer.opening is None else WSGIStream(service, answer.opening, request.environ)
         return Response(body, answer.status, answer.headers, direct_passthrough=True)
+
+    def monitor(
+        self,
+        app: Flask,
+        path: str = "/monitor",
+        *,
+        celery: Any = None,
+        run_again: bool = False,
+        title: str = "Tasks",
+    ) -> None:
+        """Serve the monitor of all tasks below `path` of `app`, on which `init_app` was called.
+
+        Who may read the topic `bridge.FEED` may see it, and who may cancel a task may do so there. `celery`
+        is the Celery app of the tasks; without it, it is found as in `bridge.celery.cancel`. With `run_again`
+        a task may be run again by whoever may cancel it, if its arguments are stored: see
+        `bridge.celery.install`. `title` is the heading. Raises `ConfigurationError`.
+        """
+        checked = check_path(path, "the path of the monitor")
+        if checked is None or "bridge" not in app.extensions:
+            raise ConfigurationError("monitor(app, path) needs a path, and bridge.init_app(app) first")
+        service: StreamService = app.extensions["bridge"]
+        options = Options(title=title, celery=celery, run_again=run_again)
+        deciding = Deciding(lambda: self._may_read, lambda: self._may_cancel, self._remember)
+        mount(app, checked, Monitor(service, options), service, deciding)
 
     def tasks(self, limit: int = 100, *, tag: str | None = None) -> list[dict[str, Any]]:
         """Return the snapshots of the last `limit` tasks, or of those with `tag`, the newest first.
@@ -191,7 +216,7 @@ class Bridge:
         """Return the service if `topic` may be read in this request. Raises an HTTP error."""
         service = _service()
         try:
-            service.authorizer.permit((topic,), _asked(), self._may_read)
+            service.authorizer.permit((topic,), asked_by_request(), self._may_read)
         except Refusal as refusal:
             raise http_error(refusal) from None
         return service
@@ -214,21 +239,6 @@ def _ask_again(app: Flask, environ: dict[str, Any], may_read: Decide | None, top
             if ends_stream(error.code or 0):
                 raise not_allowed_any_more() from None
             raise
-
-
-def _asked() -> StreamRequest:
-    """Return what the streams need to know of this request. In a command line there is none."""
-    if not has_request_context():
-        return StreamRequest("GET", None, "", Client())
-    environ = request.environ
-    return StreamRequest(
-        request.method,
-        environ.get("HTTP_LAST_EVENT_ID"),
-        environ.get("QUERY_STRING", ""),
-        Client(request.remote_addr or ""),
-        environ.get("HTTP_AUTHORIZATION"),
-        environ.get("HTTP_COOKIE"),
-    )
 
 
 def _client_file(name: str) -> Response:

@@ -129,13 +129,15 @@ class StreamService:
         key: object = None,
         remember: Callable[[], Decide] | None = None,
         after: str | None = None,
+        decided: Sequence[str] | None = None,
     ) -> Answer:
         """Answer a request for a stream of `topics`, which are checked, and which `permission` allows.
 
         `key` is the result of `viewer_key`. `remember` keeps the request, if the function that decided is to
         be asked again; it returns a function that any thread may call later. The stream begins after the
-        cursor in the `Last-Event-ID` header, or else in `last_event_id` of the query, or else `after`. Raises
-        `Refusal` (429 or 503) if a limit is reached.
+        cursor in the `Last-Event-ID` header, or else in `last_event_id` of the query, or else `after`.
+        `decided` are the topics that were decided about, if others than `topics`. Raises `Refusal` (429 or
+        503) if a limit is reached.
         """
         cursor = parse_cursor(_cursor_text(request) or after, topics)
         if cursor.ended.issuperset(topics):
@@ -148,7 +150,7 @@ class StreamService:
         elif permission.claims is not None:
             client = client._replace(key=permission.claims.subject)
         self._revocations.join()
-        grant = self._grant(topics, permission, remember)
+        grant = self._grant(decided or topics, permission, remember)
         reached = self._limits.acquire(client)
         if reached is not None:
             raise self._refusal(reached)

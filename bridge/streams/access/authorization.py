@@ -196,6 +196,14 @@ class Authorizer:
         else:
             self._check_revoked(claims, [topic])
 
+    @staticmethod
+    def may_cancel_some(claims: Claims | None, may_cancel: object) -> bool:
+        """Return whether a request may have the right to cancel tasks: `check_cancel` decides about one.
+
+        `may_cancel` is the function of the application, if any.
+        """
+        return may_cancel is not None if claims is None else CANCEL in claims.scope.may
+
     def _allows_cancel(self, task_id: str) -> bool:
         self._nothing_allows("cancel", task_id, self._how_to_allow.cancelling)
         return False

