@@ -1,0 +1,80 @@
+// Parents, children and canvas of a task, as a tree with a Gantt chart. What the page does not know is asked for.
+
+import { number } from "../format.js";
+import { section, setText, el } from "./dom.js";
+import { createGantt } from "./gantt.js";
+import { relativesOf } from "./relatives.js";
+
+// Requests at once, and milliseconds between two looks at all tasks that the page knows.
+const AT_ONCE = 2;
+const EVERY = 1000;
+const MOST_ANSWERS = 500;
+
+export function createFamily({ store, api }, changed) {
+  const gantt = createGantt();
+  const note = el("p", { class: "hint", hidden: true });
+  const element = section("Related tasks", "family", gantt.element, note);
+  const answers = new Map();
+  const asking = new Set();
+  let nodes = new Map();
+  let waiting = [];
+  let looked = 0;
+  let stale = true;
+  let closed = false;
+  const stop = store.subscribe(({ structural }) => (stale ||= structural));
+
+  function draw(task, now) {
+    look(task);
+    element.hidden = nodes.size < 2;
+    if (element.hidden) return;
+    setText(element.firstElementChild, task.parts ? "Parts" : "Related tasks");
+    gantt.draw(nodes, task.task, now);
+    const omitted = omittedOf(task);
+    note.hidden = omitted === "";
+    setText(note, omitted);
+  }
+
+  function look(task) {
+    if (performance.now() - looked < EVERY && looked > 0 && !stale) return;
+    if (looked > 0 && performance.now() - looked < EVERY / 4) return;
+    [looked, stale] = [performance.now(), false];
+    const found = relativesOf(task, { rows: store.rows, answers });
+    nodes = found.nodes;
+    waiting = found.wanted.filter((each) => !asking.has(each));
+    ask();
+  }
+
+  function ask() {
+    while (!closed && asking.size < AT_ONCE && waiting.length && answers.size < MOST_ANSWERS) {
+      const wanted = waiting.shift();
+      asking.add(wanted);
+      api
+        .task(wanted)
+        .catch(() => null)
+        .then((answer) => {
+          asking.delete(wanted);
+          if (closed) return;
+          answers.set(wanted, answer !== null && typeof answer === "object" ? answer : null);
+          stale = true;
+          changed();
+          ask();
+        });
+    }
+  }
+
+  return {
+    element,
+    draw,
+    close() {
+      closed = true;
+      stop();
+    },
+  };
+}
+
+// The server lists the parts of a canvas that matter most.
+function omittedOf({ parts, children }) {
+  if (!parts || typeof parts !== "object" || !Array.isArray(children)) return "";
+  const total = Object.values(parts).reduce((sum, each) => sum + (Number.isFinite(each) ? each : 0), 0);
+  return total > children.length ? `${number(children.length)} of ${number(total)} parts are listed: those that failed or run, and then the newest.` : "";
+}

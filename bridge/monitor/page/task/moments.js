@@ -1,0 +1,181 @@
+// What happened to a task, and when: waits, attempts and steps in order. Pure.
+//
+// The times come from several machines, whose clocks may differ by hours. Those of one machine are right among
+// themselves, so the durations of attempts and steps are kept, and what does not fit is moved.
+
+import { isFinished, waitsForRetry } from "../states.js";
+import { time } from "./times.js";
+
+const SHOWN_ATTEMPTS = 50;
+
+export const isCanvas = (task) => typeof task.canvas === "string" || isObject(task.parts);
+
+export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+export const objects = (value) => (Array.isArray(value) ? value.filter(isObject) : []);
+
+// The newest time in the state of a task by the clock of its worker, which is at least that far. Before a worker has
+// the task, by the clock of the program that queued it.
+export function newestTime(task) {
+  const known = [task.received_at, task.started_at, task.ended_at];
+  for (const attempt of objects(task.attempts)) known.push(attempt.started_at, attempt.ended_at);
+  if (Array.isArray(task.events)) known.push(task.events.at(-1)?.at);
+  const newest = Math.max(0, ...known.map((value) => time(value) ?? 0));
+  return newest || (time(task.queued_at) ?? 0);
+}
+
+// The attempts as the state tells them, and the current one, which the list may lack.
+export function attemptsOf(task) {
+  const told = objects(task.attempts).filter((each) => time(each.started_at) !== null);
+  const attempts = told.slice(-SHOWN_ATTEMPTS).map((each, index) => ({
+    number: Number.isInteger(each.attempt) ? each.attempt : told.length - Math.min(told.length, SHOWN_ATTEMPTS) + index + 1,
+    from: time(each.started_at),
+    to: time(each.ended_at),
+    error: isObject(each.error) ? each.error : null,
+    reason: typeof each.reason === "string" ? each.reason : "",
+    retryAt: time(each.retry_at),
+  }));
+  addUntold(attempts, task);
+  attempts.sort((one, other) => one.number - other.number);
+  finishLast(attempts, task);
+  return attempts;
+}
+
+function addUntold(attempts, task) {
+  const started = time(task.started_at);
+  const untold = { error: null, reason: "", retryAt: null };
+  if (attempts.length === 0) {
+    const first = time(task.first_started_at) ?? started;
+    if (first === null) return;
+    if (started !== null && first < started - 0.01) attempts.push({ number: 1, from: first, to: null, ...untold });
+    attempts.push({ number: Number.isInteger(task.attempt) && started !== null ? task.attempt : 1, from: started ?? first, to: null, ...untold });
+  } else if (started !== null && Number.isInteger(task.attempt) && !waitsForRetry(task) && attempts.every(({ number }) => number < task.attempt)) {
+    if (started > attempts.at(-1).from) attempts.push({ number: task.attempt, from: started, to: null, ...untold });
+  }
+}
+
+// The last attempt has the end and the error of the task, once it has ended or waits.
+function finishLast(attempts, task) {
+  const last = attempts.at(-1);
+  if (!last) return;
+  if (isFinished(task)) last.to ??= time(task.ended_at);
+  if ((isFinished(task) || waitsForRetry(task)) && isObject(task.error)) last.error ??= task.error;
+  if (waitsForRetry(task)) last.retryAt ??= time(task.retry_at);
+}
+
+// All that a timeline shows. `now` is the time by the clock of the worker.
+//
+// Returns `{ from, to, skewed, bars }`. A bar has `kind` (queued, received, attempt, wait, step, end), `label`,
+// `from`, `to`, `open` (it goes on), `state` (good, bad, running, idle) and `detail`.
+export function momentsOf(task, now) {
+  const shifts = { skewed: false };
+  const attempts = ordered(attemptsOf(task), shifts);
+  const ended = isFinished(task) ? time(task.ended_at) : null;
+  const bars = [...waitsBefore(task, attempts, ended, now, shifts)];
+  for (const [index, attempt] of attempts.entries()) {
+    bars.push(attemptBar(task, attempt, index === attempts.length - 1, now));
+    bars.push(...stepBars(task, attempts, index, now));
+    bars.push(...waitAfter(task, attempt, attempts[index + 1], now));
+  }
+  const end = endOf(bars, ended, attempts.length > 0);
+  if (end !== null) bars.push({ kind: "end", label: "", from: end, to: end, open: false, state: outcomeOf(task), detail: "" });
+  const times = bars.flatMap(({ from, to }) => [from, to]);
+  return { from: Math.min(...times), to: Math.max(...times), skewed: shifts.skewed, bars };
+}
+
+const outcomeOf = ({ state }) => (state === "SUCCESS" ? "good" : state === "FAILURE" || state === "REJECTED" ? "bad" : "idle");
+
+// Each attempt begins after the one before it. Another worker's clock may say otherwise: then the attempt is moved.
+function ordered(attempts, shifts) {
+  let free = -Infinity;
+  return attempts.map((attempt) => {
+    const shift = attempt.from < free ? free - attempt.from : 0;
+    if (shift > 0.001) shifts.skewed = true;
+    const from = attempt.from + shift;
+    const to = attempt.to === null ? null : Math.max(from, attempt.to + shift);
+    free = to ?? from;
+    return { ...attempt, from, to, shift };
+  });
+}
+
+// The wait for a worker, and in the worker. Both end when the first attempt begins.
+function* waitsBefore(task, attempts, ended, now, shifts) {
+  const started = attempts[0]?.from ?? ended;
+  const open = started === null;
+  const until = started ?? now;
+  let [queued, received] = [time(task.queued_at), time(task.received_at)];
+  // A later attempt is received too. Only what came before the first start is the wait for it.
+  if (received !== null && attempts.length > 1 && received > until) received = null;
+  if (received !== null && received > until + 0.001) [received, shifts.skewed] = [until, true];
+  if (queued !== null && queued > (received ?? until) + 0.001) [queued, shifts.skewed] = [received ?? until, true];
+  const base = { detail: "", state: "idle" };
+  if (queued !== null)
+    yield { ...base, kind: "queued", label: "Queued", from: queued, to: Math.max(queued, received ?? until), open: open && received === null };
+  if (received !== null) yield { ...base, kind: "received", label: "Received", from: received, to: Math.max(received, until), open };
+}
+
+function attemptBar(task, attempt, isLast, now) {
+  const running = isLast && attempt.to === null && !waitsForRetry(task) && !isFinished(task);
+  const to = attempt.to ?? (running ? Math.max(attempt.from, now) : attempt.from);
+  const state = running ? "running" : attempt.error ? "bad" : isLast && isFinished(task) ? outcomeOf(task) : "bad";
+  const detail = attempt.error ? errorText(attempt.error) : attempt.reason;
+  return { kind: "attempt", label: isCanvas(task) ? "Runs" : `Attempt ${attempt.number}`, from: attempt.from, to, open: running, state, detail };
+}
+
+function waitAfter(task, attempt, next, now) {
+  const from = attempt.to ?? (next ? null : attempt.from);
+  if (from === null) return [];
+  const detail = attempt.reason === attempt.error?.type ? "" : attempt.reason;
+  const wait = { kind: "wait", label: "Waits to retry", from, state: "idle", detail };
+  if (next) return next.from - from > 0.001 ? [{ ...wait, to: next.from, open: false }] : [];
+  if (!waitsForRetry(task)) return [];
+  return [{ ...wait, to: Math.max(from, now, attempt.retryAt ?? 0), open: true }];
+}
+
+// Steps are those of the last attempt. The state has the one that changed last at its end.
+function stepBars(task, attempts, index, now) {
+  if (index !== attempts.length - 1) return [];
+  const { from: start, to: stop, shift } = attempts[index];
+  const heard = stepTimes(task.events);
+  const bars = objects(task.steps).flatMap((step) => {
+    const { begun: heardBegun = null, ended: heardEnded = null } = heard.get(keyOf(step)) ?? {};
+    const begun = time(step.started_at) ?? heardBegun;
+    if (begun === null) return [];
+    const from = Math.max(start, begun + shift);
+    const ended = time(step.ended_at) ?? heardEnded;
+    const open = step.status === "started" && stop === null && !isFinished(task);
+    const to = Math.max(from, ended === null ? (open ? now : stop ?? from) : ended + shift);
+    return [{ kind: "step", label: stepName(step), depth: depthOf(step), from, to, open, state: stepState(step, open), detail: "" }];
+  });
+  return bars.sort((one, other) => one.from - other.from || one.depth - other.depth);
+}
+
+// When steps began and ended, by the events that are kept.
+function stepTimes(events) {
+  const found = new Map();
+  for (const event of objects(events)) {
+    const at = time(event.at);
+    if (event.type !== "step" || at === null) continue;
+    if (event.status === "started") found.set(keyOf(event), { begun: at });
+    else if (found.has(keyOf(event))) found.get(keyOf(event)).ended = at;
+  }
+  return found;
+}
+
+const keyOf = ({ name, path }) => JSON.stringify(Array.isArray(path) ? path : [name]);
+
+export const stepName = ({ name, path }) => String((Array.isArray(path) ? path.at(-1) : name) ?? name ?? "step");
+const depthOf = ({ path }) => (Array.isArray(path) ? Math.max(0, path.length - 1) : 0);
+const stepState = ({ status }, open) => (status === "succeeded" ? "good" : status === "failed" ? "bad" : open ? "running" : "idle");
+
+// The end is that of the last attempt, which may have been moved.
+function endOf(bars, ended, started) {
+  if (ended === null || bars.length === 0) return ended;
+  const last = Math.max(...bars.map(({ to }) => to));
+  return started ? last : Math.max(last, ended);
+}
+
+export function errorText(error) {
+  if (!isObject(error)) return "";
+  const message = typeof error.message === "string" ? error.message : "";
+  return message ? `${error.type ?? "Error"}: ${message}` : String(error.type ?? "Error");
+}

@@ -1,0 +1,96 @@
+// Which tasks belong to one: those above it, those below it, and the parts of its canvas. Pure.
+
+import { isFinished } from "../states.js";
+import { objects } from "./moments.js";
+import { nodeOf } from "./tree.js";
+import { time } from "./times.js";
+
+const MOST_ABOVE = 20;
+const MOST_BESIDE = 100;
+const MOST = 500;
+
+// `task` is the state of the task, `rows` what the page knows of all tasks, and `answers` what the server said of
+// those that were asked for, both Maps by id; an answer is `null` for a task that the server does not know.
+//
+// Returns `{ nodes, wanted }`: the nodes of the tree by id, and the ids to ask the server for.
+export function relativesOf(task, { rows, answers }) {
+  const found = new Map();
+  const wanted = [];
+  const stubs = new Map(objects(task.children).filter(hasId).map((child) => [child.task, child]));
+  const below = indexOf(rows, answers);
+
+  function add(id) {
+    if (found.has(id) || found.size >= MOST) return;
+    const known = id === task.task ? task : merged(id, stubs, rows, answers);
+    if (known !== null) found.set(id, nodeOf({ ...known, task: id }));
+    if (id !== task.task && isWanted(id, known, answers)) wanted.push(id);
+  }
+
+  const line = above(task, (id) => merged(id, stubs, rows, answers));
+  for (const id of [task.task, ...line]) add(id);
+  for (const id of stubs.keys()) add(id);
+  const queue = [task.task, ...stubs.keys()];
+  for (const id of queue) {
+    if (found.size >= MOST) break;
+    for (const child of below.get(id) ?? []) if (!found.has(child)) queue.push(child), add(child);
+  }
+  for (const id of line.slice(0, 2)) for (const other of (below.get(id) ?? []).slice(0, MOST_BESIDE)) add(other);
+  return { nodes: attached(found, task, stubs), wanted };
+}
+
+const hasId = ({ task }) => typeof task === "string" && task !== "";
+
+// The ids of the parent and the canvas, and of those above them, the nearest first.
+function above(task, known) {
+  const line = [];
+  const passed = new Set([task.task]);
+  for (let queue = linksOf(task); queue.length && line.length < MOST_ABOVE; ) {
+    const id = queue.shift();
+    if (passed.has(id)) continue;
+    passed.add(id);
+    line.push(id);
+    queue.push(...linksOf(known(id) ?? {}));
+  }
+  return line;
+}
+
+const linksOf = ({ parent, canvas_id, root }) => [parent, canvas_id, root].filter((id) => typeof id === "string" && id !== "");
+
+// All that is known of a task. What comes live counts more than an answer, which is older.
+function merged(id, stubs, rows, answers) {
+  const known = [answers.get(id), stubs.get(id), rows.get(id)].filter((each) => each !== null && each !== undefined);
+  return known.length ? Object.assign({}, ...known.map(defined)) : null;
+}
+
+const defined = (object) => Object.fromEntries(Object.entries(object).filter(([name, value]) => name !== "__proto__" && value !== undefined && value !== null));
+
+// A task is asked for once, and again when it has ended since.
+function isWanted(id, known, answers) {
+  const answer = answers.get(id);
+  if (answer === undefined) return known === null || time(known.started_at) === null || !known.name;
+  return answer !== null && known !== null && isFinished(known) && time(known.ended_at) === null && !isFinished(answer);
+}
+
+function indexOf(rows, answers) {
+  const below = new Map();
+  for (const known of [rows, answers]) {
+    for (const [id, each] of known) {
+      if (each === null) continue;
+      for (const parent of new Set([each.canvas_id, each.parent])) {
+        if (typeof parent !== "string" || parent === id) continue;
+        if (below.has(parent)) below.get(parent).push(id);
+        else below.set(parent, [id]);
+      }
+    }
+  }
+  return below;
+}
+
+// The parts that a canvas lists are below it, whatever they say themselves.
+function attached(nodes, task, stubs) {
+  for (const id of stubs.keys()) {
+    const node = nodes.get(id);
+    if (node && id !== task.task) nodes.set(id, { ...node, canvas: task.task });
+  }
+  return nodes;
+}
