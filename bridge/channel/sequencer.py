@@ -44,7 +44,8 @@ class Sequencer:
 
     def join(self, reader: Reader, after: Position | None) -> bool:
         """Add a reader; return whether the backend must be asked for something before it is live."""
-        if self._attached and after is None and not reader.opens_with_state:
+        needs_nothing = not reader.opens_with_state if after is None else after == self.readers.position
+        if self._attached and needs_nothing:
             self.readers.make_live(reader)
             return False
         self.readers.waiting[reader] = Wait(after)

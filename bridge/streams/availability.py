@@ -35,10 +35,11 @@ class BackendAvailability:
 
     def seconds_to_wait(self) -> float:
         """Return how long a stream that opens now may wait. Ask before the stream subscribes."""
-        with self._lock:
-            if self._unanswered is not None and self._unanswered.established:
-                self._unanswered = None
-                self._unanswered_at = -WAIT_AGAIN_AFTER
+        if self._unanswered is not None:
+            with self._lock:
+                if self._unanswered is not None and self._unanswered.established:
+                    self._unanswered = None
+                    self._unanswered_at = -WAIT_AGAIN_AFTER
         lately = time.monotonic() - self._unanswered_at < WAIT_AGAIN_AFTER
         return 0.0 if lately or self._transport.hub.outage is not None else FIRST_BYTE_WITHIN
 

@@ -35,13 +35,16 @@ class Cursor:
         return set(topics).difference(self.ended)
 
 
+_NEW = Cursor()
+
+
 def parse_cursor(text: str | None, topics: Sequence[str]) -> Cursor:
     """Read the cursor of a stream of `topics`. Without text, every topic begins with its state.
 
     `BEGINNING` alone stands for all topics.
     """
     if not text:
-        return Cursor()
+        return _NEW
     words = text.split(",", len(topics))
     if words == [BEGINNING]:
         words *= len(topics)

@@ -4,7 +4,9 @@ A key limit counts viewers by a function of their client, such as its address or
 """
 
 import os
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,30 +88,34 @@ KEPT = 256
 """Descriptors that viewers leave to the server's own connections; a quarter of the limit if that is less."""
 
 
+CHECK_AFTER, CHECK_AFTER_SHARE = 0.1, 16
+"""Seconds after which, or viewers (a part of the descriptors left) after which these are counted again."""
+
+
 def descriptors_for_viewers() -> int | None:
     """Return how many viewers the process has descriptors for, keeping a tenth; `None` without a limit."""
     limit = getrlimit(RLIMIT_NOFILE)[0]
     return None if limit == RLIM_INFINITY else limit - limit // 10
 
 
-def descriptors_run_out() -> bool:
-    """Return whether the process has few descriptors left, whatever uses the others.
+def descriptors_left() -> int:
+    """Return how many descriptors viewers may still take, whatever uses the others; none or less: refuse.
 
     A new descriptor has the lowest number that is free. A server that cannot open one for the next connection
     ends, and every stream ends with it.
     """
     limit = getrlimit(RLIMIT_NOFILE)[0]
     if limit == RLIM_INFINITY:
-        return False
+        return sys.maxsize
     try:
         try:
             lowest_free = os.dup(2)  # any descriptor would do, and this costs much less than to open a file
         except OSError:
             lowest_free = os.open(os.devnull, os.O_RDONLY)
     except OSError:
-        return True
+        return 0
     os.close(lowest_free)
-    return lowest_free >= limit - max(limit // 10, min(KEPT, limit // 4))
+    return limit - max(limit // 10, min(KEPT, limit // 4)) - lowest_free
 
 
 class ViewerLimits:
@@ -129,6 +135,7 @@ class ViewerLimits:
         """The viewers stayed in the parent."""
         self._lock = threading.Lock()  # Guards the counts.
         self._count = 0
+        self._unchecked, self._check_at = 0, 0.0  # for so many viewers, and until then, enough are left
         self._counts: list[Counter[str]] = [Counter() for _ in self._key_limits]
 
     def acquire(self, client: Client) -> LimitReached | None:
@@ -151,7 +158,17 @@ class ViewerLimits:
             key = limit.key(client)
             if key and counts[key] >= limit.most:
                 return limit.reached
-        return FEW_DESCRIPTORS if descriptors_run_out() else None
+        return FEW_DESCRIPTORS if self._descriptors_run_out() else None
+
+    def _descriptors_run_out(self) -> bool:
+        """Return whether few descriptors are left. To look takes time. Requires holding `_lock`."""
+        now = time.monotonic()
+        if self._unchecked > 0 and now < self._check_at:
+            self._unchecked -= 1
+            return False
+        left = descriptors_left()
+        self._unchecked, self._check_at = left // CHECK_AFTER_SHARE, now + CHECK_AFTER
+        return left <= 0
 
     def release(self, client: Client) -> None:
         """A viewer that was counted has left."""

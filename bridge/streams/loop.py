@@ -7,6 +7,7 @@ import atexit
 import selectors
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from bridge.backends.base import Item, size_of
@@ -109,13 +110,14 @@ class Loop:
 
         Raises `SubscriptionClosed` after the channel was closed.
         """
-        if self.thread.start(self._connections.serve, self._tick, every=TICK):
+        is_started = self.thread.selector is not None
+        if not is_started and self.thread.start(self._connections.serve, self._tick, every=TICK):
             # gunicorn leaves an aborted worker no time for `atexit`, and uvicorn waits for open streams.
             while_ending(self.end)
         replays = self._transport.backend.replays
         # The text of one topic is the same for all its viewers, and rendered once.
         encoder = Encoder(topics, cursor, with_ids=replays) if len(topics) > 1 else None
-        unfinished = frozenset(cursor.unfinished(topics))
+        unfinished = frozenset(cursor.unfinished(topics)) if cursor.ended else _as_set(tuple(topics))
         with_state = opens_with_state(unfinished, cursor)
         viewer = Viewer(self, unfinished, encoder, client, grant, opens_with_state=with_state)
         viewer.finished = not unfinished
@@ -231,3 +233,9 @@ class Loop:
                 if key.data is not None and mask & selectors.EVENT_WRITE:
                     self._connections.flush(key.data)
         self.thread.stop()
+
+
+@lru_cache(1000)
+def _as_set(topics: tuple[str, ...]) -> frozenset[str]:
+    """Return the topics of a viewer. Many viewers have the same, and share the set."""
+    return frozenset(topics)

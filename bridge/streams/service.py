@@ -39,6 +39,7 @@ from bridge.streams.request import StreamRequest
 from bridge.streams.revoking import RevokedStreams
 from bridge.streams.settings import Settings
 from bridge.support.memory import BUDGET
+from bridge.support.validate import check_name
 from bridge.tasks import events
 from bridge.tasks.liveness import LivenessMonitor
 from bridge.tasks.snapshot import snapshot
@@ -112,7 +113,7 @@ class StreamService:
     def check_name(self, topic: str) -> None:
         """Raise `Refusal` (404) if `topic` is no topic name, and `ValueError` if it is no `str`."""
         try:
-            self.channel.topic(topic)
+            check_name(topic, "a topic name")
         except ValueError as error:
             if isinstance(topic, str):
                 raise Refusal(404, str(error)) from None

@@ -74,9 +74,9 @@ class Viewer:
     """Called by any thread when there is something to take, for a coroutine that waits. Must not block."""
 
     __slots__ = (
-        "__weakref__", "_awaited", "_changed", "_loop", "arrived", "backlog", "chunked", "client", "closed",
-        "encoder", "finished", "full", "grant", "granted", "on_change", "opens_with_state", "sent_at",
-        "socket", "topics", "wheel_slot",
+        "__weakref__", "_awaited", "_lock", "_loop", "_waiting", "arrived", "backlog", "chunked", "client",
+        "closed", "encoder", "finished", "full", "grant", "granted", "on_change", "opens_with_state",
+        "sent_at", "socket", "topics", "wheel_slot",
     )  # fmt: skip
 
     def __init__(
@@ -100,8 +100,10 @@ class Viewer:
         self.sent_at = time.monotonic()
         self.socket = self.backlog = self.wheel_slot = self.on_change = None
         self._awaited: set[str] | None = set(topics)  # topics that are not established yet
-        # Guards the backlog and `finished` until the connection is taken over; `None` from then on.
-        self._changed: threading.Condition | None = threading.Condition()
+        # Guards the backlog, `finished` and `_waiting`; `None` once the connection is taken over.
+        self._lock: threading.Lock | None = threading.Lock()
+        # Where the server's thread waits. Most viewers never do, and a condition takes time to make.
+        self._waiting: threading.Condition | None = None
 
     # Called by the hub.
 
@@ -112,12 +114,12 @@ class Viewer:
 
     def establish(self, topic: str) -> None:
         """Note that nothing of `topic` can be missed any more."""
-        awaited, changed = self._awaited, self._changed
+        awaited, lock = self._awaited, self._lock
         if awaited is not None:
             awaited.discard(topic)
             if not awaited:
                 self._awaited = None
-                self._notify(changed)
+                self._notify(lock)
 
     def room(self, items: Sequence[Item]) -> int:
         """Return how many of `items`, of history or state, the hub may send now."""
@@ -172,17 +174,15 @@ class Viewer:
 
     def put(self, entry: Entry, final: bool = False) -> None:
         """Add what waits to be sent. `final` says that it is the last of the stream."""
-        changed = self._changed
-        if changed is None:
+        lock = self._lock
+        if lock is None:
             self._put(entry)
             self.finished |= final
         else:
-            with changed:
+            with lock:
                 self._put(entry)
                 self.finished |= final
-                changed.notify_all()
-            if self.on_change is not None:
-                self.on_change()
+            self._notify(lock)
 
     def _put(self, entry: Entry) -> None:
         if self.backlog is None:
@@ -200,7 +200,7 @@ class Viewer:
     def attach(self, connection: TakenConnection, resets: bytes) -> None:
         """Use a connection of its own from now on: send it `resets`, then what waits, framed for it."""
         self.socket, self.chunked = connection.socket, connection.chunked
-        self._changed = self.on_change = None
+        self._lock = self._waiting = self.on_change = None
         waiting, self.backlog = self.backlog, None
         head = connection.unsent + (chunk(resets) if resets and self.chunked else resets)
         if head:
@@ -218,19 +218,21 @@ class Viewer:
 
     def close(self) -> None:
         """Drop what waits: nothing more will be sent. Wake the thread that waits."""
-        changed = self._changed
+        lock = self._lock
         self.closed = True
-        if changed is None:
+        if lock is None:
             self.backlog = None
         else:
-            with changed:  # the server's thread may be taking from the backlog
+            with lock:  # the server's thread may be taking from the backlog
                 self.backlog = None
-            self._notify(changed)
+            self._notify(lock)
 
-    def _notify(self, changed: threading.Condition | None) -> None:
-        if changed is not None:
-            with changed:
-                changed.notify_all()
+    def _notify(self, lock: "threading.Lock | None") -> None:
+        """Wake who waits for a change."""
+        if lock is not None:
+            with lock:
+                if self._waiting is not None:
+                    self._waiting.notify_all()
             if self.on_change is not None:
                 self.on_change()
 
@@ -243,18 +245,25 @@ class Viewer:
 
     def wait_established(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until nothing more can be missed; return whether that is so."""
-        assert self._changed is not None
         if not self._awaited:
             return True
-        with self._changed:
-            return bool(self._changed.wait_for(lambda: not self._awaited or self.closed, timeout))
+        assert self._lock is not None
+        with self._lock:
+            self._wait_for(lambda: not self._awaited or self.closed, timeout)
+        return not self._awaited or self.closed
 
     def take(self, timeout: float) -> bytes:
         """Return what there is to send, or its first part, after waiting up to `timeout` seconds for it."""
-        assert self._changed is not None
-        with self._changed:
-            self._changed.wait_for(lambda: self.backlog or self.finished or self.closed, timeout)
+        assert self._lock is not None
+        with self._lock:
+            self._wait_for(lambda: bool(self.backlog or self.finished or self.closed), timeout)
             data = bytes(self.backlog.next_bytes()) if self.backlog is not None else b""
             if data:
                 self.sent(len(data))
             return data
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float) -> None:
+        """Wait up to `timeout` seconds until `condition` holds. Requires holding `_lock`."""
+        if self._waiting is None:
+            self._waiting = threading.Condition(self._lock)
+        self._waiting.wait_for(condition, timeout)

@@ -107,3 +107,16 @@ def test_what_comes_of_a_topic_that_is_not_read_is_ignored(table: Any) -> None:
     assert table.remove("a") == [reader]
     assert table.take("a", [Message(b"1", topic="a")]) == ()
     assert table.remove("a") == []
+
+
+def test_a_reader_that_has_missed_nothing_is_established_at_once(table: Any) -> None:
+    """It resumes where the topic is, so it costs no step of the hub; a reader behind does."""
+    here = Position("1", 5, 50)
+    first, resumed, behind = Reader("a"), Reader("a", stateful=True), Reader("a")
+    table.join(first, {})
+    steps(table)
+    table.take("a", Attached("a", here))
+    assert not table.join(resumed, {"a": here})
+    assert resumed.established == {"a"}
+    assert table.join(behind, {"a": here._replace(number=4)})
+    assert not behind.established

@@ -1,5 +1,7 @@
 """Limits of viewers, in all and by key."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from bridge.streams import limits
@@ -56,9 +58,32 @@ def test_a_limit_by_another_key_needs_only_a_key_function() -> None:
 
 def test_a_viewer_is_refused_when_descriptors_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other limits are named first."""
-    monkeypatch.setattr(limits, "descriptors_run_out", lambda: True)
+    monkeypatch.setattr(limits, "descriptors_left", lambda: 0)
     assert ViewerLimits().acquire(ONE) is FEW_DESCRIPTORS
     assert ViewerLimits(0).acquire(ONE) is TOO_MANY_VIEWERS
+
+
+def test_descriptors_are_counted_again_before_they_can_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes time, so it is done after a part of those that were left, or after a moment."""
+    now, left = [100.0], [320]
+    asked: list[int] = []
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def count() -> int:
+        asked.append(left[0])
+        return left[0]
+
+    monkeypatch.setattr(limits, "descriptors_left", count)
+    counted = ViewerLimits()
+    for _ in range(42):
+        assert counted.acquire(ONE) is None
+    assert len(asked) == 2
+    now[0] += limits.CHECK_AFTER
+    left[0] = 10
+    assert [counted.acquire(ONE) for _ in range(2)] == [None] * 2
+    assert len(asked) == 4
+    left[0] = 0
+    assert counted.acquire(ONE) is FEW_DESCRIPTORS
 
 
 def test_a_child_process_has_no_viewers() -> None:

@@ -135,7 +135,7 @@ def test_a_connection_is_not_kept_when_descriptors_run_out(
     make: Callable[..., StreamService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The refusal asks the server to close the connection, which holds one of the few that are left."""
-    monkeypatch.setattr(limits, "descriptors_run_out", lambda: True)
+    monkeypatch.setattr(limits, "descriptors_left", lambda: 0)
     refusal = refused(make().answer, ["a"], request(), ALLOWED)
     assert (refusal.status, refusal.close_connection) == (503, True)
 

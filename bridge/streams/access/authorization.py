@@ -237,6 +237,8 @@ def check_decision(allowed: object) -> float | None:
     `allowed` is the result of a `Decide` for a topic. Raises `Refusal` (403) unless it is true, and as
     `_refuse_coroutine` does.
     """
+    if allowed is True:
+        return None
     _refuse_coroutine(allowed)
     if isinstance(allowed, int | float) and not isinstance(allowed, bool):
         if not allowed > 0:

@@ -138,11 +138,13 @@ class _Recorder:
     The head of the response waits for what follows it, because one write costs much less than two.
     """
 
+    __slots__ = ("_changed", "_unsent", "_written", "transport")
+
     def __init__(self, transport: Any) -> None:
         self.transport = transport
-        self._written = bytearray()
-        self._unsent = bytearray()
-        self._changed = asyncio.Event()
+        self._written = b""
+        self._unsent = b""
+        self._changed: asyncio.Event | None = None  # where `has_sent` waits
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -152,13 +154,14 @@ class _Recorder:
         self._unsent += data
         if self._body():
             self.flush()
-        self._changed.set()
+        if self._changed is not None:
+            self._changed.set()
 
     def flush(self) -> None:
         """Write what waits, unless the client has left: uvloop raises an error then."""
-        if self._unsent and not self.transport.is_closing():
-            self.transport.write(bytes(self._unsent))
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, b""
+        if unsent and not self.transport.is_closing():
+            self.transport.write(unsent)
 
     async def has_sent(self, first: bytes) -> bool | None:
         """Wait until `first` has left; return whether it left as a chunk, `None` if it did not leave."""
@@ -166,6 +169,7 @@ class _Recorder:
         # This is how it usually is, and a timeout for each viewer is expensive.
         if (body := self._body()) in (first, framed) and not self.transport.get_write_buffer_size():
             return body == framed
+        self._changed = asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(SEND_WITHIN):
                 while (body := self._body()) not in (first, framed):
@@ -180,7 +184,7 @@ class _Recorder:
 
     def _body(self) -> bytes:
         """Return what was written of the body. The head may have been written before."""
-        written = bytes(self._written)
+        written = self._written
         return written.partition(b"\r\n\r\n")[2] if written.startswith(b"HTTP/") else written
 
 
