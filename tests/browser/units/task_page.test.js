@@ -51,23 +51,27 @@ test("attempts have their errors and the waits between them", () => {
     { attempt: 1, started_at: NOW, ended_at: NOW + 1, error, retry_at: NOW + 11 },
     { attempt: 2, started_at: NOW + 11, ended_at: NOW + 12, error, retry_at: NOW + 31 },
   ];
-  const waiting = momentsOf({ state: "RECEIVED", attempt: 3, started_at: NOW + 11, retry_at: NOW + 31, error, attempts }, NOW + 20);
+  const times = { received_at: NOW + 13, started_at: NOW + 11, first_started_at: NOW };
+  const waiting = momentsOf({ state: "RECEIVED", attempt: 3, retry_at: NOW + 31, error, attempts, ...times }, NOW + 20);
   assert.deepEqual(kinds(waiting).map(([kind, , from, to, open]) => [kind, from, to, open]), [
     ["attempt", 0, 1, false],
     ["wait", 1, 11, false],
     ["attempt", 11, 12, false],
     ["wait", 12, 31, true],
   ]);
-  assert.equal(waiting.bars[0].detail, "ConnectionError: no route");
-  const running = momentsOf({ state: "STARTED", attempt: 3, started_at: NOW + 31, attempts }, NOW + 40);
+  assert.deepEqual([waiting.bars[0].detail, waiting.skewed], ["ConnectionError: no route", false]);
+  const running = momentsOf({ state: "STARTED", attempt: 3, attempts, ...times, started_at: NOW + 31 }, NOW + 40);
   assert.deepEqual(kinds(running).at(-1), ["attempt", "Attempt 3", 31, 40, true]);
   assert.equal(running.bars.at(-1).state, "running");
 });
 
-test("without a list of attempts, the first and the latest are known", () => {
-  const found = attemptsOf({ state: "STARTED", attempt: 3, first_started_at: NOW, started_at: NOW + 9 });
-  assert.deepEqual(found.map(({ number, from, to }) => [number, from - NOW, to]), [[1, 0, null], [3, 9, null]]);
+test("attempts that the state no longer keeps are one bar", () => {
+  const labels = (task) => momentsOf({ state: "STARTED", ...task }, NOW + 60).bars.map(({ label, from }) => [label, from - NOW]);
+  assert.deepEqual(labels({ attempt: 3, first_started_at: NOW, started_at: NOW + 9 }), [["Attempts 1 to 2", 0], ["Attempt 3", 9]]);
+  const attempts = [{ attempt: 30, ended_at: NOW + 40 }];
+  assert.deepEqual(labels({ attempt: 31, first_started_at: NOW, started_at: NOW + 50, attempts }), [["Attempts 1 to 29", 0], ["Attempt 30", 40], ["Waits to retry", 40], ["Attempt 31", 50]]);
   assert.deepEqual(attemptsOf({ state: "PENDING" }), []);
+  assert.deepEqual(attemptsOf({ state: "FAILURE", attempt: 1, first_started_at: NOW, started_at: NOW, ended_at: NOW + 1, error: { type: "E" } }).map(({ number, to, error }) => [number, to - NOW, error.type]), [[1, 1, "E"]]);
 });
 
 test("clocks that differ by an hour give no negative durations and keep those of attempts", () => {

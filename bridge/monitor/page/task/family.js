@@ -5,9 +5,9 @@ import { section, setText, el } from "./dom.js";
 import { createGantt } from "./gantt.js";
 import { relativesOf } from "./relatives.js";
 
-// Requests at once, and milliseconds between two looks at all tasks that the page knows.
+// Requests at once, and milliseconds between two looks at all tasks that the page knows. The clock ticks each second.
 const AT_ONCE = 2;
-const EVERY = 1000;
+const EVERY = 900;
 const MOST_ANSWERS = 500;
 
 export function createFamily({ store, api }, changed) {
@@ -18,13 +18,13 @@ export function createFamily({ store, api }, changed) {
   const asking = new Set();
   let nodes = new Map();
   let waiting = [];
-  let looked = 0;
+  let looked = -Infinity;
   let stale = true;
   let closed = false;
   const stop = store.subscribe(({ structural }) => (stale ||= structural));
 
   function draw(task, now) {
-    look(task);
+    if (!look(task)) return;
     element.hidden = nodes.size < 2;
     if (element.hidden) return;
     setText(element.firstElementChild, task.parts ? "Parts" : "Related tasks");
@@ -34,14 +34,15 @@ export function createFamily({ store, api }, changed) {
     setText(note, omitted);
   }
 
+  // Whether it was time to look again: there may be hundreds of rows to draw.
   function look(task) {
-    if (performance.now() - looked < EVERY && looked > 0 && !stale) return;
-    if (looked > 0 && performance.now() - looked < EVERY / 4) return;
+    if (performance.now() - looked < (stale ? EVERY / 4 : EVERY)) return false;
     [looked, stale] = [performance.now(), false];
     const found = relativesOf(task, { rows: store.rows, answers });
     nodes = found.nodes;
     waiting = found.wanted.filter((each) => !asking.has(each));
     ask();
+    return true;
   }
 
   function ask() {

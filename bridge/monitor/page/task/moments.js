@@ -6,7 +6,7 @@
 import { isFinished, waitsForRetry } from "../states.js";
 import { time } from "./times.js";
 
-const SHOWN_ATTEMPTS = 50;
+const SHOWN_ATTEMPTS = 20;
 
 export const isCanvas = (task) => typeof task.canvas === "string" || isObject(task.parts);
 
@@ -23,34 +23,44 @@ export function newestTime(task) {
   return newest || (time(task.queued_at) ?? 0);
 }
 
-// The attempts as the state tells them, and the current one, which the list may lack.
+// The attempts in order: those that were followed by another one, and the latest. The state keeps only the newest, so
+// the first bar may stand for several: `number` is the last of them and `first` the first.
 export function attemptsOf(task) {
-  const told = objects(task.attempts).filter((each) => time(each.started_at) !== null);
-  const attempts = told.slice(-SHOWN_ATTEMPTS).map((each, index) => ({
-    number: Number.isInteger(each.attempt) ? each.attempt : told.length - Math.min(told.length, SHOWN_ATTEMPTS) + index + 1,
-    from: time(each.started_at),
-    to: time(each.ended_at),
-    error: isObject(each.error) ? each.error : null,
-    reason: typeof each.reason === "string" ? each.reason : "",
-    retryAt: time(each.retry_at),
-  }));
-  addUntold(attempts, task);
+  const attempts = objects(task.attempts).flatMap(followed).slice(-SHOWN_ATTEMPTS);
   attempts.sort((one, other) => one.number - other.number);
+  addForgotten(attempts, task);
+  addLatest(attempts, task);
   finishLast(attempts, task);
   return attempts;
 }
 
-function addUntold(attempts, task) {
-  const started = time(task.started_at);
-  const untold = { error: null, reason: "", retryAt: null };
-  if (attempts.length === 0) {
-    const first = time(task.first_started_at) ?? started;
-    if (first === null) return;
-    if (started !== null && first < started - 0.01) attempts.push({ number: 1, from: first, to: null, ...untold });
-    attempts.push({ number: Number.isInteger(task.attempt) && started !== null ? task.attempt : 1, from: started ?? first, to: null, ...untold });
-  } else if (started !== null && Number.isInteger(task.attempt) && !waitsForRetry(task) && attempts.every(({ number }) => number < task.attempt)) {
-    if (started > attempts.at(-1).from) attempts.push({ number: task.attempt, from: started, to: null, ...untold });
-  }
+const NOTHING_TOLD = { to: null, error: null, reason: "", retryAt: null };
+
+function followed({ attempt, started_at, ended_at, error, reason, retry_at }, index) {
+  const to = time(ended_at);
+  const from = time(started_at) ?? to;
+  if (from === null) return [];
+  const told = { to, error: isObject(error) ? error : null, reason: typeof reason === "string" ? reason : "", retryAt: time(retry_at) };
+  const number = Number.isInteger(attempt) ? attempt : index + 1;
+  return [{ first: number, number, from, ...told }];
+}
+
+// Attempts of which only the start of the first one is known.
+function addForgotten(attempts, task) {
+  const first = time(task.first_started_at);
+  const next = attempts[0]?.from ?? time(task.started_at);
+  const number = attempts[0]?.number ?? (Number.isInteger(task.attempt) ? task.attempt : 1);
+  if (first === null || next === null || number < 2 || first > next) return;
+  attempts.unshift({ ...NOTHING_TOLD, first: 1, number: number - 1, from: first, to: next });
+}
+
+function addLatest(attempts, task) {
+  const from = time(task.started_at) ?? (attempts.length ? null : time(task.first_started_at));
+  const last = attempts.at(-1)?.number ?? 0;
+  const number = Number.isInteger(task.attempt) ? task.attempt : last + 1;
+  // A worker has the next attempt already, and `started_at` is that of the one before.
+  if (from === null || (attempts.length && (number <= last || waitsForRetry(task)))) return;
+  attempts.push({ ...NOTHING_TOLD, first: number, number, from });
 }
 
 // The last attempt has the end and the error of the task, once it has ended or waits.
@@ -103,8 +113,8 @@ function* waitsBefore(task, attempts, ended, now, shifts) {
   const open = started === null;
   const until = started ?? now;
   let [queued, received] = [time(task.queued_at), time(task.received_at)];
-  // A later attempt is received too. Only what came before the first start is the wait for it.
-  if (received !== null && attempts.length > 1 && received > until) received = null;
+  // A later attempt is received too, which is no wait for the first one.
+  if (received !== null && task.attempt > 1 && received > until) received = null;
   if (received !== null && received > until + 0.001) [received, shifts.skewed] = [until, true];
   if (queued !== null && queued > (received ?? until) + 0.001) [queued, shifts.skewed] = [received ?? until, true];
   const base = { detail: "", state: "idle" };
@@ -118,7 +128,12 @@ function attemptBar(task, attempt, isLast, now) {
   const to = attempt.to ?? (running ? Math.max(attempt.from, now) : attempt.from);
   const state = running ? "running" : attempt.error ? "bad" : isLast && isFinished(task) ? outcomeOf(task) : "bad";
   const detail = attempt.error ? errorText(attempt.error) : attempt.reason;
-  return { kind: "attempt", label: isCanvas(task) ? "Runs" : `Attempt ${attempt.number}`, from: attempt.from, to, open: running, state, detail };
+  return { kind: "attempt", label: labelOf(task, attempt), from: attempt.from, to, open: running, state, detail };
+}
+
+function labelOf(task, { first, number }) {
+  if (isCanvas(task)) return "Runs";
+  return first < number ? `Attempts ${first} to ${number}` : `Attempt ${number}`;
 }
 
 function waitAfter(task, attempt, next, now) {
@@ -135,33 +150,17 @@ function waitAfter(task, attempt, next, now) {
 function stepBars(task, attempts, index, now) {
   if (index !== attempts.length - 1) return [];
   const { from: start, to: stop, shift } = attempts[index];
-  const heard = stepTimes(task.events);
   const bars = objects(task.steps).flatMap((step) => {
-    const { begun: heardBegun = null, ended: heardEnded = null } = heard.get(keyOf(step)) ?? {};
-    const begun = time(step.started_at) ?? heardBegun;
+    const begun = time(step.started_at);
     if (begun === null) return [];
     const from = Math.max(start, begun + shift);
-    const ended = time(step.ended_at) ?? heardEnded;
+    const ended = time(step.ended_at);
     const open = step.status === "started" && stop === null && !isFinished(task);
     const to = Math.max(from, ended === null ? (open ? now : stop ?? from) : ended + shift);
     return [{ kind: "step", label: stepName(step), depth: depthOf(step), from, to, open, state: stepState(step, open), detail: "" }];
   });
   return bars.sort((one, other) => one.from - other.from || one.depth - other.depth);
 }
-
-// When steps began and ended, by the events that are kept.
-function stepTimes(events) {
-  const found = new Map();
-  for (const event of objects(events)) {
-    const at = time(event.at);
-    if (event.type !== "step" || at === null) continue;
-    if (event.status === "started") found.set(keyOf(event), { begun: at });
-    else if (found.has(keyOf(event))) found.get(keyOf(event)).ended = at;
-  }
-  return found;
-}
-
-const keyOf = ({ name, path }) => JSON.stringify(Array.isArray(path) ? path : [name]);
 
 export const stepName = ({ name, path }) => String((Array.isArray(path) ? path.at(-1) : name) ?? name ?? "step");
 const depthOf = ({ path }) => (Array.isArray(path) ? Math.max(0, path.length - 1) : 0);

@@ -77,12 +77,14 @@ export function createArguments() {
   const named = createValue("Keyword arguments");
   const first = el("div", {}, el("h4", {}, "Positional"), positional.element);
   const second = el("div", {}, el("h4", {}, "Keyword"), named.element);
-  const element = section("Arguments", "arguments", first, second);
+  const note = el("p", { class: "hint" }, "Some of them are left out or hidden.");
+  const element = section("Arguments", "arguments", first, second, note);
 
   function draw(task) {
     element.hidden = task.args === undefined && task.kwargs === undefined;
     first.hidden = task.args === undefined;
     second.hidden = task.kwargs === undefined;
+    note.hidden = task.arguments_changed !== true;
     if (!first.hidden) positional.draw(task.args);
     if (!second.hidden) named.draw(task.kwargs);
   }

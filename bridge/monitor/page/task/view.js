@@ -1,6 +1,7 @@
 // The page of a task or canvas: everything that is known of it, live. Open this file first; each part has its own.
 
 import { isTyping } from "../help.js";
+import { createPace } from "../pace.js";
 import { shownState, stateWord } from "../states.js";
 import { createActions } from "./actions.js";
 import { createCounts } from "./canvas.js";
@@ -14,17 +15,20 @@ import { createProgress } from "./progress.js";
 import { createTimeline } from "./timeline.js";
 import { createUnknown, isBlank } from "./unknown.js";
 
+const EMPTY = { state: "PENDING", steps: [], events: [], omitted: 0 };
+
 // `context` has what every view gets from the shell; `params.task` is the id.
 export function create(context) {
   const { bridge, api, clock } = context;
   const { task: id } = context.params;
   const parts = createParts(context, schedule);
   const handle = bridge.task(id);
+  const pace = createPace();
   let state = null;
   let answer = null;
   let problem = "";
   let waiting = true;
-  let frame = 0;
+  let scheduled = false;
   let closed = false;
   const stopClock = clock.subscribe(schedule);
   document.addEventListener("keydown", press);
@@ -33,8 +37,6 @@ export function create(context) {
     state = next;
     if (event === null || event.type === "snapshot" || event.type === "reset") parts.log.restart();
     if (event?.type === "refused") problem = event.detail;
-    // What only the server's answer has may be new with each state.
-    if (event?.type === "state" && answer !== null) ask();
     if (next !== null || problem) waiting = false;
     schedule();
   }
@@ -50,14 +52,18 @@ export function create(context) {
     schedule();
   }
 
-  // Drawn once in a frame, however many events there are.
+  // Drawn a few times a second, however many events there are.
   function schedule() {
-    if (!closed) frame ||= requestAnimationFrame(draw);
+    if (scheduled || closed) return;
+    scheduled = true;
+    pace(draw);
   }
 
   function draw() {
-    frame = 0;
-    const task = shown(state, answer, id);
+    scheduled = false;
+    if (closed) return;
+    // Until the stream tells something, the page shows what the server answered.
+    const task = isBlank(state) && answer !== null ? { ...EMPTY, ...answer, task: id } : state;
     const blank = isBlank(task);
     parts.unknown.element.hidden = !blank;
     parts.known.hidden = blank;
@@ -76,7 +82,6 @@ export function create(context) {
   function close() {
     closed = true;
     document.removeEventListener("keydown", press);
-    cancelAnimationFrame(frame);
     handle.close();
     parts.family.close();
     stopClock();
@@ -85,15 +90,6 @@ export function create(context) {
   handle.subscribe(heard);
   ask();
   return { element: parts.element, close };
-}
-
-// The live state, with what only the server's answer tells.
-function shown(state, answer, id) {
-  if (answer === null) return state;
-  if (isBlank(state)) return { events: [], steps: [], omitted: 0, ...answer, task: id };
-  const more = {};
-  for (const name of ["args", "kwargs", "attempts", "received_at"]) if (state[name] === undefined && answer?.[name] !== undefined) more[name] = answer[name];
-  return { ...state, ...more };
 }
 
 function createParts(context, schedule) {
