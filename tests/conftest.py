@@ -5,11 +5,13 @@ import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import bridge
+from bridge.channel import default_url
 from bridge.support.memory import BUDGET
 from tests.servers import Cluster, Postgres, Replicated, Sentinel, Valkey
 
@@ -21,6 +23,13 @@ BACKENDS = (*REPLAYING, *LIVE_ONLY)
 # start would inherit that, and could not be stopped with it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_default_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test takes the URL of an app that another test has made, or of the environment."""
+    monkeypatch.setattr(default_url, "_installed", WeakKeyDictionary())
+    monkeypatch.delenv("BRIDGE_URL", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_only_the_named_packages_import_a_framework_or_driver(module: str) -> No
 
 @pytest.mark.parametrize("module", LIBRARY)
 def test_library_never_reads_the_environment(module: str) -> None:
-    """The library takes its settings from its caller. One module reads one variable, `BRIDGE_URL`."""
+    """The library takes its settings from its caller. One module reads variables."""
     if module == "bridge.support.environment":
         return
     for node in ast.walk(ast.parse(MODULES[module].read_text())):

@@ -38,7 +38,10 @@ HOW_TO_ALLOW = HowToAllow(
 class Bridge:
     """Streams topics to browsers from an ASGI application. Opens nothing until it is used.
 
-    `url` is that of `bridge.connect`. `authorize` decides who may read: a plain or a coroutine function that
+    `url` is that of `bridge.connect`; without it the environment's `BRIDGE_URL` counts, else the URL and the
+    options of the Celery app, if `bridge.celery.install` was called before.
+
+    `authorize` decides who may read: a plain or a coroutine function that
     takes the request (Starlette's; without Starlette the ASGI scope) and a topic, and returns true or false.
     A plain one is called in a thread. It may raise an HTTP exception of the framework. With `public` everyone
     may read every topic where no function decides. `authorize_cancel` decides in the same way who may cancel
@@ -57,7 +60,7 @@ class Bridge:
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
         authorize: Authorize | None = None,
         authorize_cancel: Authorize | None = None,

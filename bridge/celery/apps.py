@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 
+from bridge.channel.default_url import ChosenUrl
 from bridge.channel.transport import Transport
 from bridge.support.tokens import new_token
 from bridge.tasks.publisher import BackgroundPublisher
@@ -27,6 +28,8 @@ class Installed:
 
     transport: Transport
     publisher: BackgroundPublisher
+    chosen: ChosenUrl
+    """The URL, and where it comes from."""
     tracebacks: bool
     """Whether the event of a failure contains the traceback."""
     heartbeat: float

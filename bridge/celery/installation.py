@@ -1,6 +1,7 @@
 """`install`: has the tasks of a Celery app publish their events."""
 
 import atexit
+from dataclasses import replace
 
 # `Any` in this module: the options of `bridge.connect` have several types, which it checks.
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from celery import Celery
 
 from bridge.celery.apps import FLUSH_WITHIN, Installed, TagTask
+from bridge.celery.choosing import choose_url
 from bridge.celery.wrapping import attach
+from bridge.channel.default_url import ChosenUrl, note_installed
 from bridge.channel.factory import connect
 from bridge.channel.transport import transport_of
 from bridge.errors import ConfigurationError
@@ -17,7 +20,7 @@ from bridge.tasks.publisher import BackgroundPublisher
 
 def install(
     app: Celery,
-    url: str,
+    url: str | None = None,
     *,
     tracebacks: bool = False,
     heartbeat: float = 5.0,
@@ -28,7 +31,9 @@ def install(
     """Have the tasks of `app` publish their events on the channel at `url`.
 
     Call it once in the module that creates the app, so that workers and the processes that queue tasks both
-    call it. `options` are those of `bridge.connect`.
+    call it. `options` are those of `bridge.connect`. Without `url` it is `app.conf.bridge_url`, else the
+    environment's `BRIDGE_URL`, else Celery's broker if that is Redis, Sentinel or a SQL database: so
+    configure the app first. A worker logs which one it is.
 
     `tracebacks` adds the traceback to the event of a failure. Everyone who may read the task then sees it. A
     worker sends a heartbeat every `heartbeat` seconds. When nothing is heard of it for `stalls_after`
@@ -45,9 +50,9 @@ def install(
     until there is an event to send. A second call for the same app replaces the channel. It waits up to a
     second until the events that wait for the first channel are sent.
 
-    Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, if `tags`
-    cannot be called, or unless `heartbeat` is above zero and below `stalls_after`. Several threads may call
-    it at once.
+    Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, if there is
+    no `url` and no broker that can carry the bridge, if `tags` cannot be called, or unless `heartbeat` is
+    above zero and below `stalls_after`. Several threads may call it at once.
     """
     if not isinstance(app, Celery):
         raise ConfigurationError(f"install() takes a Celery app, not {type(app).__name__}")
@@ -58,9 +63,13 @@ def install(
         )
     if tags is not None and not callable(tags):
         raise ConfigurationError(f"tags must be a function that returns tags, not {type(tags).__name__}")
-    transport = transport_of(connect(url, **options))
+    chosen = choose_url(app) if url is None else ChosenUrl(url, "install()")
+    chosen = replace(chosen, options=options)
+    transport = transport_of(connect(chosen.url, **options))
     publisher = BackgroundPublisher(transport)
-    previous = attach(app, Installed(transport, publisher, tracebacks, float(heartbeat), float(limit), tags))
+    installed = Installed(transport, publisher, chosen, tracebacks, float(heartbeat), float(limit), tags)
+    previous = attach(app, installed)
+    note_installed(app, chosen)
     if previous is not None:
         previous.publisher.close()
     atexit.register(publisher.flush, FLUSH_WITHIN)

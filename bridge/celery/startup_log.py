@@ -17,19 +17,28 @@ def log_where(instance: Any, **_: Any) -> None:
     found = installed(instance.app)
     if found is None:
         return
-    where = found.transport.location
+    where, origin = found.transport.location, found.chosen.origin
     try:
         found.transport.backend.ping()
     except BridgeError as error:
         logger.warning(
-            "the bridge cannot be reached at %s: %s. Tasks run all the same; up to %d of their events wait "
-            "in each process, and viewers see them when it is back",
+            "the bridge cannot be reached at %s (from %s): %s. Tasks run all the same; up to %d of their "
+            "events wait in each process, and viewers see them when it is back",
             where,
+            origin,
             error,
             LIMIT,
-            extra={"event": "worker_start_unreachable", "location": where, "error": str(error)},
+            extra={
+                "event": "worker_start_unreachable",
+                "location": where,
+                "origin": origin,
+                "error": str(error),
+            },
         )
     else:
         logger.info(
-            "task events are published at %s", where, extra={"event": "worker_start", "location": where}
+            "task events are published at %s (from %s)",
+            where,
+            origin,
+            extra={"event": "worker_start", "location": where, "origin": origin},
         )

@@ -2,16 +2,19 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # `Any` in this module: the options of `bridge.connect` and of a command have several types.
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge.channel.channel import Channel
 from bridge.channel.factory import connect
-from bridge.support.environment import URL_VARIABLE, url_of_environment
+from bridge.support.environment import URL_VARIABLE, read_variable
+
+if TYPE_CHECKING:  # Celery imports this module at each of its commands: it takes as little time as it can.
+    from bridge.streams.access.tokens import Tokens
 
 _FIND = "bridge.cli.find"
 """The key in the context of click under which an application's `Find` is."""
@@ -29,8 +32,8 @@ class Target:
     """Other arguments of `bridge.connect`, such as the namespace."""
     app: Any = None
     """The Celery app, if one is known."""
-    token_settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The application's options of tokens, without a prefix."""
+    tokens: "Tokens | None" = field(default=None, repr=False)
+    """Makes tokens, if the application has keys for them."""
 
     @property
     def namespace(self) -> str:
@@ -39,7 +42,9 @@ class Target:
 
     def open(self) -> Channel:
         """Return the channel. Raises `ConfigurationError`."""
-        return connect(self.url, **self.options)
+        if self.url.startswith("memory:"):
+            click.echo("bridge: memory:// lives in one process, so nothing of others is seen here", err=True)
+        return connect(self.url, **{**self.options, "json_logs": False})  # the log is for people here
 
 
 Find = Callable[[], Target]
@@ -51,14 +56,19 @@ def find_with(context: click.Context, find: Find) -> None:
     context.meta[_FIND] = find
 
 
+def find_application(context: click.Context) -> Target | None:
+    """Return the bridge of the application that the command belongs to, `None` if it belongs to none."""
+    find: Find | None = context.meta.get(_FIND)
+    return None if find is None else find()
+
+
 def find_target(context: click.Context, url: str | None, namespace: str | None = None) -> Target:
     """Return where a command works. Raises `click.UsageError` if nothing says it."""
-    find: Find | None = context.meta.get(_FIND)
     if url is not None:
         target = Target(url, "the command line")
-    elif find is not None:
-        target = find()
-    elif (found := url_of_environment()) is not None:
+    elif (application := find_application(context)) is not None:
+        target = application
+    elif (found := read_variable(URL_VARIABLE)) is not None:
         target = Target(found, URL_VARIABLE)
     else:
         raise click.UsageError(
@@ -68,13 +78,7 @@ def find_target(context: click.Context, url: str | None, namespace: str | None =
         )
     if namespace is None:
         return target
-    return Target(
-        target.url,
-        target.origin,
-        {**target.options, "namespace": namespace},
-        target.app,
-        target.token_settings,
-    )
+    return replace(target, options={**target.options, "namespace": namespace})
 
 
 def takes_url(
@@ -87,14 +91,6 @@ def takes_url(
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        @click.argument("words", nargs=-1, metavar=f"[URL] {arguments}".strip())
-        @click.option(
-            "--namespace",
-            envvar="BRIDGE_NAMESPACE",
-            show_envvar=True,
-            metavar="NAME",
-            help="The namespace, if the application has one.",
-        )
         @click.pass_context
         def command(
             context: click.Context, /, words: tuple[str, ...], namespace: str | None, **options: Any
@@ -104,14 +100,23 @@ def takes_url(
                 raise click.UsageError(f"expected [URL] {arguments}".strip(), context)
             function(find_target(context, url, namespace), *given, **options)
 
-        return functools.update_wrapper(command, function)
+        # Before the decorators of click, which add to what is copied.
+        functools.update_wrapper(command, function)
+        named = click.option(
+            "--namespace",
+            envvar="BRIDGE_NAMESPACE",
+            show_envvar=True,
+            metavar="NAME",
+            help="The namespace, if the application has one.",
+        )(command)
+        return click.argument("words", nargs=-1, metavar=f"[URL] {arguments}".strip())(named)
 
     return decorate
 
 
 def _split(context: click.Context, words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """Return the URL among the arguments, if there is one, and the others."""
-    known = _FIND in context.meta or url_of_environment() is not None
+    known = _FIND in context.meta or read_variable(URL_VARIABLE) is not None
     if words and ("://" in words[0] or not known):
         return words[0], words[1:]
     return None, words

@@ -39,7 +39,9 @@ HOW_TO_ALLOW = HowToAllow(
 class Bridge:
     """Streams topics to browsers. One object may serve several apps.
 
-    Configuration: `BRIDGE_URL`, as for `bridge.connect`; `BRIDGE_PUBLIC = True` to let everyone read every
+    Configuration: `BRIDGE_URL`, as for `bridge.connect` (without it the variable of that name in the
+    environment counts, else the URL and the options of the Celery app, if `bridge.celery.install` was called
+    before); `BRIDGE_PUBLIC = True` to let everyone read every
     topic; `BRIDGE_HEARTBEAT`, seconds of silence before a comment is sent (15); the limits
     `BRIDGE_MAX_VIEWERS` of a process (as many as it has descriptors for, less a tenth),
     `BRIDGE_MAX_VIEWERS_PER_ADDRESS` (none), `BRIDGE_MAX_VIEWERS_PER_KEY` (none) with `BRIDGE_VIEWER_KEY`, a

@@ -76,6 +76,12 @@ class StreamService:
         self.settings = settings
         self.channel = connect(settings.url, **settings.channel_options)
         transport = self._transport = transport_of(self.channel)
+        logger.info(
+            "streams read %s (from %s)",
+            transport.location,
+            settings.origin,
+            extra={"event": "streams_start", "location": transport.location, "origin": settings.origin},
+        )
         lifetime = LONGEST_LIFE if settings.tokens is None else settings.tokens.lifetime
         self._revocations = Revocations(transport, lifetime=lifetime)
         self.authorizer = Authorizer(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 # `Any` in this module: an option may have any value until it is checked.
 from typing import Any
 
+from bridge.channel.default_url import ChosenUrl, default_url
 from bridge.errors import ConfigurationError
 from bridge.streams.access.credentials import DEFAULT_COOKIE
 from bridge.streams.access.jwks import check_jwks_url
@@ -80,6 +81,8 @@ class Settings:
 
     url: str = field(repr=False)
     """Where the messages are, as for `bridge.connect`. It may contain a password."""
+    origin: str
+    """Where the URL comes from, in words."""
     public: bool
     """Whether everyone may read every topic where no function decides."""
     heartbeat: float
@@ -109,7 +112,8 @@ def read_settings(
 ) -> Settings:
     """Check the options whose names begin with `prefix` and return them, with defaults for the others.
 
-    `url_setting` is how an application sets the URL, for the error message. `also` names the options without
+    `url_setting` is how an application sets the URL, for messages. Without it the URL is the default one, see
+    `bridge.channel.default_url`. `also` names the options without
     the prefix that the caller reads itself. Raises `ConfigurationError` for
     an unknown option, a missing URL, a number that is not above zero, or a key that is not one.
     """
@@ -119,11 +123,17 @@ def read_settings(
         names = (*STREAM_OPTIONS, *also, *TOKEN_OPTIONS, *CHANNEL_OPTIONS)
         known = ", ".join(f"{prefix}{key}" for key in names)
         raise ConfigurationError(f"unknown configuration {prefix}{unknown[0]}; known are {known}")
-    if not given.get("URL"):
-        raise ConfigurationError(f"set {url_setting}, for example to redis://localhost:6379/0")
+    options_of_connect = {key.lower(): given[key] for key in CHANNEL_OPTIONS if key in given}
+    chosen = ChosenUrl(given["URL"], url_setting) if given.get("URL") else default_url()
+    if chosen is None:
+        raise ConfigurationError(
+            f"set {url_setting}, for example to redis://localhost:6379/0; or set the variable BRIDGE_URL, or "
+            "call bridge.celery.install(app) of the Celery app before"
+        )
 
     return Settings(
-        url=given["URL"],
+        url=chosen.url,
+        origin=chosen.origin,
         public=given.get("PUBLIC") is True,
         heartbeat=_number(given, "HEARTBEAT", prefix, "seconds", whole=False) or 15.0,
         viewer_backlog=_number(given, "VIEWER_BACKLOG", prefix, "bytes") or 1024 * 1024,
@@ -134,7 +144,7 @@ def read_settings(
         max_topics=_number(given, "MAX_TOPICS", prefix, "topics") or 100,
         max_stream_seconds=_number(given, "MAX_STREAM_SECONDS", prefix, "seconds", whole=False),
         tokens=_token_settings(given, prefix),
-        channel_options={key.lower(): given[key] for key in CHANNEL_OPTIONS if key in given},
+        channel_options={**chosen.options, **options_of_connect},
     )
 
 

@@ -17,6 +17,7 @@ def test_options_have_defaults() -> None:
     """Only the URL is needed; options without the prefix are not looked at."""
     assert read({"BRIDGE_URL": "memory://", "DEBUG": True}) == Settings(
         url="memory://",
+        origin="settings.BRIDGE['URL']",
         public=False,
         heartbeat=15.0,
         viewer_backlog=1024 * 1024,
