@@ -7,7 +7,7 @@ Only the hub's thread calls it, except for `wake`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from bridge.model.message import Message
 from bridge.model.position import Position
@@ -75,6 +75,15 @@ class States:
     def size(self) -> int:
         """About how many bytes it holds."""
         return sum(state.size for state in self.states)
+
+
+class TopicNames(NamedTuple):
+    """Names of topics."""
+
+    names: list[str]
+    """In order."""
+    complete: bool
+    """Whether there are no others."""
 
 
 ListenerEvent = Message | Attached | Refused | Seen | History | States
@@ -212,4 +221,17 @@ class Transactional(Protocol):
 
         Raises `ConfigurationError` and `ConnectionLost`.
         """
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A backend that can list what it keeps. It is called only if the backend replays."""
+
+    def topics(self, limit: int) -> TopicNames:
+        """Return the names of at most `limit` topics of the namespace. Raises `ConnectionLost`."""
+        ...
+
+    def namespaces(self, topic: str) -> list[str]:
+        """Return the namespaces, of any channel there, that have `topic`. Raises `ConnectionLost`."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bridge.backends.base import States
+from bridge.backends.base import States, TopicNames
 from bridge.backends.memory.listener import MemoryListener
 from bridge.backends.memory.store import Store
 from bridge.model.message import Message
@@ -57,6 +57,14 @@ class MemoryBackend:
     def remove_fields(self, topic: str, names: Sequence[str]) -> None:
         with self._store.lock:
             self._store.remove_fields(topic, names)
+
+    def topics(self, limit: int) -> TopicNames:
+        with self._store.lock:
+            names = sorted(self._store.names())
+        return TopicNames(names[:limit], len(names) <= limit)
+
+    def namespaces(self, topic: str) -> list[str]:
+        return []  # a store belongs to one namespace
 
     def ping(self) -> None:
         """Do nothing: this process is always within reach."""

@@ -35,6 +35,10 @@ class Store:
         """Return the log of `topic`. Create it if it does not exist. Requires holding `lock`."""
         return self._logs.get(topic) or self._logs.setdefault(topic, TopicLog(topic))
 
+    def names(self) -> list[str]:
+        """Return the names of all topics to which something was published. Requires holding `lock`."""
+        return [name for name, log in self._logs.items() if log.end != ORIGIN]
+
     def publish(self, publication: Publication, retention: Retention) -> Position | None:
         """Publish a message and its follow-up. Return its position, or `None` if its change is refused."""
         topic, position = publication.topic, None

@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from bridge.backends.base import States
+from bridge.backends.base import States, TopicNames
+from bridge.backends.redis import listing
 from bridge.backends.redis.frames import MARK, live_frame
 from bridge.backends.redis.keys import Keys
 from bridge.backends.redis.listener import RedisListener
@@ -192,6 +193,14 @@ class RedisBackend:
     def remove_fields(self, topic: str, names: Sequence[str]) -> None:
         with self._errors(PublishError, "did not remove what it keeps"):
             self._servers.send("HDEL", self._keys.meta(topic), *(f".{name}" for name in names))
+
+    def topics(self, limit: int) -> TopicNames:
+        with self._errors(ConnectionLost, "did not answer"):
+            return listing.topics(self._servers, self._keys, limit)
+
+    def namespaces(self, topic: str) -> list[str]:
+        with self._errors(ConnectionLost, "did not answer"):
+            return listing.namespaces(self._servers, self._keys, topic)
 
     def ping(self) -> None:
         with self._errors(ConnectionLost, "did not answer"):

@@ -97,6 +97,26 @@ class Keys:
         _channel, *keys, _durable = self.of(topic)
         return tuple(keys)
 
+    def pattern(self) -> bytes:
+        """Return the pattern for SCAN of the keys that say that a topic exists."""
+        return _literally(self._start) + b"*" + _end("meta")
+
+    def topic_of(self, meta: bytes) -> str | None:
+        """Return the topic of a key that matches `pattern`, `None` for a name that is no text."""
+        try:
+            return meta[len(self._start) : -len(_end("meta"))].decode()
+        except UnicodeDecodeError:
+            return None
+
+    def pattern_of_namespaces(self, topic: str) -> bytes:
+        """Return the pattern for SCAN of the keys that say that a topic exists in any namespace."""
+        return b"*" + _literally(b"{t:" + topic.encode() + _end("meta"))
+
+    def namespace_of(self, meta: bytes) -> str:
+        """Return the namespace of a key that matches `pattern_of_namespaces`."""
+        escaped = meta.partition(b":{t:")[0].decode(errors="replace")
+        return escaped.replace("%7B", "{").replace("%25", "%")
+
     def permissions_for(self, publication: Publication, command: str) -> str:
         """Return in words what a user who publishes a message must be allowed to do."""
         topics = [publication.topic]
@@ -108,6 +128,11 @@ class Keys:
             keys = " ".join(f"{(self._start + topic.encode()).decode()}}}:*" for topic in topics)
             permissions = f"to read and write {keys} and {permissions}"
         return permissions
+
+
+def _literally(key: bytes) -> bytes:
+    """Return a pattern for SCAN that only `key` matches."""
+    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", key)
 
 
 def _end(key: str) -> bytes:

@@ -7,7 +7,7 @@ Any and `type: ignore`: redis-py declares no types for the clients of clusters a
 """
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 # `Any` in this module: redis-py declares no types for the clients of clusters and for answers.
 from typing import Any, Protocol
@@ -30,6 +30,10 @@ MOVED_AWAY = (
 """What is raised if another node may have the keys by now, or if the nodes are not known."""
 
 
+SCANNED_AT_ONCE = 1_000
+"""Keys that the server looks at in one call of SCAN: less than a millisecond."""
+
+
 class Servers(Protocol):
     """Commands in, answers out; and the connections for reading."""
 
@@ -41,6 +45,10 @@ class Servers(Protocol):
 
     def send(self, *command: Argument) -> Any:
         """Send a command and return its answer. Raises one of `ERRORS`."""
+        ...
+
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """Yield the keys of each call of SCAN, on every primary. Raises one of `ERRORS`."""
         ...
 
     def refresh(self) -> None:
@@ -83,6 +91,9 @@ class OneServer:
     def reset_after_fork(self) -> None:
         _close_copies(self._pool)
         self._connect()
+
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        return _scan(self._client.scan, pattern)
 
     def refresh(self) -> None:
         """Each new connection asks who is the primary."""
@@ -131,6 +142,11 @@ class Cluster:
     def send(self, *command: Argument) -> Any:
         return self._connected().execute_command(*command)
 
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        client = self._connected()
+        for node in client.get_primaries():
+            yield from _scan(client.get_redis_connection(node).scan, pattern)
+
     def refresh(self) -> None:
         self._connected().nodes_manager.initialize()
 
@@ -154,6 +170,16 @@ class Cluster:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+
+def _scan(scan: Callable[..., Any], pattern: bytes) -> Iterator[list[bytes]]:
+    """Yield the keys of each call of SCAN on one server."""
+    cursor = 0
+    while True:
+        cursor, keys = scan(cursor, match=pattern, count=SCANNED_AT_ONCE)
+        yield keys
+        if not cursor:
+            return
 
 
 def _close_copies(pool: Any) -> None:

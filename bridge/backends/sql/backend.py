@@ -8,8 +8,8 @@ from contextlib import suppress
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bridge.backends.base import States
-from bridge.backends.sql import durable, reading, reading_states, state
+from bridge.backends.base import States, TopicNames
+from bridge.backends.sql import durable, listing, reading, reading_states, state
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
 from bridge.backends.sql.log import Transaction
@@ -200,6 +200,18 @@ class SqlBackend:
             self._database.prepare()
             with self._database.writing() as connection:
                 state.remove_fields(connection, key_of(self._namespace, topic), names)
+
+    def topics(self, limit: int) -> TopicNames:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return listing.topics(connection, self._namespace, limit)
+
+    def namespaces(self, topic: str) -> list[str]:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return listing.namespaces(connection, topic)
 
     def ping(self) -> None:
         with self._database.errors(ConnectionLost, "did not answer"):
