@@ -7,16 +7,25 @@ from typing import IO, Any  # Any: a command of click may return anything, and p
 import click
 
 from bridge import __version__
+from bridge.cli.target import find_with
 from bridge.cli.text import plain
-from bridge.errors import BridgeError, needs_extra
+from bridge.errors import BridgeError, ConnectionLost, needs_extra
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as of a shell."""
 
 COMMANDS = {
+    "doctor": "bridge.cli.doctor",
     "migrate": "bridge.cli.migrate",
+    "publish": "bridge.cli.publish",
+    "read": "bridge.cli.read",
+    "stats": "bridge.cli.stats",
+    "tail": "bridge.cli.tail",
+    "tasks": "bridge.cli.tasks",
+    "token": "bridge.cli.token",
+    "topics": "bridge.cli.topics",
 }
-"""The module of each command; its `command` is a command of click. One with several words has dashes."""
+"""The module of each command; its `command` is a command of click."""
 
 
 class Failure(click.ClickException):
@@ -24,6 +33,12 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"bridge: {plain(self.message)}", file=file, err=file is None)
+
+
+class Lost(Failure):
+    """The backend cannot be reached."""
+
+    exit_code = 6
 
 
 class BridgeGroup(click.Group):
@@ -44,34 +59,36 @@ class BridgeGroup(click.Group):
         _show_warnings()
         try:
             return super().invoke(ctx)
+        except ConnectionLost as error:
+            raise Lost(str(error)) from error
         except BridgeError as error:
             raise Failure(str(error)) from error
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
 
-class _PlainFormatter(logging.Formatter):
-    """Formats a record in one line, whatever a task has put into it."""
+class _PlainHandler(logging.Handler):
+    """Prints a record in one line on standard error, whatever a task has put into it."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(f"{record.levelname.capitalize()}: {record.getMessage()}")
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"bridge: {plain(record.getMessage())}", err=True)
 
 
 def _show_warnings() -> None:
     """Show the warnings of the bridge on standard error, unless the application has set up logging."""
     logger = logging.getLogger("bridge")
     if not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setLevel(logging.WARNING)
-        handler.setFormatter(_PlainFormatter())
-        logger.addHandler(handler)
+        logger.addHandler(_PlainHandler(logging.WARNING))
 
 
 @click.group(cls=BridgeGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="celery-event-bridge")
-def bridge() -> None:
+@click.pass_context
+def bridge(context: click.Context) -> None:
     """Watch Celery tasks, and the messages of any topic.
 
     URL is that of `bridge.connect`, such as redis://localhost:6379/0 or sqlite:///bridge.db. Without it the
     variable BRIDGE_URL counts.
     """
+    if callable(context.obj):
+        find_with(context, context.obj)
