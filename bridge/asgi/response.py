@@ -87,7 +87,7 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
         stream = ASGIBody(self._service, answer.opening, scope)
         # The framework may be cancelled before it starts the body: then nothing else ends the stream.
         weakref.finalize(stream, answer.opening.close).atexit = False
-        return stream, answer.status, dict(answer.headers)
+        return stream, answer.status, {**answer.headers, **stream.headers}
 
 
 def http_error(refusal: Refusal) -> Exception:

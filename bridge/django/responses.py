@@ -27,7 +27,9 @@ class StreamResponse(StreamingHttpResponse):  # type: ignore[misc]  # Django has
     """A stream, or the answer without a body to a request for one."""
 
     def __init__(self, service: StreamService, answer: Answer, request: Any) -> None:
-        super().__init__(_body(service, answer, request), status=answer.status, headers=dict(answer.headers))
+        body = _body(service, answer, request)
+        headers = {**answer.headers, **(body.headers if isinstance(body, ASGIBody) else {})}
+        super().__init__(body, status=answer.status, headers=headers)
         if "Content-Type" not in answer.headers:
             del self.headers["Content-Type"]
         # GZipMiddleware leaves a response alone that has an encoding. It would hold back small events.

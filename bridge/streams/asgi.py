@@ -114,6 +114,7 @@ async def _stream(
             lambda: viewer.established or viewer.closed, changed, opening.seconds_to_wait
         )
     takeover = Takeover(scope, receive, send)
+    head["headers"] += takeover.headers
     connection = await takeover.take(send, head, opening.first_chunk(viewer, established=established))
     if connection is not None:
         opening.adopt(connection)

@@ -41,6 +41,11 @@ class ASGIBody:
         if _HOLD in (scope.get("extensions") or {}):
             scope["extensions"][_HOLD] = True
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that the response needs beside those of every stream."""
+        return {name.decode(): value.decode() for name, value in self._takeover.headers}
+
     def close(self) -> None:
         """End the stream, unless its connection was taken over. May be called again, from any thread."""
         self._opening.close()

@@ -53,6 +53,14 @@ class Takeover:
         if self.refusal is not None:
             _watch_hypercorn(self._cycle)
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the head needs if the connection is taken over, which closes at the end.
+
+        Otherwise a client may send its next request on the connection that is about to be closed.
+        """
+        return [] if self.refusal is not None else [(b"connection", b"close")]
+
     async def take(self, send: Send, head: Message, first: bytes) -> TakenConnection | None:
         """Send `head` and `first`; return the connection, or `None` to go on as before.
 

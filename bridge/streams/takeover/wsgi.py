@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.streams.takeover import gevent_server
-from bridge.streams.takeover.connection import TakenConnection, chunk
+from bridge.streams.takeover.connection import TakenConnection, chunk, closing
 
 READ_SIZE = 65536
 """Bytes that are read from a socket with one call."""
@@ -61,7 +61,7 @@ class Takeover:
             diversion.put_back(written)
             return None
         self._taken = True
-        connection, unsent = diversion.keep(written)
+        connection, unsent = diversion.keep(closing(written))
         if self._read_ahead is not None:
             # Otherwise pywsgi answers what the client sent after its request as another request.
             while self._read_ahead.read1(READ_SIZE):

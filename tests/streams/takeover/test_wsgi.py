@@ -190,6 +190,9 @@ def test_every_frame_arrives_and_the_end_is_an_end(server: Server, version: str)
             server.get("/send", first=first, last=first + 10)
         server.get("/end")
         assert one.body() == two.body() == b": first\n" + frames(0, 100)
+        # Otherwise a client may send its next request on the connection that is about to be closed.
+        head = one.received.partition(b"\r\n\r\n")[0] + b"\r\n"
+        assert re.findall(rb"(?i)\r\nconnection: *(.*)\r\n", head) == [b"close"], head
 
 
 def test_frames_arrive_as_they_are_sent(server: Server) -> None:
@@ -476,7 +479,8 @@ def finish(steps: Generator[bytes, None, TakenConnection | None]) -> TakenConnec
     return taken
 
 
-HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\n"
+CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize("say", [bytes, chunk, lambda data: b"%X\r\n%b\r\n" % (len(data), data)])
@@ -494,7 +498,7 @@ def test_the_connection_changes_hands(
     taken = finish(steps)
     assert taken is not None
     assert (taken.chunked, taken.unsent) == (say is not bytes, b"")
-    assert client.recv(100) == HEAD + say(first)
+    assert client.recv(100) == CLOSING + say(first)
     assert (taken.socket.getblocking(), server.getblocking()) == (False, True)
     assert not os.get_inheritable(taken.socket.fileno())
     assert not os.get_inheritable(server.fileno())
@@ -549,11 +553,11 @@ def test_what_a_full_connection_does_not_take_is_kept(pair: tuple[socket.socket,
     server.sendall(HEAD + b":\n")
     taken = finish(steps)
     assert taken is not None
-    assert taken.unsent == HEAD + b":\n"
+    assert taken.unsent == CLOSING + b":\n"
     while filled:
         filled -= len(client.recv(filled))
     taken.socket.send(taken.unsent)
-    assert client.recv(100) == HEAD + b":\n"
+    assert client.recv(100) == CLOSING + b":\n"
     taken.socket.close()
 
 
