@@ -1,5 +1,6 @@
 """Clients of npm, and the packages that they need."""
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,9 +17,16 @@ def script(name: str) -> list[str]:
     """
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no node or no npm here; on Debian: apt-get install nodejs npm")
-    installed, wanted = HERE / "node_modules" / ".installed", (HERE / "package.json").read_text()
+    # Tests of several processes may get here together.
+    with (HERE / "package.json").open() as package:
+        fcntl.flock(package, fcntl.LOCK_EX)
+        _install(package.read())
+    return ["node", str(HERE / name)]
+
+
+def _install(wanted: str) -> None:
+    installed = HERE / "node_modules" / ".installed"
     if not installed.exists() or installed.read_text() != wanted:
         words = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(words, cwd=HERE, check=True, timeout=100)
         installed.write_text(wanted)
-    return ["node", str(HERE / name)]
