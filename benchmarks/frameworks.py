@@ -9,6 +9,7 @@ from benchmarks.servers import (
     DJANGO_EVENTSTREAM,
     SEND_LOOP,
     SSE_STARLETTE,
+    TOKEN_KEY,
     Peer,
     Probe,
     Stage,
@@ -18,8 +19,10 @@ from benchmarks.servers import (
     uvicorn,
     wanted,
 )
+from bridge.asgi import Bridge
 
 VIEWERS = pick(8000, 500)
+TURNS = 4
 BURST = 50
 SECONDS = pick(5.0, 1.0)
 WARM = 20
@@ -33,6 +36,7 @@ QUESTION = Question(
         Column("accept_ratio", "times the plain route", ".2f"),
         Column("accept_cpu_us", "CPU µs a viewer"),
         Column("accept_cpu_ratio", "times the plain route", ".2f"),
+        Column("token_cpu_ratio", "CPU without a token, times that with one", ".2f"),
         Column("per_viewer_kb", "KB a viewer", ",.2f", plot=True, log=True),
         Column("burst_rate", f"burst of {BURST}: deliveries/s", plot=True),
         Column("burst_cpu_us", "CPU µs a delivery", ".2f"),
@@ -42,7 +46,8 @@ QUESTION = Question(
     ),
     "The viewers connect 256 at a time, and afterwards as many clients ask a plain route of the same "
     "application in the same way, each on a new connection that is closed afterwards: the ratios compare "
-    "the two rates, and the CPU of the two. Bursts follow one another while the plain route is asked. Memory "
+    "the two rates, and the CPU of the two. Then viewers of the bridge connect in turn without a token and "
+    "with one, which many of them share. Bursts follow one another while the plain route is asked. Memory "
     "is measured as in the table of memory. FastAPI's own way is tried with 1,000 viewers only.",
 )
 
@@ -114,6 +119,21 @@ def timed(stage: Stage, count: int, connect: Callable[[int], object]) -> tuple[f
     return count / (time.monotonic() - began), 1e6 * (stage.cpu() - cpu) / count
 
 
+def token_ratio(stage: Stage, viewers: int) -> dict[str, float]:
+    """Return how much less CPU a viewer without a token takes. Nothing for servers that know no tokens."""
+    if not stage.peer.name.startswith("bridge"):
+        return {}
+    streams = Bridge("memory://", token_keys=[TOKEN_KEY])
+    cpu = dict.fromkeys(("", "Authorization: Bearer "), 0.0)
+    for _ in range(TURNS):
+        for header in cpu:
+            token = streams.token(TOPIC, subject="42") if header else ""
+            opened = partial(stage.open, topic=TOPIC, header=header + token)
+            cpu[header] += timed(stage, viewers // 2 // TURNS, opened)[1]
+    without, with_token = cpu.values()
+    return {"token_cpu_us": (with_token - without) / TURNS, "token_cpu_ratio": without / with_token}
+
+
 def measure(peer: Peer) -> dict[str, float]:
     most = min(VIEWERS, peer.most)
     viewers = most - WARM - 1
@@ -139,6 +159,7 @@ def measure(peer: Peer) -> dict[str, float]:
             "per_viewer_kb": memory,
             "viewers": most,
             **figures,
+            **token_ratio(on, viewers),
         }
 
 

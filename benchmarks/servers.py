@@ -34,6 +34,8 @@ PYTHON = [sys.executable, "-m"]
 
 Pairs = Sequence[tuple[str, bytes]]
 
+TOKEN_KEY = "the key of the benchmarks' tokens, no secret"
+
 
 @dataclass
 class Place:
@@ -435,6 +437,7 @@ def stage(peer: Peer) -> Iterator[Stage]:
         **os.environ,
         "BENCH_REDIS": place.valkey.url("redis"),
         "BENCH_URL": place.valkey.url(peer.url),
+        "BENCH_TOKEN_KEY": TOKEN_KEY,
         "PYTHONPATH": str(ROOT),
     }
     process = None

@@ -11,7 +11,11 @@ settings.configure(
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=["bridge.django"],
     LOGGING_CONFIG=None,
-    BRIDGE={"URL": os.environ["BENCH_URL"], "PUBLIC": True},
+    BRIDGE={
+        "URL": os.environ["BENCH_URL"],
+        "PUBLIC": True,
+        "TOKEN_KEYS": [os.environ["BENCH_TOKEN_KEY"]],
+    },
 )
 django.setup()
 

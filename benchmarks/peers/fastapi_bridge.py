@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse
 from bridge.asgi import Bridge, StreamResponse
 
 app = FastAPI()
-streams = Bridge(os.environ["BENCH_URL"], public=True)
+streams = Bridge(os.environ["BENCH_URL"], public=True, token_keys=[os.environ["BENCH_TOKEN_KEY"]])
 streams.install(app)
 
 

@@ -7,7 +7,11 @@ from flask import Flask, Response
 from bridge.flask import Bridge
 
 app = Flask(__name__)
-app.config.update(BRIDGE_URL=os.environ["BENCH_URL"], BRIDGE_PUBLIC=True)
+app.config.update(
+    BRIDGE_URL=os.environ["BENCH_URL"],
+    BRIDGE_PUBLIC=True,
+    BRIDGE_TOKEN_KEYS=[os.environ["BENCH_TOKEN_KEY"]],
+)
 bridge = Bridge(app)
 
 

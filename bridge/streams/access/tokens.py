@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 # `Any` in this module: claims are JSON, and unchecked until they are read.
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from bridge.errors import ConfigurationError
 from bridge.streams.access.jwks import KeySet
 from bridge.streams.access.keys import Key
 from bridge.streams.access.signatures import InvalidToken, key_id_of, payload_of, sign
+from bridge.support.recent import Recent
 from bridge.support.tokens import new_token
 from bridge.support.validate import check_name, check_positive
 from bridge.tasks.events import tag_topic
@@ -30,6 +32,9 @@ RIGHTS = (READ, CANCEL)
 LONGEST_TOKEN = 8 * 1024
 """Characters of a token. A longer one is refused before it is parsed."""
 
+KEPT, LONGEST_KEPT = 1000, 1024
+"""Verified tokens that a process remembers: how many, and how many characters one of them has at most."""
+
 LONGEST_LIFE = 7 * 86_400.0
 """Seconds that a token counts at most. Backends keep a revocation as long after it was published."""
 
@@ -38,6 +43,8 @@ CLOCKS_DIFFER = 60.0
 
 LATEST = 1e12
 """Times in seconds since the epoch are smaller."""
+
+EXPIRED = "the token has expired"
 
 CLAIM = "bridge"
 """The claim that says what a token allows."""
@@ -98,6 +105,9 @@ class Tokens:
         self._audience = audience
         self._issuer = issuer
         self._lifetime = lifetime
+        # What the last tokens say that one of `keys` signed, by their digests. The keys of a key set may be
+        # withdrawn, so their tokens are verified each time. Whoever asks checks what is revoked.
+        self._verified: Recent[bytes, Claims] = Recent(KEPT)
 
     # Making.
 
@@ -158,12 +168,22 @@ class Tokens:
         """
         if len(token) > LONGEST_TOKEN:
             raise InvalidToken("the token is too long")
+        digest = blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+        known = self._verified.get(digest)
+        if known is not None:
+            if known.expires_at <= time.time():
+                raise InvalidToken(EXPIRED)
+            return known
         payload = self._first_signed(token, self._keys)
+        is_own = payload is not None
         if payload is None and self._key_set is not None:
             payload = self._first_signed(token, self._key_set.keys_for(key_id_of(token), may_wait=may_wait))
         if payload is None:
             raise InvalidToken("the token is not valid")
-        return self._read_claims(payload)
+        claims = self._read_claims(payload)
+        if is_own and len(token) <= LONGEST_KEPT:
+            self._verified[digest] = claims
+        return claims
 
     def _first_signed(self, token: str, keys: Iterable[Key]) -> Any:
         """Return the claims, JSON, if one of `keys` signed the token, else `None`. Raises `InvalidToken`."""
@@ -188,7 +208,7 @@ class Tokens:
             raise InvalidToken("the token is not valid")
         expires_at = self._end_of_life(expires_at, issued_at, now)
         if expires_at <= now:
-            raise InvalidToken("the token has expired")
+            raise InvalidToken(EXPIRED)
         audience = payload.get("aud")
         if audience != self._audience and not (isinstance(audience, list) and self._audience in audience):
             raise InvalidToken("the token is for another audience")

@@ -1,6 +1,8 @@
 """Tokens: what is signed, what is accepted, and what is not."""
 
 import time
+from base64 import urlsafe_b64decode
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -9,9 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 import bridge
 from bridge.errors import ConfigurationError
+from bridge.streams.access import signatures
+from bridge.streams.access import tokens as tokens_module
 from bridge.streams.access.keys import read_keys
-from bridge.streams.access.signatures import InvalidToken
+from bridge.streams.access.signatures import InvalidToken, payload_of
 from bridge.streams.access.tokens import (
+    KEPT,
     LONGEST_TOKEN,
     Claims,
     Scope,
@@ -164,6 +169,55 @@ def test_an_issuer_that_is_set_is_demanded() -> None:
 def test_what_is_no_token_is_not_valid(text: str) -> None:
     """Whatever the text, the answer is a refusal and no error."""
     assert invalid(text) in ("the token is not valid", "the token is too long")
+
+
+def test_a_token_that_was_verified_before_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that comes again is remembered, not decoded again, and counts no longer for it."""
+    made, text, now = tokens(), token("a", expires=60), [time.time()]
+    monkeypatch.setattr(tokens_module, "time", SimpleNamespace(time=lambda: now[0]))
+    first = made.verify(text)
+    assert made.verify(text) is first
+    assert invalid(text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1], made) == "the token is not valid"
+    now[0] += 61
+    assert invalid(text, made) == "the token has expired"
+
+
+def test_few_and_small_tokens_are_remembered() -> None:
+    """Whatever many clients send, their tokens take a bounded number of bytes."""
+    made = tokens()
+    for number in range(KEPT + 10):
+        made.verify(token("a", jti=str(number)))
+    large = token(*(f"topic {number}" for number in range(100)))
+    assert made.verify(large) is not made.verify(large)
+    assert len(made._verified) == KEPT
+
+
+@pytest.mark.parametrize("headers", [None, {"typ": "at+jwt"}, {"kid": "1"}])
+def test_a_secret_verifies_tokens_with_any_header(headers: dict[str, Any] | None) -> None:
+    """The usual header is compared as text, others are parsed; a wrong secret or signature is never right."""
+    text = token("a", headers=headers)
+    assert payload_of(text, read_keys(SECRET, "KEYS")[0]) == _payload(text)
+    assert payload_of(text, read_keys(OTHER_SECRET, "KEYS")[0]) is None
+    signed = text.rpartition(".")[0]
+    for signature in ("", "A" * 43, "é" * 43):
+        assert invalid(f"{signed}.{signature}") == "the token is not valid"
+    head, _, rest = text.partition(".")
+    assert (
+        invalid(f"{head}.A{rest[1:]}" if rest[0] != "A" else f"{head}.B{rest[1:]}")
+        == "the token is not valid"
+    )
+
+
+def test_tokens_that_are_made_have_the_usual_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So PyJWT, which takes longer, is not asked to verify them."""
+    text = tokens().sign(make_scope(["a"], None, None, "read"), expires=60, subject=None)
+    monkeypatch.setattr(signatures, "_jws", None)
+    assert tokens().verify(text).scope.topics == {"a"}
+
+
+def _payload(text: str) -> bytes:
+    part = text.split(".")[1]
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 def test_a_long_token_is_refused_before_it_is_parsed() -> None:
