@@ -27,13 +27,13 @@ def payload_of(token: str, key: Key) -> bytes | None:
 
     The algorithm is that of the key, never that of the token.
     """
-    payload = _payload_of_usual(token, key) if key.algorithm == "HS256" else None
-    if payload is not None:
-        return payload
+    usual = _payload_of_usual(token, key) if key.algorithm == "HS256" else None
+    if usual is not None:
+        return usual
     import jwt
 
     try:
-        payload = _jws(key.algorithm).decode(token, key.verifying, algorithms=[key.algorithm])
+        payload: bytes = _jws(key.algorithm).decode(token, key.verifying, algorithms=[key.algorithm])
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
         return None
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
