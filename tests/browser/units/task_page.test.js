@@ -1,13 +1,15 @@
-// The task page of the monitor: times, timeline, scale, log lines and the tree of tasks.
+// The page of a task and the workers in the monitor: times, timeline, scale, log lines, relatives and their tree.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cut, fileName, fileOf, isWanted, lineOf } from "../../../bridge/monitor/page/task/lines.js";
 import { attemptsOf, momentsOf, newestTime } from "../../../bridge/monitor/page/task/moments.js";
+import { relativesOf } from "../../../bridge/monitor/page/task/relatives.js";
 import { scaleOf } from "../../../bridge/monitor/page/task/scale.js";
 import { elapsed, logTime, relative, shortTime, time } from "../../../bridge/monitor/page/task/times.js";
 import { nodeOf, rowsOf, spanOf } from "../../../bridge/monitor/page/task/tree.js";
+import { workersOf } from "../../../bridge/monitor/page/workers/workers.js";
 
 const NOW = 1_800_000_000;
 const HOUR = 3600;
@@ -190,4 +192,58 @@ test("a chart spans all that is known, and the present only while something runs
   assert.equal(span({ task: "a", state: "PENDING" }), null);
   assert.deepEqual(span({ task: "a", queued_at: NOW, started_at: NOW + 1, ended_at: NOW + 2 }), { from: NOW, to: NOW + 2 });
   assert.deepEqual(span({ task: "a", state: "STARTED", queued_at: NOW + HOUR, started_at: NOW }), { from: NOW, to: NOW + 100 });
+});
+
+const known = (...tasks) => new Map(tasks.map((task) => [task.task, task]));
+const family = (task, { rows = [], answers = new Map() } = {}) => {
+  const found = relativesOf(task, { rows: known(...rows), answers });
+  return { ids: [...found.nodes.keys()].sort(), ...found };
+};
+
+test("relatives are those above, those below, and those beside; others are left out", () => {
+  const full = { name: "x", started_at: NOW, state: "STARTED" };
+  const task = { ...full, task: "me", parent: "top", root: "top" };
+  const rows = [
+    { ...full, task: "top" },
+    { ...full, task: "child", parent: "me" },
+    { ...full, task: "leaf", parent: "child" },
+    { ...full, task: "beside", parent: "top" },
+    { ...full, task: "below beside", parent: "beside" },
+    { ...full, task: "other" },
+  ];
+  const { ids, wanted } = family(task, { rows });
+  assert.deepEqual([ids, wanted], [["beside", "child", "leaf", "me", "top"], []]);
+});
+
+test("what is not known is asked for once, and again when it has ended since", () => {
+  const task = { task: "me", state: "STARTED", parent: "gone", canvas_id: "__proto__" };
+  assert.deepEqual(family(task).wanted.sort(), ["__proto__", "gone"]);
+  const answers = new Map([["gone", null], ["__proto__", { task: "__proto__", state: "STARTED", name: "g", started_at: NOW }]]);
+  const asked = family(task, { answers });
+  assert.deepEqual([asked.ids, asked.wanted], [["__proto__", "me"], []]);
+  const ended = family(task, { answers, rows: [{ task: "__proto__", state: "SUCCESS" }] });
+  assert.deepEqual(ended.wanted, ["__proto__"]);
+  assert.equal(ended.nodes.get("__proto__").started, NOW);
+});
+
+test("the parts that a canvas lists are below it, with the times that the server tells", () => {
+  const children = [{ task: "a", state: "STARTED", index: 0 }, { task: "b", state: "SUCCESS", ended: true, index: 1 }, { task: 7 }, null, "x"];
+  const answers = new Map([["b", { task: "b", name: "work", state: "SUCCESS", started_at: NOW, ended_at: NOW + 4 }]]);
+  const { nodes, wanted } = family({ task: "w", state: "STARTED", canvas: "group", children }, { answers });
+  assert.deepEqual(wanted, ["a"]);
+  assert.deepEqual(rowsOf(nodes).rows.map(({ node, depth }) => [node.id, depth, node.started]), [["w", 0, null], ["a", 1, null], ["b", 1, NOW]]);
+});
+
+test("a family of many is bounded", () => {
+  const rows = Array.from({ length: 20_000 }, (_, index) => ({ task: `t${index}`, state: "SUCCESS", parent: "me", name: "x", started_at: NOW, ended_at: NOW }));
+  assert.equal(family({ task: "me", state: "STARTED" }, { rows }).nodes.size, 500);
+});
+
+test("silent workers with tasks come first, and what is no worker is left out", () => {
+  const workers = [{ name: "b", alive: true }, { name: "quiet" }, { name: "a", alive: true, succeeded: 3, failed: "x" }, { name: 7 }, null, { name: "__proto__", running: [{ task: "t", started_at: "soon" }, { task: 1 }, 2], last_seen: NOW }];
+  const found = workersOf({ workers });
+  assert.deepEqual(found.map(({ name }) => name), ["__proto__", "a", "b", "quiet"]);
+  assert.deepEqual(found[0].running, [{ task: "t", name: "t", from: null }]);
+  assert.deepEqual([found[1].succeeded, found[1].failed, found[0].lastSeen], [3, 0, NOW]);
+  for (const answer of [null, [], "x", {}, { workers: {} }]) assert.deepEqual(workersOf(answer), []);
 });

@@ -27,6 +27,15 @@ export function setTime(element, at, now, { ago = true } = {}) {
 // A link to another view of the monitor. The shell shows it without loading the page again.
 export const link = (params, text) => el("a", { href: address(params) }, text);
 
+// Removes the rows of a Map whose keys are not among `kept`.
+export function removeOthers(rows, kept) {
+  for (const [key, { element }] of rows) {
+    if (kept.has(key)) continue;
+    element.remove();
+    rows.delete(key);
+  }
+}
+
 let sections = 0;
 
 // A hidden section with a heading, which names it.

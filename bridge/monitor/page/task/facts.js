@@ -13,7 +13,6 @@ export function createFacts() {
   // One fact: a value is made once, and `fill` sets what it shows.
   function show(name, value, fill, tag = "span") {
     let row = rows.get(name);
-    if (!row && value === null) return;
     if (!row) {
       const shown = el(tag);
       row = { shown, box: el("div", {}, el("dt", {}, name), el("dd", {}, shown)), value: null };
@@ -26,16 +25,18 @@ export function createFacts() {
 
   const showTime = (name, at, now) => show(name, at, (shown, value) => setTime(shown, value, now), "time");
   const showText = (name, text) => show(name, text, setText);
-  const showLink = (name, id, params) =>
-    show(name, id, (shown, value, row) => {
+  // `values` are made into links when they change.
+  const showLinks = (name, values, paramsOf) =>
+    show(name, values.length ? values : null, (shown, _, row) => {
+      const value = JSON.stringify(values);
       if (row.value === value) return;
       row.value = value;
-      shown.replaceChildren(link(params(value), value));
+      shown.replaceChildren(...values.flatMap((each, index) => [index ? ", " : "", link(paramsOf(each), each)]));
     });
 
   function draw(task, now) {
     showText("Id", String(task.task));
-    showLink("Worker", text(task.worker), () => ({ view: "workers" }));
+    showLinks("Worker", texts(task.worker), () => ({ view: "workers" }));
     const attempts = attemptsOf(task);
     const first = time(task.first_started_at) ?? attempts[0]?.from ?? null;
     const number = Number.isInteger(task.attempt) && task.attempt > 1 ? `${task.attempt}` : null;
@@ -45,17 +46,19 @@ export function createFacts() {
     const ended = isFinished(task) ? time(task.ended_at) : null;
     showTime("Ended", ended, now);
     showText("Waited", waitOf(time(task.queued_at), first));
-    showText(ended === null ? "Elapsed" : "Duration", first === null ? null : ended === null ? elapsed(now - first) : duration(ended - first));
-    show(ended === null ? "Duration" : "Elapsed", null);
-    showLink("Parent", text(task.parent), (id) => ({ task: id }));
-    showLink("Root", task.root === task.task || task.root === task.parent ? null : text(task.root), (id) => ({ task: id }));
-    showLink("Canvas", task.canvas_id === task.task ? null : text(task.canvas_id), (id) => ({ task: id }));
-    showText("Tags", Array.isArray(task.tags) && task.tags.length ? task.tags.map(String).join(", ") : null);
+    showText("Elapsed", first === null || ended !== null ? null : elapsed(now - first));
+    showText("Duration", first === null || ended === null ? null : duration(ended - first));
+    showLinks("Parent", texts(task.parent), toTask);
+    showLinks("Root", texts(task.root).filter((id) => id !== task.task && id !== task.parent), toTask);
+    showLinks("Canvas", texts(task.canvas_id).filter((id) => id !== task.task), toTask);
+    showLinks("Tags", Array.isArray(task.tags) ? task.tags.flatMap(texts) : [], (tag) => ({ tag }));
   }
 
   return { element, draw };
 }
 
-const text = (value) => (typeof value === "string" && value ? value : null);
+const texts = (value) => (typeof value === "string" && value ? [value] : []);
+
+const toTask = (id) => ({ task: id });
 
 const waitOf = (queued, started) => (queued === null || started === null || started - queued < 0.001 ? null : duration(started - queued));

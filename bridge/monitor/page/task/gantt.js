@@ -2,7 +2,7 @@
 
 import { number, duration } from "../format.js";
 import { stateWord } from "../states.js";
-import { el, link, setAttribute, setText } from "./dom.js";
+import { el, link, removeOthers, setAttribute, setText } from "./dom.js";
 import { scaleOf } from "./scale.js";
 import { createAxis, placeBar } from "./timeline.js";
 import { elapsed } from "./times.js";
@@ -40,7 +40,7 @@ export function createGantt() {
   // Rows are made once, and moved only if their order changed.
   function place(rows) {
     const wanted = new Set(rows.map(({ node }) => node.id));
-    for (const [id, row] of drawn) if (!wanted.has(id)) row.element.remove(), drawn.delete(id);
+    removeOthers(drawn, wanted);
     rows.forEach(({ node }, index) => {
       if (!drawn.has(node.id)) drawn.set(node.id, createRow(node.id, () => toggle(node.id)));
       const { element: row } = drawn.get(node.id);

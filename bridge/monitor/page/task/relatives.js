@@ -32,7 +32,9 @@ export function relativesOf(task, { rows, answers }) {
   const queue = [task.task, ...stubs.keys()];
   for (const id of queue) {
     if (found.size >= MOST) break;
-    for (const child of below.get(id) ?? []) if (!found.has(child)) queue.push(child), add(child);
+    const children = (below.get(id) ?? []).filter((child) => !found.has(child));
+    children.forEach(add);
+    queue.push(...children);
   }
   for (const id of line.slice(0, 2)) for (const other of (below.get(id) ?? []).slice(0, MOST_BESIDE)) add(other);
   return { nodes: attached(found, task, stubs), wanted };

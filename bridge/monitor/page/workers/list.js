@@ -1,7 +1,7 @@
 // The workers as a table. On a phone each is a card.
 
 import { isoTime, number, plural } from "../format.js";
-import { el, link, setAttribute, setText } from "../task/dom.js";
+import { el, link, removeOthers, setAttribute, setText } from "../task/dom.js";
 import { elapsed, relative } from "../task/times.js";
 
 // Tasks of a worker that are shown before the reader asks for all of them.
@@ -17,7 +17,7 @@ export function createList() {
   function draw(workers, now) {
     element.hidden = workers.length === 0;
     const names = new Set(workers.map((worker) => worker.name));
-    for (const [name, row] of rows) if (!names.has(name)) row.element.remove(), rows.delete(name);
+    removeOthers(rows, names);
     workers.forEach((worker, index) => {
       if (!rows.has(worker.name)) rows.set(worker.name, createRow(worker.name));
       const row = rows.get(worker.name);
@@ -38,7 +38,7 @@ function createRow(name) {
   const element = el(
     "tr",
     { role: "row" },
-    el("th", { role: "rowheader", scope: "row" }, name),
+    el("th", { role: "rowheader", scope: "row" }, link({ worker: name }, name)),
     el("td", { role: "cell", class: "alive" }, chip, " ", seen),
     el("td", { role: "cell", class: "runs" }, idle, tasks, more),
     succeeded,
@@ -78,7 +78,7 @@ function createRow(name) {
 
   function drawTasks(running, now) {
     const ids = new Set(running.map(({ task }) => task));
-    for (const [id, item] of shown) if (!ids.has(id)) item.element.remove(), shown.delete(id);
+    removeOthers(shown, ids);
     for (const { task, name: called, from } of running) {
       if (!shown.has(task)) shown.set(task, createTask(task, called));
       const item = shown.get(task);
