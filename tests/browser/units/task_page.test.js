@@ -239,11 +239,12 @@ test("a family of many is bounded", () => {
   assert.equal(family({ task: "me", state: "STARTED" }, { rows }).nodes.size, 500);
 });
 
-test("silent workers with tasks come first, and what is no worker is left out", () => {
-  const workers = [{ name: "b", alive: true }, { name: "quiet" }, { name: "a", alive: true, succeeded: 3, failed: "x" }, { name: 7 }, null, { name: "__proto__", running: [{ task: "t", started_at: "soon" }, { task: 1 }, 2], last_seen: NOW }];
+test("workers that are alive come first, and what is no worker is left out", () => {
+  const running = [{ task: "t", started_at: "soon" }, { task: 1 }, 2];
+  const workers = [{ name: "b", alive: true }, { name: "quiet", last_seen: NOW }, { name: "a", alive: true, succeeded: 3, failed: "x" }, { name: 7 }, null, { name: "__proto__", alive: true, running, active: 5 }];
   const found = workersOf({ workers });
   assert.deepEqual(found.map(({ name }) => name), ["__proto__", "a", "b", "quiet"]);
-  assert.deepEqual(found[0].running, [{ task: "t", name: "t", from: null }]);
-  assert.deepEqual([found[1].succeeded, found[1].failed, found[0].lastSeen], [3, 0, NOW]);
+  assert.deepEqual([found[0].running, found[0].active], [[{ task: "t", name: "t", from: null }], 5]);
+  assert.deepEqual([found[1].succeeded, found[1].failed, found[3].lastSeen], [3, 0, NOW]);
   for (const answer of [null, [], "x", {}, { workers: {} }]) assert.deepEqual(workersOf(answer), []);
 });

@@ -33,6 +33,7 @@ function createRow(name) {
   const [chip, seen] = [el("span", { class: "chip" }), el("time")];
   const tasks = el("ul");
   const more = el("button", { type: "button", class: "quiet", hidden: true, onclick: showAll });
+  const others = el("span", { class: "hint", hidden: true });
   const idle = el("span", { class: "hint" }, "nothing");
   const [succeeded, failed] = [el("td", { role: "cell", "data-head": "Done" }), el("td", { role: "cell", "data-head": "Failed" })];
   const element = el(
@@ -40,7 +41,7 @@ function createRow(name) {
     { role: "row" },
     el("th", { role: "rowheader", scope: "row" }, link({ worker: name }, name)),
     el("td", { role: "cell", class: "alive" }, chip, " ", seen),
-    el("td", { role: "cell", class: "runs" }, idle, tasks, more),
+    el("td", { role: "cell", class: "runs" }, idle, tasks, more, others),
     succeeded,
     failed,
   );
@@ -60,9 +61,11 @@ function createRow(name) {
     drawSeen(worker, now);
     const wanted = all ? worker.running : worker.running.slice(0, SHOWN_TASKS);
     drawTasks(wanted, now);
-    idle.hidden = worker.running.length > 0;
+    idle.hidden = worker.active > 0;
     more.hidden = wanted.length === worker.running.length;
     setText(more, `Show ${plural(worker.running.length - wanted.length, "more task")}`);
+    others.hidden = !more.hidden || worker.active === worker.running.length;
+    setText(others, `and ${plural(worker.active - worker.running.length, "more task")}`);
     setText(succeeded, number(worker.succeeded));
     setText(failed, number(worker.failed));
     failed.toggleAttribute("data-some", worker.failed > 0);

@@ -6,11 +6,10 @@ import { time } from "../task/times.js";
 const name = (value) => (typeof value === "string" && value ? value : null);
 const figure = (value) => (Number.isFinite(value) && value >= 0 ? value : 0);
 
-// Silent workers with tasks first, because somebody has to look at them; then those that are alive, by name.
+// Those that are alive come first, by name.
 export function workersOf(answer) {
   const workers = objects(isObject(answer) ? answer.workers : null).filter((worker) => name(worker.name) !== null).map(workerOf);
-  const order = ({ alive, running }) => (alive ? 1 : running.length ? 0 : 2);
-  return workers.sort((one, other) => order(one) - order(other) || (one.name < other.name ? -1 : 1));
+  return workers.sort((one, other) => other.alive - one.alive || (one.name < other.name ? -1 : 1));
 }
 
 function workerOf(worker) {
@@ -21,6 +20,8 @@ function workerOf(worker) {
     lastSeen: time(worker.last_seen),
     since: time(worker.since),
     running: running.map(({ task, name: called, started_at }) => ({ task, name: name(called) ?? task, from: time(started_at) })),
+    // How many run, of which some are listed.
+    active: Math.max(running.length, figure(worker.active)),
     succeeded: figure(worker.succeeded),
     failed: figure(worker.failed),
   };
