@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from bridge.backends.base import Item, States
 from bridge.channel.transport import Transport
-from bridge.errors import PublishError, SubscriptionClosed
+from bridge.errors import ConnectionLost, PublishError, SubscriptionClosed
 from bridge.model.publication import Change, Publication
+from bridge.model.state import TopicState
 from bridge.support.validate import INTERNAL, check_name
 
 logger = logging.getLogger("bridge.streams.revocations")
@@ -96,6 +97,7 @@ class Revocations:
         self._lock = threading.Lock()  # Guards the changes of what follows.
         self._latest: dict[tuple[str, str], float] = {}  # `at` by kind and digest
         self._fields: dict[str, Revocation] = {}
+        self._unheard: set[str] = set()  # fields that this process published and has not received
         self._loaded = threading.Event()
         self._is_used = False
         self._joined_at: float | None = None
@@ -168,8 +170,16 @@ class Revocations:
             Revocation(kind, digest_of(value), until if kind == TOKEN_ID else now, until)
             for kind, value in given.items()
         ]
-        for revocation in made:
-            self._transport.publish(_publication(revocation))
+        fields = {each.field for each in made}
+        with self._lock:
+            self._unheard |= fields
+        try:
+            for revocation in made:
+                self._transport.publish(_publication(revocation))
+        except PublishError:
+            with self._lock:
+                self._unheard -= fields
+            raise
         self._add(made, is_live=True)
         self._remove_expired()
 
@@ -182,13 +192,20 @@ class Revocations:
     def _post(self, readers: Sequence[Any], items: Sequence[Item]) -> None:
         for item in items:
             if isinstance(item, States):
-                kept = [value for state in item.states for value in state.fields.values()]
-                self._load(list(filter(None, map(decode, kept))))
+                self._load(_revocations_in(item.states))
             else:
-                self._add(filter(None, [decode(item)]), is_live=True)
+                heard = list(filter(None, [decode(item)]))
+                with self._lock:
+                    self._unheard.difference_update(each.field for each in heard)
+                self._add(heard, is_live=True)
 
     def establish(self, topic: str) -> None:
-        """Do nothing: the state comes."""
+        """After a lost connection, see whether the backend still has what this process published last.
+
+        If it lost that before the hub received it, the topic looks as it did before.
+        """
+        if self._unheard and self._loaded.is_set():
+            threading.Thread(target=self._load_again, name="bridge-revoke", daemon=True).start()
 
     def room(self, items: Sequence[Item]) -> int:
         return len(items)
@@ -202,6 +219,13 @@ class Revocations:
 
     # What is known.
 
+    def _load_again(self) -> None:
+        try:
+            states = self._transport.states(TOPIC)
+        except ConnectionLost:
+            return  # the next connection asks again
+        self._load(_revocations_in(states))
+
     def _load(self, kept: Sequence[Revocation]) -> None:
         """Note what the backend keeps. Publish again what it has lost, as by a restart without its data."""
         self._add(kept, is_live=self._loaded.is_set())
@@ -209,6 +233,8 @@ class Revocations:
         known, now = {each.field for each in kept}, time.time()
         with self._lock:
             lost = [each for each in self._fields.values() if each.field not in known and each.until > now]
+            self._unheard -= known
+            self._unheard.update(each.field for each in lost)
         if lost:
             threading.Thread(target=self._restore, args=(lost,), name="bridge-revoke", daemon=True).start()
 
@@ -255,6 +281,12 @@ class Revocations:
                 self._fields.pop(each.field, None)
                 if self._latest.get((each.kind, each.digest)) == each.at:
                     del self._latest[each.kind, each.digest]
+
+
+def _revocations_in(states: Iterable[TopicState]) -> list[Revocation]:
+    """Return what the state of the topic says."""
+    kept = (value for state in states for value in state.fields.values())
+    return list(filter(None, map(decode, kept)))
 
 
 def _publication(revocation: Revocation) -> Publication:

@@ -32,6 +32,25 @@ def test_the_backend_forgets_revocations_that_refuse_nothing_any_more(connect: C
     assert not longer.refuses("user 0", "", 0)
 
 
+def test_what_the_backend_loses_before_it_is_heard_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that loses its data right after a revocation looks as it did before."""
+    channel = bridge.connect(f"memory://{uuid.uuid4().hex}")
+    revocations = Revocations(transport_of(channel), lifetime=60)
+    revocations.join()
+    eventually(lambda: not revocations.missing)
+    with monkeypatch.context() as deaf:
+        deaf.setattr(Revocations, "_post", lambda *_: None)
+        revocations.revoke(subject="42", token_id=None, topic=None)
+        lost = kept(channel)
+        transport_of(channel).backend.remove_fields(TOPIC, lost)
+        channel.topic("other").as_subscriber().subscribe().close()  # the hub has handed on what was published
+    assert kept(channel) == []
+    revocations.establish(TOPIC)  # as the hub does when the connection is back
+    eventually(lambda: kept(channel) == lost)
+    eventually(lambda: not revocations._unheard)
+    channel.close()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
