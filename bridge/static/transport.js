@@ -3,6 +3,7 @@
 
 import { cursorOf, taskOf, TASK_PREFIX, wordsOf } from "./positions.js";
 import { reasonOf, retryAfter } from "./refusal.js";
+import { createSlices } from "./slices.js";
 import { createParser } from "./sse.js";
 
 const LONGEST_WAIT = 30_000;
@@ -10,6 +11,8 @@ const LONGEST_WAIT = 30_000;
 const PROVEN_AFTER = 5_000;
 // Topics that are added one after another are asked for together.
 const SETTLE = 30;
+// Bytes that are parsed before the page may do something else. A browser hands over megabytes at once.
+const PIECE = 16 * 1024;
 
 // `onEvent({ topic, type, data, word })`: `word` is the position of the topic after the event. `onRefused(topic, detail)`
 // for a topic that may not be read, `onStatus(status, detail)`, and `onLife()` whenever the server sends something.
@@ -125,12 +128,16 @@ export function createTransport({ url, tokens, heartbeat, onEvent, onStatus, onR
       },
     });
     const reader = body.getReader();
+    const slices = createSlices();
     for (;;) {
       const { value, done } = await reader.read();
       if (done || signal.aborted) break;
       opened.alive = performance.now();
       onLife();
-      parse(value);
+      for (let start = 0; start < value.length && !signal.aborted && !expired; start += PIECE) {
+        if (slices.over()) await slices.rest();
+        parse(value.subarray(start, start + PIECE));
+      }
       if (expired) return resumeExpired();
     }
     return words.size ? failed(opened, "The server ended the stream.") : 0;

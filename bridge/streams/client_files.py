@@ -24,6 +24,7 @@ FILES = frozenset(
         "react.js",
         "refusal.js",
         "share.js",
+        "slices.js",
         "sse.js",
         "style.js",
         "tokens.js",
