@@ -60,7 +60,8 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request of `scope`."""
         try:
-            answer = await self._answer_request(scope)
+            with self._service.loop.counts.request():
+                answer = await self._answer_request(scope)
         except Refusal as refusal:
             await send_refusal(refusal, self.raw_headers, send)
         else:
@@ -78,7 +79,8 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
         of this object do not count.
         """
         try:
-            answer = await self._answer_request(scope)
+            with self._service.loop.counts.request():
+                answer = await self._answer_request(scope)
         except Refusal as refusal:
             body, headers = refusal_content(refusal)
             return (body,), refusal.status, headers

@@ -85,6 +85,11 @@ class Hub:
         """Why the readers wait for the backend; `None` while they do not, and while there are none."""
         return self.last_error if self._thread is not None else None
 
+    def topics(self) -> int:
+        """Return how many topics this process reads, without those of the bridge itself."""
+        with self._lock:
+            return sum(not name.startswith(INTERNAL) for name in self._topics.names)
+
     def stats(self) -> dict[str, int]:
         """Return what this process counts, by name."""
         with self._lock:

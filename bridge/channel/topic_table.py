@@ -1,7 +1,7 @@
 """The topics that a hub reads: what to ask the backend for each, and who gets what. No I/O, no lock."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +33,11 @@ class TopicTable:
 
     def __bool__(self) -> bool:
         return bool(self._sequencers)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of all topics."""
+        return self._sequencers.keys()
 
     @property
     def cached(self) -> int:

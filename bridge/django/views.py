@@ -242,16 +242,17 @@ def _respond(
     service, authorize = current.service, current.authorize
     asked = asked_by(request)
     try:
-        topics = service.check_topics(topics)
-        permission = service.authorizer.permit(topics, asked, deciding(authorize, request, awaits=awaits))
-        answer = service.answer(
-            topics,
-            asked,
-            permission,
-            key=None if service.viewer_key is None else service.viewer_key(request),
-            remember=None if authorize is None else partial(remembered, authorize, request),
-            after=after,
-        )
+        with service.loop.counts.request():
+            topics = service.check_topics(topics)
+            permission = service.authorizer.permit(topics, asked, deciding(authorize, request, awaits=awaits))
+            answer = service.answer(
+                topics,
+                asked,
+                permission,
+                key=None if service.viewer_key is None else service.viewer_key(request),
+                remember=None if authorize is None else partial(remembered, authorize, request),
+                after=after,
+            )
     except Refusal as refusal:
         return refused(refusal, request)
     return StreamResponse(service, answer, request)

@@ -147,10 +147,13 @@ class Bridge:
         if not topics:
             raise BadTopic("stream() takes at least one topic, for example ?topic=task:ID of the query")
         try:
-            topics = service.check_topics(topics)
-            permission = service.authorizer.permit(topics, asked, self._may_read)
-            key = service.viewer_key(request) if service.viewer_key is not None else None
-            answer = service.answer(topics, asked, permission, key=key, remember=self._remember, after=after)
+            with service.loop.counts.request():
+                topics = service.check_topics(topics)
+                permission = service.authorizer.permit(topics, asked, self._may_read)
+                key = service.viewer_key(request) if service.viewer_key is not None else None
+                answer = service.answer(
+                    topics, asked, permission, key=key, remember=self._remember, after=after
+                )
         except Refusal as refusal:
             raise http_error(refusal) from None
         body = () if answer.opening is None else WSGIStream(service, answer.opening, request.environ)

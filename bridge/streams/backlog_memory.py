@@ -105,7 +105,7 @@ class BacklogMemory:
             slowest, viewer = backlogs.pop()
             entries -= ENTRY_BYTES * len(slowest)
             del slowest  # With it go the texts that nobody else waits for.
-            self._connections.drop(viewer)
+            self._connections.drop(viewer, "memory")
             closed += 1
         self._measure()
         self.closed += closed

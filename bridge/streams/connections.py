@@ -14,6 +14,7 @@ from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
 from bridge.streams import sse
 from bridge.streams.backlog import Entry
+from bridge.streams.counts import StreamCounts
 from bridge.streams.cut_off_log import CutOffLog
 from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
@@ -48,6 +49,7 @@ class Connections:
         heartbeat: float,
         backlog: int,
         limits: ViewerLimits,
+        counts: StreamCounts,
     ) -> None:
         """`heartbeat` is in seconds, `backlog` in bytes of live events that may wait for a viewer."""
         self._transport = transport
@@ -55,6 +57,7 @@ class Connections:
         self._heartbeat = heartbeat
         self._backlog = backlog
         self._limits = limits
+        self._counts = counts
         self.cut_off = 0
         """How many viewers were closed because they read too slowly."""
         self._log = CutOffLog()
@@ -76,12 +79,16 @@ class Connections:
     def deliver(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         """Send `items` of one topic to `viewers`."""
         text = None
-        size = 0
+        size = written = alone = 0
+        granted = False
         renderer, write = self._renderer, self.write
         for viewer in viewers:
             granted = viewer.granted != viewer.arrived
             if viewer.encoder is not None:
-                write(viewer, renderer.for_one(viewer.encoder, items), not granted)
+                own = renderer.for_one(viewer.encoder, items)
+                alone += 1
+                written += own.length
+                write(viewer, own, not granted)
             else:
                 if text is None:
                     text = renderer.for_all(items, viewer.opens_with_state)
@@ -90,11 +97,16 @@ class Connections:
                 size = size or sum(map(size_of, items))
                 viewer.note_arrival(size)
                 self.announce_room(viewer)
+        if text is not None:
+            written += text.length * (len(viewers) - alone)
+        self._counts.delivered(viewers, items, written, self._thread.now, live=not granted)
 
     def write(self, viewer: Viewer, text: Text | LargeText, live: bool = True) -> None:
         """Send a text, or let it wait. `live` says whether it counts against the backlog."""
         if viewer.closed or viewer.finished:
             return
+        if text.final:
+            self._counts.count(self._counts.closed, text.reason)
         connection = viewer.socket
         if viewer.backlog is None and connection is not None and isinstance(text, Text):
             if text.raw:
@@ -227,10 +239,15 @@ class Connections:
         with suppress(OSError):  # the client has left
             connection.shutdown(socket.SHUT_WR)
 
-    def drop(self, viewer: Viewer) -> None:
-        """Close a viewer and forget it. Its connection is closed soon, so that many at once delay nobody."""
+    def drop(self, viewer: Viewer, reason: str = "left") -> None:
+        """Close a viewer and forget it. Its connection is closed soon, so that many at once delay nobody.
+
+        `reason` is one word for metrics; the end of a stream with a last text is counted already.
+        """
         if viewer.closed:
             return
+        if not viewer.finished:
+            self._counts.count(self._counts.closed, reason)
         viewer.close()
         self._wheel.remove(viewer)
         self.grants.remove(viewer)
@@ -249,7 +266,7 @@ class Connections:
         self.cut_off += 1
         if not viewer.closed:
             self._log.add(viewer, reason)
-        self.drop(viewer)
+        self.drop(viewer, "slow")
 
     @property
     def _selector(self) -> selectors.BaseSelector:

@@ -73,7 +73,8 @@ class Grants:
         """End a stream that may not go on. Its cursor stays, so that it resumes if it is allowed again."""
         self.remove(viewer)
         text = sse.frame(events.encode(Expired(reason)), event="expired")
-        self._write(viewer, Text(text, final=True))
+        why = "expired" if reason == TOKEN_EXPIRED else "revoked"
+        self._write(viewer, Text(text, final=True, reason=why))
 
     def _keep(self, viewer: Viewer) -> None:
         """Keep a viewer until something is to be done for it, at the next tick at the earliest."""
@@ -90,7 +91,7 @@ class Grants:
         if now >= grant.expires_at:
             self.end(viewer, TOKEN_EXPIRED)
         elif now >= grant.leave_at:
-            self._write(viewer, come_back())
+            self._write(viewer, come_back("lifetime"))
         else:
             if now >= grant.ask_at:
                 self._ask(viewer, grant)
@@ -146,7 +147,10 @@ class Grants:
             )
 
 
-def come_back() -> Text:
-    """Return the end of a stream that may open again. Not all browsers come back at the same time."""
+def come_back(reason: str) -> Text:
+    """Return the end of a stream that may open again. Not all browsers come back at the same time.
+
+    `reason` is one word for metrics.
+    """
     retry = sse.retry(sse.RETRY_SECONDS * random.uniform(0.25, 2.0))
-    return Text(retry + sse.HEARTBEAT, final=True)
+    return Text(retry + sse.HEARTBEAT, final=True, reason=reason)

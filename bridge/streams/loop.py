@@ -16,6 +16,7 @@ from bridge.errors import SubscriptionClosed
 from bridge.streams.access.grant import Grant
 from bridge.streams.backlog_memory import BacklogMemory
 from bridge.streams.connections import Connections
+from bridge.streams.counts import StreamCounts
 from bridge.streams.cursor import Cursor
 from bridge.streams.encoder import Encoder, opens_with_state
 from bridge.streams.grants import come_back
@@ -64,8 +65,10 @@ class Loop:
         self._transport = transport
         self._backlog = backlog
         self.thread = SelectorThread("bridge-viewers")
+        self.counts = StreamCounts()
+        """What happened to the viewers, for metrics."""
         self._connections = Connections(
-            transport, self.thread, heartbeat=heartbeat, backlog=backlog, limits=limits
+            transport, self.thread, heartbeat=heartbeat, backlog=backlog, limits=limits, counts=self.counts
         )
         self._memory = BacklogMemory(self._connections, self.thread)
         self.limits = limits
@@ -132,6 +135,8 @@ class Loop:
         if self.on_open is not None:
             self.on_open(viewer)
         self._opened += 1
+        if replays and cursor.after:
+            self.counts.returns(viewer)
         return viewer
 
     def adopt(self, viewer: Viewer, connection: TakenConnection, resets: bytes) -> None:
@@ -151,11 +156,11 @@ class Loop:
         """Close a viewer that was not adopted, and unsubscribe it at once."""
         self._transport.hub.leave(viewer)
         self._connections.viewers.discard(viewer)
-        self.discard(viewer)
+        self.discard(viewer, "left")
 
-    def discard(self, viewer: Viewer) -> None:
-        """Have the loop's thread close a viewer."""
-        self.thread.do(self._connections.drop, viewer)
+    def discard(self, viewer: Viewer, reason: str) -> None:
+        """Have the loop's thread close a viewer. `reason` is one word for metrics."""
+        self.thread.do(self._connections.drop, viewer, reason)
 
     def end_some(self, viewers: Sequence[Viewer], reason: str) -> None:
         """Have streams ended that may not go on."""
@@ -198,6 +203,8 @@ class Loop:
             self._connections.tick()
             self._connections.grants.tick()
             self._memory.tick()
+            if self.counts.waits:  # behind what is in the inbox, which may tell of a lost position
+                self.thread.do(self.counts.settle)
         finally:
             if self.observer is not None:
                 self.observer.tick(self._watched)
@@ -219,7 +226,7 @@ class Loop:
         for viewer in list(self._connections.viewers):
             if viewer.finished:
                 continue
-            self._connections.write(viewer, come_back())
+            self._connections.write(viewer, come_back("restart"))
 
     def _send_the_rest(self) -> None:
         """Send what waits, for a bounded time, and stop the thread."""

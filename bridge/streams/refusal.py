@@ -8,6 +8,13 @@ COME_BACK_AFTER = (5, 15)
 
 _REALM = 'Bearer realm="celery-event-bridge"'
 
+_REASONS = {401: "token", 403: "forbidden", 404: "name", 429: "topics", 431: "headers", 503: "unavailable"}
+
+
+def reason_of_status(status: object) -> str:
+    """Return one word for why a request was refused, for metrics, from the HTTP status of the answer."""
+    return _REASONS.get(status, "error") if isinstance(status, int) else "error"
+
 
 class Refusal(Exception):
     """A request is answered with an error status.
@@ -15,6 +22,7 @@ class Refusal(Exception):
     `status` is the HTTP status (401, 403, 404, 429, 431 or 503), `detail` a sentence for the client,
     `retry_after` the seconds for the `Retry-After` header, if any. `challenge` is the `WWW-Authenticate`
     header, if any (RFC 6750). With `close_connection` the server closes the connection after the answer.
+    `reason` is one word for metrics, by default that of the status.
     """
 
     def __init__(
@@ -25,8 +33,10 @@ class Refusal(Exception):
         retry_after: int | None = None,
         challenge: str | None = None,
         close_connection: bool = False,
+        reason: str | None = None,
     ) -> None:
         super().__init__(detail)
+        self.reason = reason or reason_of_status(status)
         self.status = status
         self.detail = detail
         self.retry_after = retry_after

@@ -15,17 +15,25 @@ PIECE = 256 * 1024
 """Bytes of a large text that wait as one entry."""
 
 
+ENDED = "ended"
+"""Why a stream ends whose tasks have all ended."""
+
+
 class Text:
     """The text of some items. All its viewers share it."""
 
-    __slots__ = ("__weakref__", "chunked", "counted", "final", "progress", "raw")
+    __slots__ = ("__weakref__", "chunked", "counted", "final", "progress", "raw", "reason")
 
-    def __init__(self, raw: bytes, final: bool = False, progress: str | None = None) -> None:
+    def __init__(
+        self, raw: bytes, final: bool = False, progress: str | None = None, *, reason: str = ENDED
+    ) -> None:
         self.raw = raw
         self.chunked = chunk(raw) + (LAST_CHUNK if final else b"") if raw else b""
         """The same, framed as HTTP chunks."""
         self.final = final
         """Whether the stream ends with it."""
+        self.reason = reason
+        """Why it ends, in one word for metrics."""
         self.progress = progress
         """The topic, if the text is only progress, which newer progress of the topic can replace."""
         self.counted = False
@@ -34,6 +42,11 @@ class Text:
     def piece(self, _place: int, *, chunked: bool) -> bytes:
         """Return the text, framed as HTTP chunks if it is to be. It has one piece."""
         return self.chunked if chunked else self.raw
+
+    @property
+    def length(self) -> int:
+        """The bytes of the text, without framing."""
+        return len(self.raw)
 
     @property
     def size(self) -> int:
@@ -48,6 +61,8 @@ class LargeText:
 
     progress = None
     """It is never only progress."""
+    reason = ENDED
+    """Why a stream ends with it."""
 
     def __init__(self, raw: bytes, final: bool) -> None:
         self.final = final
@@ -72,9 +87,14 @@ class LargeText:
         return self.pieces(chunked=chunked)[place]
 
     @property
+    def length(self) -> int:
+        """The bytes of the text, without framing."""
+        return sum(map(len, self._raw))
+
+    @property
     def size(self) -> int:
         """The bytes that it takes."""
-        return sum(map(len, self._raw)) + sum(map(len, self._chunked))
+        return self.length + sum(map(len, self._chunked))
 
 
 class Renderer:

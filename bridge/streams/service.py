@@ -146,8 +146,9 @@ class StreamService:
         `decided` are the topics that were decided about, if others than `topics`. Raises `Refusal` (429 or
         503) if a limit is reached.
         """
-        cursor = parse_cursor(_cursor_text(request) or after, topics)
+        cursor, counts = parse_cursor(_cursor_text(request) or after, topics), self.loop.counts
         if cursor.ended.issuperset(topics):
+            counts.count(counts.replays, "ended")
             return _ENDED
         if request.method == "HEAD":
             return _HEAD
@@ -161,6 +162,8 @@ class StreamService:
         reached = self._limits.acquire(client)
         if reached is not None:
             raise self._refusal(reached)
+        if cursor.lost:
+            counts.count(counts.replays, "lost")
         replays = self._transport.backend.replays
         opening = Opening(self.loop, self._availability, topics, cursor, client, replays=replays, grant=grant)
         return Answer(200, HEADERS, opening)
@@ -205,6 +208,7 @@ class StreamService:
             retry_after=come_back_after(),
             # A connection that stays open holds one of the few descriptors.
             close_connection=reached is FEW_DESCRIPTORS,
+            reason=reached.reason,
         )
 
     def note_not_taken_over(self, reason: str | None) -> None:

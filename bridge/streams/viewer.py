@@ -27,8 +27,8 @@ class ViewerLoop(Protocol):
         """Send `items` to `viewers`, later and in the loop's thread."""
         ...
 
-    def discard(self, viewer: "Viewer") -> None:
-        """Close a viewer, later and in the loop's thread."""
+    def discard(self, viewer: "Viewer", reason: str) -> None:
+        """Close a viewer, later and in the loop's thread. `reason` is one word for metrics."""
         ...
 
 
@@ -143,7 +143,7 @@ class Viewer:
 
     def fail(self, reason: SubscriptionClosed) -> None:
         """Close the stream: the hub sends nothing more."""
-        self._loop.discard(self)
+        self._loop.discard(self, "failed")
 
     def reset_after_fork(self) -> None:
         """The stream stayed in the parent."""

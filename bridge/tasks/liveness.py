@@ -45,6 +45,8 @@ class LivenessMonitor:
         self._do = do
         self._publisher = BackgroundPublisher(transport)
         self._closed = False
+        self.stalls = 0
+        """How many tasks this process has found STALLED."""
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -127,6 +129,7 @@ class LivenessMonitor:
     def _publish(self, finding: Finding) -> None:
         last, state = finding.last, finding.state
         stalled = state == "STALLED"
+        self.stalls += stalled
         event = State(
             last.task,
             state=state,

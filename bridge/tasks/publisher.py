@@ -15,6 +15,7 @@ from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
 from bridge.support.validate import check_payload
 from bridge.tasks.publish_queue import PublishQueue
+from bridge.tasks.publisher_counts import PUBLISHERS, PublisherCounts
 from bridge.tasks.sender_limits import SenderLimits
 from bridge.tasks.sources import Source, Sources
 
@@ -39,8 +40,10 @@ class BackgroundPublisher:
         self._sources = Sources()
         self._limits = SenderLimits()
         self._refused = False  # whether a refused message was logged
+        self._sent_count = self._outages = 0
         self._reset()
         reset_in_child(self)
+        PUBLISHERS.add(self)
 
     def _reset(self) -> None:
         # Guards everything below, the queue and the sources. The garbage collector may close a generator that
@@ -64,6 +67,12 @@ class BackgroundPublisher:
     def dropped(self) -> int:
         """How many messages could not be sent and were left out."""
         return self._queue.dropped
+
+    def counts(self) -> PublisherCounts:
+        """Return what it counts. Any thread may call it."""
+        return PublisherCounts(
+            self._unsent, self._queue.held, self._sent_count, self._queue.dropped, self._outages
+        )
 
     def takes(self, payload: bytes) -> bool:
         """Whether `payload` is not too large."""
@@ -159,6 +168,7 @@ class BackgroundPublisher:
         """Requires holding `_changed`."""
         if not self._down:
             self._down = True
+            self._outages += 1
             logger.warning(
                 "task events cannot be sent and wait until the backend is back: %s",
                 reason,
@@ -228,7 +238,9 @@ class BackgroundPublisher:
     def _send(self, publications: list[Publication]) -> int:
         """Send some of `publications`; return how many need not be sent any more."""
         try:
-            return self._transport.publish_many(publications)
+            sent = self._transport.publish_many(publications)
+            self._sent_count += sent
+            return sent
         except MessageRefused as error:
             # It is the first of them: to wait for it would hold up all others.
             self._drop()

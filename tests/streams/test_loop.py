@@ -38,7 +38,7 @@ def test_what_a_full_connection_has_not_taken_comes_first() -> None:
         while not received.endswith(b"data: 1\n\n"):
             received += client.recv(1000)
         assert received.startswith(b"head, resets, id: ")
-        loop.discard(viewer)
+        loop.discard(viewer, "left")
         assert client.recv(1) == b""
 
 
@@ -68,7 +68,7 @@ def test_one_live_message_may_be_larger_than_the_backlog(behind: bool) -> None:
             received += client.recv(100_000)
         assert received.count(b"x") == 900_000
         assert loop.stats()["viewers_cut_off"] == 0
-        loop.discard(viewer)
+        loop.discard(viewer, "left")
 
 
 def stuck_viewer(loop: Loop, topic: str) -> tuple[Viewer, socketlib.socket]:
@@ -110,7 +110,7 @@ def test_the_slowest_viewers_are_closed_over_the_memory_budget(caplog: pytest.Lo
         assert "closed the 1 slowest viewers" in line
         assert "2,000,000 bytes" in line
         for viewer, client in stuck.values():
-            loop.discard(viewer)
+            loop.discard(viewer, "left")
             client.close()
         eventually(lambda: loop.stats()["viewers"] == 0 and BUDGET.used()["backlogs"] < 200_000)
 
@@ -127,6 +127,6 @@ def test_what_all_viewers_share_counts_once() -> None:
         eventually(lambda: 900_000 < BUDGET.used()["backlogs"] - before < 950_000)
         assert loop.stats()["viewers_cut_off"] == 0
         for viewer, client in stuck:
-            loop.discard(viewer)
+            loop.discard(viewer, "left")
             client.close()
         eventually(lambda: BUDGET.used()["backlogs"] <= before)
