@@ -1,34 +1,22 @@
 """Health checks and metrics: /healthz, /readyz and /metrics."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from celery import Celery
 from flask import Blueprint, Response, current_app, jsonify
 from kombu.exceptions import OperationalError
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.registry import Collector
 
 from api.extensions import bridge
 from api.problems import problem
 from bridge import BridgeError
+from bridge.prometheus import collector
 
 blueprint = Blueprint("health", __name__)
 
-GAUGES = {"viewers", "subscriptions"}  # these can fall, as those of memory; all other numbers only grow
-
-
-class BridgeCollector(Collector):
-    """Reads the counters of the bridge for Prometheus."""
-
-    def collect(self) -> Iterator[Metric]:
-        for name, value in bridge.stats().items():
-            can_fall = name in GAUGES or name.startswith("memory_")
-            family = GaugeMetricFamily if can_fall else CounterMetricFamily
-            yield family(f"bridge_{name}", f"{name.replace('_', ' ')} of this process", value)
-
+streams = collector(bridge)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
@@ -49,7 +37,7 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     registry = CollectorRegistry()
-    registry.register(BridgeCollector())
+    registry.register(streams)
     ProcessCollector(registry=registry)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 

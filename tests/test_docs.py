@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.markdown import PAGES, ROOT, Block, block, blocks
 from tests.nginx import PROGRAM, check
@@ -40,6 +42,14 @@ def test_a_test_runs_each_block(found: Block) -> None:
     assert used, "run this block in a test: take its text with tests.markdown.block"
 
 
+LOOKS_RIGHT: dict[str, Callable[[str], bool]] = {
+    "tsx": lambda text: 'from "celery-event-bridge' in text,  # the compiler of TypeScript checks it
+    "html": lambda text: text.count("<script") == text.count("</script>"),  # a browser runs it
+    "mermaid": lambda text: text.startswith("flowchart "),
+    "yaml": lambda text: isinstance(yaml.safe_load(text), dict),
+}
+
+
 @pytest.mark.parametrize("found", BLOCKS, ids=lambda found: f"{found.page}: {found.first_line}")
 def test_each_block_is_valid_in_its_language(found: Block) -> None:
     """Python compiles, shell parses, nginx accepts its configuration; a block of another language fails."""
@@ -57,12 +67,8 @@ def test_each_block_is_valid_in_its_language(found: Block) -> None:
                 pytest.skip("no Node.js here; on Debian: apt-get install nodejs")
             command = ["node", "--input-type=module", "--check"]
             subprocess.run(command, input=found.text, text=True, check=True, timeout=30)
-        case "tsx":
-            assert 'from "celery-event-bridge' in found.text  # the compiler of TypeScript checks it
-        case "html":
-            assert found.text.count("<script") == found.text.count("</script>")  # a browser runs it
-        case "mermaid":
-            assert found.text.startswith("flowchart ")
+        case language if language in LOOKS_RIGHT:
+            assert LOOKS_RIGHT[language](found.text)
         case _:
             pytest.fail(f"nothing here can check {found.language or 'a block without a language'}")
 

@@ -136,6 +136,15 @@ assert bridge("--version").stdout.startswith("celery-event-bridge, version ")
 assert "only a database has tables" in bridge("migrate", "memory://").stderr
 """
 
+PROMETHEUS = """
+from bridge.asgi import Bridge
+from bridge.prometheus import collector
+from prometheus_client import REGISTRY, generate_latest
+
+REGISTRY.register(collector(Bridge("memory://", public=True)))
+assert b"bridge_viewers 0.0" in generate_latest()
+"""
+
 SMOKE = {
     "": (ROUND_TRIP, "memory://"),
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
@@ -148,6 +157,7 @@ SMOKE = {
     "sqlspec": (SQLSPEC,),
     "tokens": (TOKENS,),
     "cli": (CLI,),
+    "prometheus": (PROMETHEUS,),
 }
 """What each extra is for: a script that needs it and nothing else, and its arguments."""
 

@@ -167,6 +167,10 @@ class Bridge:
         """The broadcast channel."""
         return self._service.channel
 
+    def _services(self) -> list[StreamService]:
+        """Return what serves the streams, for `bridge.prometheus`."""
+        return [self._service]
+
     # Applications.
 
     def wrap(self, app: ASGIApplication) -> ASGIApplication:

@@ -18,6 +18,9 @@ from bridge.tasks.publisher import BackgroundPublisher
 TagTask = Callable[[str, Sequence[Any], Mapping[str, Any], Mapping[str, Any]], Iterable[str] | str | None]
 """Returns the tags of a task from its name, arguments, keyword arguments and message headers."""
 
+OnState = Callable[[str, str, int | None, Any, Mapping[str, Any]], None]
+"""Takes a state, the id of the task, its retries, its headers or its request, and other fields."""
+
 FLUSH_WITHIN = 1.0
 """Seconds that the end, the retry or the sender of a task waits at most until its events are sent."""
 
@@ -40,6 +43,8 @@ class Installed:
     """Chooses the tags of the tasks that this process queues."""
     tags_failed: bool = False
     """Whether an error of it was logged."""
+    on_state: OnState | None = None
+    """Called with each state that this process publishes, for metrics."""
     _process: tuple[int, str] = field(default=(0, ""))
 
     def process(self) -> str:
@@ -55,6 +60,8 @@ _installed: "weakref.WeakKeyDictionary[Celery, Installed]" = weakref.WeakKeyDict
 def register(app: Celery, bridge: Installed) -> Installed | None:
     """Give `app` this bridge. Return the one it had before, if any."""
     previous = _installed.get(app)
+    if previous is not None:
+        bridge.on_state = previous.on_state
     _installed[app] = bridge
     return previous
 

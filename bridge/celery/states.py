@@ -50,6 +50,8 @@ def publish_state(
         fields |= header.relations(source)
     publish_event(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
     reports.report(found.publisher, source, state, fields.get("name"))
+    if found.on_state is not None:
+        found.on_state(state, task_id, retries, source, fields)
 
 
 def publish_task_state(task: Any, state: str, request: Any, **fields: Any) -> None:

@@ -52,6 +52,11 @@ class QueueMemory:
         self.reset_after_fork()
         BUDGET.add(self)
 
+    @property
+    def count(self) -> int:
+        """How many subscriptions are open."""
+        return len(self._queues)
+
     def reset_after_fork(self) -> None:
         """The queues are dropped in a child."""
         self._lock = threading.Lock()  # Guards additions to the set, and the warning.

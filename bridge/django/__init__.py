@@ -9,6 +9,7 @@ from bridge.errors import needs_extra
 
 with needs_extra("bridge.django", "django"):
     from bridge.django.configuration import channel
+    from bridge.django.configuration import services as _services  # noqa: F401  # for bridge.prometheus
     from bridge.django.views import (
         Refused,
         acheck_cancel,

@@ -158,6 +158,12 @@ def in_use() -> Configured | None:
     return _process.in_use()
 
 
+def services() -> list[StreamService]:
+    """Return what serves the streams of this process, if any are served already, for `bridge.prometheus`."""
+    found = in_use()
+    return [] if found is None else [found.service]
+
+
 def channel() -> Channel:
     """Return the broadcast channel of this process. Raises `ConfigurationError`."""
     return configured().service.channel

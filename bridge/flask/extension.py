@@ -6,6 +6,7 @@ from functools import partial
 
 # `Any` in this module: a snapshot is JSON, and the values of a WSGI environ have many types.
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from bridge import __version__
 from bridge.channel.channel import Channel
@@ -56,6 +57,7 @@ class Bridge:
     def __init__(self, app: Flask | None = None) -> None:
         self._may_read: Decide | None = None
         self._may_cancel: Decide | None = None
+        self._served: WeakSet[StreamService] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -65,7 +67,8 @@ class Bridge:
             app.config, prefix="BRIDGE_", url_setting="app.config['BRIDGE_URL']", also=("STATIC_PATH",)
         )
         path = check_path(app.config.get("BRIDGE_STATIC_PATH", DEFAULT_PATH), "BRIDGE_STATIC_PATH")
-        app.extensions["bridge"] = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
+        service = app.extensions["bridge"] = StreamService(settings, how_to_allow=HOW_TO_ALLOW)
+        self._served.add(service)
         if path is not None:
             app.add_url_rule(f"{path}/<path:name>", "bridge_client", _client_file)
 
@@ -216,6 +219,10 @@ class Bridge:
     def channel(self) -> Channel:
         """The broadcast channel of the current app."""
         return _service().channel
+
+    def _services(self) -> list[StreamService]:
+        """Return what serves the streams of all apps, for `bridge.prometheus`."""
+        return list(self._served)
 
     def _readable(self, topic: str) -> StreamService:
         """Return the service if `topic` may be read in this request. Raises an HTTP error."""

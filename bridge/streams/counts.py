@@ -28,6 +28,18 @@ class Returning(Protocol):
         ...
 
 
+class Metrics:
+    """What the metrics of this process want to be told. Without metrics both are `None`."""
+
+    observe_lag: Callable[[float], None] | None = None
+    """Takes the seconds from publish to send of some deliveries, in the thread of a loop."""
+    on_change: Callable[[], None] | None = None
+    """Called when a stream begins or ends, is refused or resumes, in any thread."""
+
+
+METRICS = Metrics()
+
+
 class StreamCounts:
     """The numbers only grow. Threads may share it; each method says if it is for the loop's thread only."""
 
@@ -38,14 +50,12 @@ class StreamCounts:
         """Streams that ended, by reason."""
         self.replays: Counter[str] = Counter()
         """Requests with a cursor, by result."""
+        self.opened = 0
+        """Streams that began."""
         self.deliveries = 0
         """Messages and states that viewers were given, each as often as it has viewers."""
         self.bytes = 0
         """Bytes of their text, without the framing of HTTP."""
-        self.observe_lag: Callable[[float], None] | None = None
-        """Takes the lag of some deliveries in seconds, in the loop's thread."""
-        self.on_count: Callable[[], None] | None = None
-        """Called after each refusal, end and replay, in any thread."""
         self._returning: set[Returning] = set()
         self._sample_at = 0.0
         self.reset_after_fork()
@@ -60,8 +70,14 @@ class StreamCounts:
         """Add one to a number of `refused`, `closed` or `replays`."""
         with self._lock:
             counter[name] += 1
-        if self.on_count is not None:
-            self.on_count()
+        if METRICS.on_change is not None:
+            METRICS.on_change()
+
+    def note_opened(self) -> None:
+        """Count a stream that begins."""
+        self.opened += 1
+        if METRICS.on_change is not None:
+            METRICS.on_change()
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -115,11 +131,11 @@ class StreamCounts:
         self.bytes += size
         if self._returning and isinstance(items[0], Gap):
             self._lost(viewers)
-        if self.observe_lag is not None and live and now >= self._sample_at:
+        if METRICS.observe_lag is not None and live and now >= self._sample_at:
             published = _published_at(items[0])
             if published is not None:
                 self._sample_at = now + SAMPLE_EVERY
-                self.observe_lag(max(0.0, time.time() - published))
+                METRICS.observe_lag(max(0.0, time.time() - published))
 
 
 def _published_at(item: Item) -> float | None:

@@ -75,7 +75,7 @@ class Loop:
         self.observer: Observer | None = None
         self.on_open: Callable[[Viewer], None] | None = None
         """Called with each viewer that has joined its topics, in the thread that opens it."""
-        self._opened = self._taken_over = 0
+        self._taken_over = 0
         reset_in_child(self)
         atexit.register(self.stop)
 
@@ -134,7 +134,7 @@ class Loop:
             self._connections.grants.add(viewer)
         if self.on_open is not None:
             self.on_open(viewer)
-        self._opened += 1
+        self.counts.note_opened()
         if replays and cursor.after:
             self.counts.returns(viewer)
         return viewer
@@ -181,7 +181,7 @@ class Loop:
         """Return what the loop counts, by name."""
         return {
             "viewers": len(self._connections.viewers),
-            "viewers_opened": self._opened,
+            "viewers_opened": self.counts.opened,
             "viewers_cut_off": self._connections.cut_off,
             "viewers_cut_off_for_memory": self._memory.closed,
             "viewers_refused": self.limits.refused,

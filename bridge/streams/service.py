@@ -97,7 +97,7 @@ class StreamService:
         self.loop = Loop(
             transport, heartbeat=settings.heartbeat, backlog=settings.viewer_backlog, limits=self._limits
         )
-        self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
+        self.liveness = self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
         RevokedStreams(self.loop, self._revocations)
         self.not_taken_over: str | None = None
         """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""

@@ -59,6 +59,7 @@ class BackgroundPublisher:
     def reset_after_fork(self) -> None:
         """Drop the queue: the parent sends it."""
         self._queue.clear()
+        self._queue.dropped = self._sent_count = self._outages = 0
         self._sources.reset_after_fork()
         self._limits = SenderLimits()
         self._reset()
