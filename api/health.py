@@ -18,6 +18,7 @@ blueprint = Blueprint("health", __name__)
 
 streams = collector(bridge)
 
+
 @blueprint.get("/healthz")
 def healthz() -> Response:
     return jsonify(status="ok", time=time.time())
