@@ -3,11 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { attemptsOf } from "../../../bridge/monitor/page/task/attempts.js";
 import { cut, fileName, fileOf, isWanted, lineOf } from "../../../bridge/monitor/page/task/lines.js";
-import { attemptsOf, momentsOf, newestTime } from "../../../bridge/monitor/page/task/moments.js";
+import { momentsOf, newestTime } from "../../../bridge/monitor/page/task/moments.js";
+import { time } from "../../../bridge/monitor/page/task/reading.js";
 import { relativesOf } from "../../../bridge/monitor/page/task/relatives.js";
 import { scaleOf } from "../../../bridge/monitor/page/task/scale.js";
-import { elapsed, logTime, relative, shortTime, time } from "../../../bridge/monitor/page/task/times.js";
+import { elapsed, logTime, relative, shortTime } from "../../../bridge/monitor/page/task/times.js";
 import { nodeOf, rowsOf, spanOf } from "../../../bridge/monitor/page/task/tree.js";
 import { workersOf } from "../../../bridge/monitor/page/workers/workers.js";
 
@@ -65,6 +67,12 @@ test("attempts have their errors and the waits between them", () => {
   const running = momentsOf({ state: "STARTED", attempt: 3, attempts, ...times, started_at: NOW + 31 }, NOW + 40);
   assert.deepEqual(kinds(running).at(-1), ["attempt", "Attempt 3", 31, 40, true]);
   assert.equal(running.bars.at(-1).state, "running");
+});
+
+test("a task that ends while it waits to retry has that wait too", () => {
+  const attempts = [{ attempt: 1, started_at: NOW, ended_at: NOW + 1, retry_at: NOW + 60 }];
+  const found = momentsOf({ state: "REVOKED", attempt: 2, attempts, started_at: NOW, ended_at: NOW + 9 }, NOW + 99);
+  assert.deepEqual(kinds(found), [["attempt", "Attempt 1", 0, 1, false], ["wait", "Waits to retry", 1, 9, false], ["end", "", 9, 9, false]]);
 });
 
 test("attempts that the state no longer keeps are one bar", () => {

@@ -2,7 +2,7 @@
 
 import { isFinished } from "../states.js";
 import { button, copy, el, setText } from "./dom.js";
-import { isCanvas } from "./moments.js";
+import { isCanvas } from "./reading.js";
 
 // `context` as for a view. Returns `{ element, problem, draw(task) }`; `problem` shows why a request failed.
 export function createActions({ api, settings, navigate, params: { task: id } }) {

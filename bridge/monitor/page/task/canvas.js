@@ -2,7 +2,7 @@
 
 import { number } from "../format.js";
 import { el, setText } from "./dom.js";
-import { isObject } from "./moments.js";
+import { isObject } from "./reading.js";
 
 const STAGES = new Map([
   ["succeeded", "done"],

@@ -2,9 +2,10 @@
 
 import { duration } from "../format.js";
 import { isFinished } from "../states.js";
+import { attemptsOf } from "./attempts.js";
 import { el, link, setText, setTime } from "./dom.js";
-import { attemptsOf } from "./moments.js";
-import { elapsed, time } from "./times.js";
+import { time } from "./reading.js";
+import { elapsed } from "./times.js";
 
 export function createFacts() {
   const element = el("dl", { class: "facts" });

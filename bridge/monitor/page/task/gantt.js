@@ -1,6 +1,6 @@
 // A tree of tasks with their times to scale, as a `treegrid`: arrow keys move, open and close, Enter shows a task.
 
-import { number, duration } from "../format.js";
+import { duration, number } from "../format.js";
 import { stateWord } from "../states.js";
 import { el, link, removeOthers, setAttribute, setText } from "./dom.js";
 import { scaleOf } from "./scale.js";
@@ -78,16 +78,21 @@ export function createGantt() {
     else if (key === "ArrowUp") moveTo(rows[at - 1]);
     else if (key === "Home") moveTo(rows[0]);
     else if (key === "End") moveTo(rows.at(-1));
-    else if (key === "ArrowRight") expanded === "false" ? toggle(row.dataset.id) : expanded === "true" && moveTo(rows[at + 1]);
-    else if (key === "ArrowLeft") {
-      if (expanded === "true") toggle(row.dataset.id);
-      else moveTo(rows.slice(0, at).findLast((each) => Number(each.getAttribute("aria-level")) < level));
-    } else if (key === "Enter") row.querySelector("a")?.click();
+    else if (key === "ArrowRight" && expanded === "false") toggle(row.dataset.id);
+    else if (key === "ArrowRight" && expanded === "true") moveTo(rows[at + 1]);
+    else if (key === "ArrowLeft" && expanded === "true") toggle(row.dataset.id);
+    else if (key === "ArrowLeft") moveTo(rows.slice(0, at).findLast((each) => Number(each.getAttribute("aria-level")) < level));
+    else if (key === "Enter") row.querySelector("a").click();
     else return false;
     return true;
   }
 
   return { element, draw };
+}
+
+function lengthOf({ started, ended, finished }, now) {
+  if (started === null || (finished && ended === null)) return "";
+  return finished ? duration(ended - started) : elapsed(now - started);
 }
 
 function createRow(id, toggle) {
@@ -114,7 +119,7 @@ function createRow(id, toggle) {
     setText(fold, children ? (collapsed.has(id) ? "▸" : "▾") : "");
     setText(state, stateWord(node));
     const until = node.ended ?? (node.finished ? null : now);
-    setText(length, node.started === null ? "" : node.ended === null ? (until === null ? "" : elapsed(until - node.started)) : duration(node.ended - node.started));
+    setText(length, lengthOf(node, now));
     drawBars(node, until, scale);
   }
 

@@ -1,8 +1,7 @@
 // The lines of a log: step, log and custom events of a task as text, filtered. Pure.
 
 import { isoTime } from "../format.js";
-import { isObject } from "./moments.js";
-import { time } from "./times.js";
+import { isObject, time } from "./reading.js";
 
 // The levels of Python's logging, from the least to the most important. What is no log counts as info.
 export const LEVELS = Object.freeze(["debug", "info", "warning", "error", "critical"]);

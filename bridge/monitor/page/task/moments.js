@@ -4,14 +4,8 @@
 // themselves, so the durations of attempts and steps are kept, and what does not fit is moved.
 
 import { isFinished, waitsForRetry } from "../states.js";
-import { time } from "./times.js";
-
-const SHOWN_ATTEMPTS = 20;
-
-export const isCanvas = (task) => typeof task.canvas === "string" || isObject(task.parts);
-
-export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-export const objects = (value) => (Array.isArray(value) ? value.filter(isObject) : []);
+import { attemptsOf } from "./attempts.js";
+import { errorText, isCanvas, objects, time } from "./reading.js";
 
 // The newest time in the state of a task by the clock of its worker, which is at least that far. Before a worker has
 // the task, by the clock of the program that queued it.
@@ -21,55 +15,6 @@ export function newestTime(task) {
   if (Array.isArray(task.events)) known.push(task.events.at(-1)?.at);
   const newest = Math.max(0, ...known.map((value) => time(value) ?? 0));
   return newest || (time(task.queued_at) ?? 0);
-}
-
-// The attempts in order: those that were followed by another one, and the latest. The state keeps only the newest, so
-// the first bar may stand for several: `number` is the last of them and `first` the first.
-export function attemptsOf(task) {
-  const attempts = objects(task.attempts).flatMap(followed).slice(-SHOWN_ATTEMPTS);
-  attempts.sort((one, other) => one.number - other.number);
-  addForgotten(attempts, task);
-  addLatest(attempts, task);
-  finishLast(attempts, task);
-  return attempts;
-}
-
-const NOTHING_TOLD = { to: null, error: null, reason: "", retryAt: null };
-
-function followed({ attempt, started_at, ended_at, error, reason, retry_at }, index) {
-  const to = time(ended_at);
-  const from = time(started_at) ?? to;
-  if (from === null) return [];
-  const told = { to, error: isObject(error) ? error : null, reason: typeof reason === "string" ? reason : "", retryAt: time(retry_at) };
-  const number = Number.isInteger(attempt) ? attempt : index + 1;
-  return [{ first: number, number, from, ...told }];
-}
-
-// Attempts of which only the start of the first one is known.
-function addForgotten(attempts, task) {
-  const first = time(task.first_started_at);
-  const next = attempts[0]?.from ?? time(task.started_at);
-  const number = attempts[0]?.number ?? (Number.isInteger(task.attempt) ? task.attempt : 1);
-  if (first === null || next === null || number < 2 || first > next) return;
-  attempts.unshift({ ...NOTHING_TOLD, first: 1, number: number - 1, from: first, to: next });
-}
-
-function addLatest(attempts, task) {
-  const from = time(task.started_at) ?? (attempts.length ? null : time(task.first_started_at));
-  const last = attempts.at(-1)?.number ?? 0;
-  const number = Number.isInteger(task.attempt) ? task.attempt : last + 1;
-  // A worker has the next attempt already, and `started_at` is that of the one before.
-  if (from === null || (attempts.length && (number <= last || waitsForRetry(task)))) return;
-  attempts.push({ ...NOTHING_TOLD, first: number, number, from });
-}
-
-// The last attempt has the end and the error of the task, once it has ended or waits.
-function finishLast(attempts, task) {
-  const last = attempts.at(-1);
-  if (!last) return;
-  if (isFinished(task)) last.to ??= time(task.ended_at);
-  if ((isFinished(task) || waitsForRetry(task)) && isObject(task.error)) last.error ??= task.error;
-  if (waitsForRetry(task)) last.retryAt ??= time(task.retry_at);
 }
 
 // All that a timeline shows. `now` is the time by the clock of the worker.
@@ -84,7 +29,7 @@ export function momentsOf(task, now) {
   for (const [index, attempt] of attempts.entries()) {
     bars.push(attemptBar(task, attempt, index === attempts.length - 1, now));
     bars.push(...stepBars(task, attempts, index, now));
-    bars.push(...waitAfter(task, attempt, attempts[index + 1], now));
+    bars.push(...waitAfter(task, attempt, attempts[index + 1], ended ?? now));
   }
   const end = endOf(bars, ended, attempts.length > 0);
   if (end !== null) bars.push({ kind: "end", label: "", from: end, to: end, open: false, state: outcomeOf(task), detail: "" });
@@ -126,24 +71,30 @@ function* waitsBefore(task, attempts, ended, now, shifts) {
 function attemptBar(task, attempt, isLast, now) {
   const running = isLast && attempt.to === null && !waitsForRetry(task) && !isFinished(task);
   const to = attempt.to ?? (running ? Math.max(attempt.from, now) : attempt.from);
-  const state = running ? "running" : attempt.error ? "bad" : isLast && isFinished(task) ? outcomeOf(task) : "bad";
+  const state = running ? runningState(task) : !attempt.error && isLast && isFinished(task) ? outcomeOf(task) : "bad";
   const detail = attempt.error ? errorText(attempt.error) : attempt.reason;
   return { kind: "attempt", label: labelOf(task, attempt), from: attempt.from, to, open: running, state, detail };
 }
+
+const runningState = ({ state }) => (state === "STALLED" ? "idle" : "running");
 
 function labelOf(task, { first, number }) {
   if (isCanvas(task)) return "Runs";
   return first < number ? `Attempts ${first} to ${number}` : `Attempt ${number}`;
 }
 
-function waitAfter(task, attempt, next, now) {
+// Until the next attempt. The task may also end while it waits.
+function waitAfter(task, attempt, next, until) {
   const from = attempt.to ?? (next ? null : attempt.from);
   if (from === null) return [];
   const detail = attempt.reason === attempt.error?.type ? "" : attempt.reason;
   const wait = { kind: "wait", label: "Waits to retry", from, state: "idle", detail };
-  if (next) return next.from - from > 0.001 ? [{ ...wait, to: next.from, open: false }] : [];
+  if (next || isFinished(task)) {
+    const to = next?.from ?? until;
+    return to - from > 0.001 ? [{ ...wait, to, open: false }] : [];
+  }
   if (!waitsForRetry(task)) return [];
-  return [{ ...wait, to: Math.max(from, now, attempt.retryAt ?? 0), open: true }];
+  return [{ ...wait, to: Math.max(from, until, attempt.retryAt ?? 0), open: true }];
 }
 
 // Steps are those of the last attempt. The state has the one that changed last at its end.
@@ -171,10 +122,4 @@ function endOf(bars, ended, started) {
   if (ended === null || bars.length === 0) return ended;
   const last = Math.max(...bars.map(({ to }) => to));
   return started ? last : Math.max(last, ended);
-}
-
-export function errorText(error) {
-  if (!isObject(error)) return "";
-  const message = typeof error.message === "string" ? error.message : "";
-  return message ? `${error.type ?? "Error"}: ${message}` : String(error.type ?? "Error");
 }

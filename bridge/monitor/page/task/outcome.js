@@ -2,8 +2,8 @@
 
 import { isFinished, REASONS, waitsForRetry } from "../states.js";
 import { el, section, setText, setTime } from "./dom.js";
-import { errorText, isObject } from "./moments.js";
-import { elapsed, time } from "./times.js";
+import { errorText, isObject, time } from "./reading.js";
+import { elapsed } from "./times.js";
 import { createValue } from "./value.js";
 
 // Why a task is in its state: the reason, and when the next attempt starts.

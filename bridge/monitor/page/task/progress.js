@@ -3,7 +3,8 @@
 import { number } from "../format.js";
 import { isFinished } from "../states.js";
 import { el, setAttribute, setText } from "./dom.js";
-import { isCanvas, isObject, objects, stepName } from "./moments.js";
+import { stepName } from "./moments.js";
+import { isCanvas, isObject, objects } from "./reading.js";
 import { elapsed } from "./times.js";
 
 export function createProgress() {

@@ -1,9 +1,8 @@
 // Which tasks belong to one: those above it, those below it, and the parts of its canvas. Pure.
 
 import { isFinished } from "../states.js";
-import { objects } from "./moments.js";
+import { objects, time } from "./reading.js";
 import { nodeOf } from "./tree.js";
-import { time } from "./times.js";
 
 const MOST_ABOVE = 20;
 const MOST_BESIDE = 100;

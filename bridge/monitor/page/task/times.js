@@ -2,12 +2,6 @@
 
 import { ago, clockTime, dateTime, duration } from "../format.js";
 
-// A number of seconds that a time may have, or null: anybody may publish anything.
-export const time = (value) => (Number.isFinite(value) && value > 0 && value < LATEST ? value : null);
-
-// What a Date can hold.
-const LATEST = 8.64e12;
-
 // A duration that grows on the page: in whole seconds, so that it does not flicker.
 export const elapsed = (seconds) => (seconds >= 1 ? duration(Math.floor(seconds)) : "0 s");
 

@@ -2,7 +2,7 @@
 
 import { isFinished } from "../states.js";
 import { newestTime } from "./moments.js";
-import { time } from "./times.js";
+import { time } from "./reading.js";
 
 export const MOST_ROWS = 500;
 

@@ -1,7 +1,7 @@
 // What the server says of the workers, in the order in which they are shown. Pure.
 
-import { isObject, objects } from "../task/moments.js";
-import { time } from "../task/times.js";
+import { isObject, objects, time } from "../task/reading.js";
+
 
 const name = (value) => (typeof value === "string" && value ? value : null);
 const figure = (value) => (Number.isFinite(value) && value >= 0 ? value : 0);
