@@ -21,7 +21,7 @@ export function createLog(id) {
   // Which lines match the filter. Their texts may be megabytes, so none is looked at twice.
   let matches = new WeakMap();
 
-  const search = el("input", { type: "search", "aria-label": "Search the log", placeholder: "Search", oninput: changeFilter, autocomplete: "off", spellcheck: "false" });
+  const search = el("input", { type: "search", "aria-label": "Search the log", placeholder: "Search", oninput: changeFilter, autocomplete: "off", spellcheck: false });
   const level = el("select", { "aria-label": "Lowest level", onchange: changeFilter }, ...LEVELS.map((name) => el("option", { value: name }, levelWord(name))));
   const total = el("span", { class: "hint" });
   const download = button("Download", save);

@@ -1,10 +1,13 @@
 // The arguments of a task, its result or error, and why it waits.
 
+import { shortened } from "../format.js";
 import { isFinished, REASONS, waitsForRetry } from "../states.js";
 import { el, section, setText, setTime } from "./dom.js";
 import { errorText, isObject, time } from "./reading.js";
 import { elapsed } from "./times.js";
 import { createValue } from "./value.js";
+
+const LONGEST_TEXT = 1000;
 
 // Why a task is in its state: the reason, and when the next attempt starts.
 export function createNotice() {
@@ -19,8 +22,8 @@ export function createNotice() {
     element.hidden = notice === null;
     if (notice === null) return;
     element.dataset.kind = notice.kind;
-    setText(title, notice.title);
-    setText(text, notice.text);
+    setText(title, shortened(notice.title, LONGEST_TEXT));
+    setText(text, shortened(notice.text, LONGEST_TEXT));
     text.hidden = notice.text === "";
     when.hidden = notice.at === null;
     if (notice.at !== null) setTime(at, notice.at, now, { ago: false });
@@ -51,9 +54,10 @@ function retryNotice(task, reason, now) {
 // The result of a task that went well, or the error with its traceback.
 export function createOutcome() {
   const result = createValue("Result");
-  const traceback = createValue("Traceback");
+  const traceback = createValue("Details of the error");
   const error = el("p", { class: "error" });
-  const details = el("details", { open: true }, el("summary", {}, "Traceback"), traceback.element);
+  const summary = el("summary");
+  const details = el("details", { open: true }, summary, traceback.element);
   const good = section("Result", "outcome", result.element);
   const bad = section("Error", "outcome", error, details);
 
@@ -63,9 +67,12 @@ export function createOutcome() {
     if (!good.hidden) result.draw(task.result);
     bad.hidden = failure === null;
     if (failure === null) return;
-    setText(error, errorText(failure));
-    details.hidden = typeof failure.traceback !== "string" || failure.traceback === "";
-    if (!details.hidden) traceback.draw(failure.traceback);
+    const text = errorText(failure);
+    const told = typeof failure.traceback === "string" && failure.traceback !== "";
+    setText(error, shortened(text, LONGEST_TEXT));
+    details.hidden = !told && text.length <= LONGEST_TEXT;
+    setText(summary, told ? "Traceback" : "Complete message");
+    if (!details.hidden) traceback.draw(told ? failure.traceback : text);
   }
 
   return { elements: [bad, good], draw };

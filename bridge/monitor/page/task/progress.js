@@ -1,11 +1,13 @@
 // How far a task is: a bar, the message and figures of the loop it is in, its open steps.
 
-import { number } from "../format.js";
+import { number, shortened } from "../format.js";
 import { isFinished } from "../states.js";
 import { el, setAttribute, setText } from "./dom.js";
 import { stepName } from "./moments.js";
 import { isCanvas, isObject, objects } from "./reading.js";
 import { elapsed } from "./times.js";
+
+const LONGEST_MESSAGE = 500;
 
 export function createProgress() {
   const fill = el("div", { class: "fill" });
@@ -23,7 +25,7 @@ export function createProgress() {
     bar.classList.toggle("indeterminate", percent === null);
     setAttribute(bar, "aria-valuenow", percent === null ? null : Math.floor(percent));
     fill.style.transform = `scaleX(${percent === null ? 0 : percent / 100})`;
-    setText(message, messageOf(task, progress));
+    setText(message, shortened(messageOf(task, progress), LONGEST_MESSAGE));
     setText(figures, figuresOf(progress, percent, isFinished(task)));
   }
 

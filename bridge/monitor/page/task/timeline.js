@@ -1,13 +1,12 @@
 // The timeline of a task, drawn to scale.
 
-import { duration, isoTime } from "../format.js";
+import { duration, isoTime, shortened } from "../format.js";
 import { el, section, setAttribute, setText, setTime } from "./dom.js";
-import { cut } from "./lines.js";
 import { momentsOf } from "./moments.js";
 import { scaleOf } from "./scale.js";
 import { elapsed } from "./times.js";
 
-const SHOWN_DETAIL = 300;
+const LONGEST_DETAIL = 300;
 
 export function createTimeline() {
   const axis = createAxis();
@@ -78,15 +77,14 @@ function createRow() {
 
   function draw({ kind, label: name, depth = 0, from, to, open, state, detail: text }, scale, now) {
     Object.assign(element.dataset, { kind, state });
-    setText(label, kind === "end" ? END.get(state) : name);
+    setText(label, kind === "end" ? END.get(state) : shortened(name, LONGEST_DETAIL));
     label.style.paddingInlineStart = kind === "step" ? `${Math.min(depth, 6) + 1}rem` : "";
     setTime(at, from, now, { ago: false });
     placeBar(bar, scale, from, to);
     setAttribute(track, "title", kind === "end" ? isoTime(from) : `${isoTime(from)} – ${open ? "…" : isoTime(to)}`);
     const length_ = open && kind !== "wait" ? elapsed(to - from) : duration(to - from);
     setText(length, kind === "end" ? "" : length_);
-    const { shown, more } = cut(text, SHOWN_DETAIL);
-    setText(detail, more ? `${shown}…` : shown);
+    setText(detail, shortened(text, LONGEST_DETAIL));
     detail.hidden = !text;
   }
 

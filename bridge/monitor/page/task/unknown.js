@@ -10,7 +10,7 @@ const REASONS = [
 ];
 
 export function createUnknown() {
-  const title = el("h2", { tabindex: "-1" });
+  const title = el("h2");
   const id = el("code", { class: "id" });
   const detail = el("p", { class: "complaint", hidden: true });
   const reasons = el("div", {}, el("p", {}, "What could be the reason:"), el("ul", {}, ...REASONS.map((reason) => el("li", {}, reason))));

@@ -1,11 +1,12 @@
 // The page of a task or canvas: everything that is known of it, live. Open this file first; each part has its own.
 
+import { shortened } from "../format.js";
 import { isTyping } from "../help.js";
 import { createPace } from "../pace.js";
 import { shownState, stateWord } from "../states.js";
 import { createActions } from "./actions.js";
 import { createCounts } from "./canvas.js";
-import { el, setText } from "./dom.js";
+import { el, setAttribute, setText } from "./dom.js";
 import { createFacts } from "./facts.js";
 import { createFamily } from "./family.js";
 import { createLog } from "./log.js";
@@ -14,6 +15,8 @@ import { createArguments, createNotice, createOutcome } from "./outcome.js";
 import { createProgress } from "./progress.js";
 import { createTimeline } from "./timeline.js";
 import { createUnknown, isBlank } from "./unknown.js";
+
+const LONGEST_NAME = 300;
 
 const EMPTY = { state: "PENDING", steps: [], events: [], omitted: 0 };
 
@@ -93,7 +96,7 @@ export function create(context) {
 }
 
 function createParts(context, schedule) {
-  const title = el("h2", { tabindex: "-1" });
+  const title = el("h2");
   const chip = el("span", { class: "chip", role: "status" });
   const actions = createActions(context);
   const unknown = createUnknown();
@@ -106,7 +109,9 @@ function createParts(context, schedule) {
   const element = el("article", { class: "task-page" }, unknown.element, known);
 
   function draw(task, now) {
-    setText(title, typeof task.name === "string" && task.name ? task.name : task.canvas ? String(task.canvas) : "Task");
+    const name = [task.name, task.canvas].find((text) => typeof text === "string" && text !== "") ?? "Task";
+    setText(title, shortened(name, LONGEST_NAME));
+    setAttribute(title, "title", name);
     setText(chip, stateWord(task));
     known.dataset.state = shownState(task);
     actions.draw(task);

@@ -10,7 +10,7 @@ const EVERY = 3000;
 
 // `context` has what every view gets from the shell.
 export function create({ api, clock }) {
-  const title = el("h2", { tabindex: "-1" }, "Workers");
+  const title = el("h2", {}, "Workers");
   const summary = el("p", { class: "hint" }, "Asking the server…");
   const problem = el("p", { class: "complaint", role: "alert", hidden: true });
   const list = createList();
