@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import NamedTuple
 
 from bridge.support.fork import reset_in_child
@@ -94,8 +93,18 @@ CHECK_AFTER, CHECK_AFTER_SHARE = 0.1, 16
 
 def descriptors_for_viewers() -> int | None:
     """Return how many viewers the process has descriptors for, keeping a tenth; `None` without a limit."""
+    limit = _descriptor_limit()
+    return None if limit is None else limit - limit // 10
+
+
+def _descriptor_limit() -> int | None:
+    """Return how many descriptors this process may have, `None` if nothing limits them."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows
+        return None
     limit = getrlimit(RLIMIT_NOFILE)[0]
-    return None if limit == RLIM_INFINITY else limit - limit // 10
+    return None if limit == RLIM_INFINITY else limit
 
 
 def descriptors_left() -> int:
@@ -104,8 +113,8 @@ def descriptors_left() -> int:
     A new descriptor has the lowest number that is free. A server that cannot open one for the next connection
     ends, and every stream ends with it.
     """
-    limit = getrlimit(RLIMIT_NOFILE)[0]
-    if limit == RLIM_INFINITY:
+    limit = _descriptor_limit()
+    if limit is None:
         return sys.maxsize
     try:
         try:

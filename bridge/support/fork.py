@@ -31,4 +31,8 @@ def _reset_all() -> None:
         thing.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_all)
+CAN_FORK = hasattr(os, "register_at_fork")
+"""Whether this is a POSIX system, unlike Windows: processes fork, and sockets are descriptors like files."""
+
+if CAN_FORK:
+    os.register_at_fork(after_in_child=_reset_all)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.streams.takeover.connection import TakenConnection, chunk
+from bridge.support.fork import CAN_FORK
 from bridge.support.server import watch_server
 
 Scope = MutableMapping[str, Any]
@@ -215,6 +216,8 @@ def _why_not(scope: Scope, cycle: Any, *, wrapped: bool) -> str | None:
         if wrapped:
             return "the server is not uvicorn, or something wraps the application once more"
         return "the application is not wrapped: call install(app), or serve wrap(app)"
+    if not CAN_FORK:
+        return "connections are taken over only on POSIX systems"
     if scope.get("http_version") not in ("1.0", "1.1") or scope["method"] == "HEAD":
         return "only HTTP/1 responses with a body are taken over"
     transport = cycle.transport

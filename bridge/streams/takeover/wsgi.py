@@ -20,6 +20,7 @@ from typing import Any
 
 from bridge.streams.takeover import gevent_server
 from bridge.streams.takeover.connection import TakenConnection, chunk, closing
+from bridge.support.fork import CAN_FORK
 
 READ_SIZE = 65536
 """Bytes that are read from a socket with one call."""
@@ -154,6 +155,8 @@ def close_after_response(environ: dict[str, Any]) -> None:
 
 def _server_socket(environ: dict[str, Any]) -> tuple[Any, str | None]:
     """Return the server's socket, or `None` and why it cannot be taken over."""
+    if not CAN_FORK:
+        return None, "connections are taken over only on POSIX systems"
     if environ["REQUEST_METHOD"] == "HEAD" or environ.get("SERVER_PROTOCOL") not in _PROTOCOLS:
         return None, "only HTTP/1 responses with a body are handed over"
     server = next((environ[key] for key in _SOCKET_KEYS if key in environ), None)
