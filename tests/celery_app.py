@@ -1,17 +1,19 @@
 """A Celery app with the bridge installed, for worker processes of the tests."""
 
 import contextvars
+import logging
 import os
 import threading
 import time
 
 from celery import Celery, Task, shared_task
+from celery.utils.log import get_task_logger
 
 from bridge.celery import install, log, progress, publish, step, track
 
 app = Celery("tests", broker=os.environ["APP_BROKER"], backend=os.environ["APP_BROKER"])
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-install(app, os.environ["APP_BRIDGE"], timeout=0.5)
+install(app, os.environ["APP_BRIDGE"], timeout=0.5, capture=True, capture_logs="INFO")
 
 
 @app.task
@@ -62,6 +64,17 @@ def measured(self: "Task[..., int]", times: int) -> int:
         thread.join()
         time.sleep(0.3)
     return total
+
+
+@app.task(bind=True)
+def legacy(self: "Task[..., str]") -> str:
+    """Know nothing of the bridge."""
+    logging.getLogger("shop").info("packing %s", "boxes")
+    self.update_state(state="PROGRESS", meta={"current": 1, "total": 4, "description": "packing"})
+    get_task_logger(__name__).warning("only one left")
+    self.update_state(state="SHIPPING", meta={"current": 3, "total": 4})
+    self.send_event("task-shipped", parcel=7)
+    return self.name
 
 
 @app.task

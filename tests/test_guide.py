@@ -21,6 +21,7 @@ from websockets.sync.client import connect as connect_websocket
 import bridge
 import bridge.sqlspec
 from bridge.celery import install
+from bridge.celery.apps import installed
 from bridge.channel.transport import transport_of
 from tests import events as task_events
 from tests import readme
@@ -55,6 +56,14 @@ def run(example: str, **names: Any) -> dict[str, Any]:
     """Execute an example with these names defined; return all names after it."""
     exec(compile(example, "guide.md", "exec"), names)
     return names
+
+
+def test_existing_tasks_are_captured() -> None:
+    """The example takes the URL of the broker, and asks for all that can be captured."""
+    names = run(block("docs/guide.md", "from celery import Celery\n\nfrom bridge.celery import install\n"))
+    found = installed(names["app"])
+    assert found is not None
+    assert (found.capture, found.log_level, found.chosen.url) == (True, 20, "redis://localhost:6379/0")
 
 
 def events(channel: bridge.BroadcastChannel, task_id: str, kind: str) -> list[dict[str, Any]]:

@@ -41,6 +41,10 @@ class Installed:
     """Seconds without a heartbeat after which the tasks of a worker are STALLED."""
     tags: TagTask | None = None
     """Chooses the tags of the tasks that this process queues."""
+    capture: bool = False
+    """Whether `update_state` and `send_event` of its tasks become events."""
+    log_level: int | None = None
+    """From which level on the records of its tasks become lines of their log; `None` for none."""
     tags_failed: bool = False
     """Whether an error of it was logged."""
     on_state: OnState | None = None

@@ -10,6 +10,7 @@ from celery import Celery
 
 from bridge.celery.apps import FLUSH_WITHIN, Installed, TagTask
 from bridge.celery.choosing import choose_url
+from bridge.celery.log_capture import level_number
 from bridge.celery.wrapping import attach
 from bridge.channel.default_url import ChosenUrl, note_installed
 from bridge.channel.factory import connect
@@ -26,6 +27,8 @@ def install(
     heartbeat: float = 5.0,
     stalls_after: float | None = None,
     tags: TagTask | None = None,
+    capture: bool = False,
+    capture_logs: str | int | None = None,
     **options: Any,
 ) -> None:
     """Have the tasks of `app` publish their events on the channel at `url`.
@@ -45,6 +48,13 @@ def install(
     in the headers. An error in the function is logged once, and the task is sent without its tags. For a
     canvas it is called once more for each task, to find the tags that all have.
 
+    With `capture`, tasks that do not know the bridge publish too: `update_state` of the running task becomes
+    progress (the keys `current` and `total`, else `percent` or `progress`, with `description`, `message` or
+    `status`), a state that is none of Celery's own is shown by its name, and `send_event` becomes an event. A
+    task that calls `progress`, `track` or `step` is shown by those figures alone. With `capture_logs`, a
+    level such as "INFO", what a task writes with `logging` becomes lines of its log. The levels of the
+    loggers count before.
+
     The first call in a process connects handlers to Celery's signals and wraps the methods that start a
     canvas. `bridge.celery.wrapping` lists them. No call opens a connection or starts a thread: both wait
     until there is an event to send. A second call for the same app replaces the channel. It waits up to a
@@ -63,11 +73,24 @@ def install(
         )
     if tags is not None and not callable(tags):
         raise ConfigurationError(f"tags must be a function that returns tags, not {type(tags).__name__}")
+    if not isinstance(capture, bool):
+        raise ConfigurationError(f"capture must be True or False, not {capture!r}")
+    log_level = level_number(capture_logs)
     chosen = choose_url(app) if url is None else ChosenUrl(url, "install()")
     chosen = replace(chosen, options=options)
     transport = transport_of(connect(chosen.url, **options))
     publisher = BackgroundPublisher(transport)
-    installed = Installed(transport, publisher, chosen, tracebacks, float(heartbeat), float(limit), tags)
+    installed = Installed(
+        transport,
+        publisher,
+        chosen,
+        tracebacks,
+        float(heartbeat),
+        float(limit),
+        tags,
+        capture,
+        log_level,
+    )
     previous = attach(app, installed)
     note_installed(app, chosen)
     if previous is not None:

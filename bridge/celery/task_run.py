@@ -11,8 +11,9 @@ from contextvars import ContextVar
 # fields of an event hold any JSON value.
 from typing import Any, ParamSpec, cast
 
-from bridge.celery.apps import publisher_of
+from bridge.celery.apps import Installed, installed
 from bridge.celery.canvas import header, reports
+from bridge.celery.captured import Captured
 from bridge.celery.publishing import publish_event
 from bridge.model.publication import Publication
 from bridge.tasks import events
@@ -20,7 +21,6 @@ from bridge.tasks.changes import publication
 from bridge.tasks.encoding import cut
 from bridge.tasks.event_types import Event, Progress, Step, StepStatus
 from bridge.tasks.progress import Meter
-from bridge.tasks.publisher import BackgroundPublisher
 from bridge.tasks.spans import Span, TrackedStep, here
 
 logger = logging.getLogger("bridge.celery")
@@ -55,8 +55,12 @@ def _never_raises(method: Callable[P, None]) -> Callable[P, None]:
 class TaskRun(Meter):
     """One attempt of one task, in this process."""
 
-    def __init__(self, name: str, request: Any, publisher: BackgroundPublisher | None) -> None:
+    def __init__(self, name: str, request: Any, found: Installed | None) -> None:
         super().__init__(self._ask)
+        publisher = None if found is None else found.publisher
+        self.log_level = None if found is None else found.log_level
+        self.captured = Captured()
+        """What was captured of it, see `bridge.celery.capturing`."""
         self.id: str = request.id
         self.failed = False
         self._retries: int | None = request.retries
@@ -76,6 +80,11 @@ class TaskRun(Meter):
         if self._publisher is not None and not self.finished:
             event = event_type(self.id, **self._belonging, **fields)
             publish_event(self._publisher, event, (self._retries or 0) + 1)
+
+    @property
+    def uses_steps(self) -> bool:
+        """Whether the task has begun a step or a loop of the bridge."""
+        return bool(self._steps or self.loops) or self.latest is not self.root
 
     @_never_raises
     def publish_step(self, step: TrackedStep, status: str) -> None:
@@ -133,6 +142,11 @@ def innermost() -> Span | None:
     return None if _in_main_thread is None else _in_main_thread.top
 
 
+def running() -> TaskRun | None:
+    """Return the task that runs here, or `None` if none does. Threads: see `innermost`."""
+    return _current.get() or _in_main_thread
+
+
 def running_request() -> Any:
     """Return the request of the task that runs here, or `None` if none does."""
     run = _current.get()
@@ -142,7 +156,7 @@ def running_request() -> Any:
 def begin(task: Any, **_: Any) -> None:
     """Make the task that begins the one that runs here."""
     global _in_main_thread
-    run = TaskRun(task.name, task.request, publisher_of(task.app))
+    run = TaskRun(task.name, task.request, installed(task.app))
     _current.set(run)
     here.set(run.root)
     if threading.current_thread() is threading.main_thread():

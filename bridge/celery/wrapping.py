@@ -4,6 +4,7 @@
 2. `freeze` of `Signature`, `_chain` and `chord`, and `group._freeze_group_tasks` (`canvas/marking.py`).
 3. `apply_async` of `group`, `_chain` and `chord` (`canvas/starting.py`).
 4. `send_task` of each app with the bridge, on the app itself (`queueing.py`).
+5. `update_state` and `send_event` of `Task`, once an app asks for it with `capture` (`capturing.py`).
 
 Importing `bridge.celery` does none of this. Apps without the bridge are not affected.
 """
@@ -18,6 +19,7 @@ from bridge.celery import (
     cancellation,
     execution,
     heartbeat,
+    log_capture,
     main_process,
     outcomes,
     prefork,
@@ -29,6 +31,7 @@ from bridge.celery import (
 from bridge.celery.apps import Installed, flush_all, register
 from bridge.celery.canvas import reports
 from bridge.celery.canvas.starting import wrap_canvas_classes
+from bridge.celery.capturing import wrap_task
 
 # Celery calls the handlers of one signal in this order, and ignores their results.
 HANDLERS: tuple[tuple[Signal, Callable[..., object]], ...] = (
@@ -51,6 +54,7 @@ HANDLERS: tuple[tuple[Signal, Callable[..., object]], ...] = (
     (signals.task_prerun, tagging.tag_eager),
     (signals.task_prerun, execution.started),
     (signals.task_prerun, task_run.begin),
+    (signals.task_prerun, log_capture.attach_handler),
     (signals.task_success, execution.succeeded),
     (signals.task_failure, execution.failed),
     (signals.task_internal_error, execution.broke),
@@ -76,6 +80,8 @@ def attach(app: Celery, bridge: Installed) -> Installed | None:
         if not _wrapped:
             _wrap_celery()
             _wrapped = True
+        if bridge.capture:
+            wrap_task()
         previous = register(app, bridge)
         if previous is None:
             queueing.wrap_send_task(app)

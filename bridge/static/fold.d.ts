@@ -19,7 +19,9 @@ export type TaskStateName =
   | "FAILURE"
   | "REVOKED"
   | "IGNORED"
-  | "REJECTED";
+  | "REJECTED"
+  /** A state that a task has chosen itself, with `install(capture=True)`. */
+  | (string & {});
 
 export interface Progress {
   readonly current?: number;

@@ -2,9 +2,9 @@
 
 A rank orders the events that several processes publish about one task. A change whose rank is below that of
 the state is refused. Within an attempt the order is PENDING, RECEIVED, STARTED, RETRY; attempts follow each
-other; an end is above all of them. STALLED and all that a running task publishes have the rank of STARTED, so
-an event after STALLED counts. RETRY has the rank of RECEIVED of the next attempt: the two come from two
-processes in any order, and both count.
+other; an end is above all of them. STALLED, a state that a task has chosen, and all that a running task
+publishes have the rank of STARTED, so an event after STALLED counts. RETRY has the rank of RECEIVED of the
+next attempt: the two come from two processes in any order, and both count.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,8 @@ _OF_A_PART = (Group(FEED, listed=False),)
 
 _RANKS_OF_AN_ATTEMPT = 4
 _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
+_OF_A_RUNNING_TASK = 2
+"""The rank of the states that a task chooses itself."""
 
 
 def publication(event: Event, attempt: int | None = 1) -> Publication:
@@ -66,7 +68,7 @@ def _rank_of_state(event: State) -> int:
 
 
 def _rank(attempt: int | None, state: str) -> int:
-    return (attempt or 1) * _RANKS_OF_AN_ATTEMPT + _RANKS.get(state, 0)
+    return (attempt or 1) * _RANKS_OF_AN_ATTEMPT + _RANKS.get(state, _OF_A_RUNNING_TASK)
 
 
 def _fields(event: Event, payload: bytes) -> dict[str, bytes]:
@@ -82,8 +84,8 @@ def _fields(event: Event, payload: bytes) -> dict[str, bytes]:
 
 
 def _fields_of_state(event: State, payload: bytes) -> dict[str, bytes]:
-    if event.resumed or event.state == "STALLED":
-        return {"state": payload}
+    if event.resumed or event.state == "STALLED" or not (event.ended or event.state in _RANKS):
+        return {"state": payload}  # a task may choose any number of states: none has a field of its own
     found = {"state": payload, f"state.{event.state}": payload}
     if event.state == "STARTED":
         # Progress and steps were those of an earlier attempt.

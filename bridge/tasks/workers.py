@@ -15,7 +15,7 @@ AT_ONCE = 1000
 SPREAD = 1.0
 """Seconds within which the processes that watch a worker give up on it, one after another."""
 
-_AT_WORKERS = frozenset({"RECEIVED", "STARTED", "STALLED"})
+_AT_NO_WORKER = frozenset({"PENDING", "RETRY"})
 
 
 class Finding(NamedTuple):
@@ -63,7 +63,7 @@ class WorkerTracker:
         if event.state == "RETRY" and self._attempt(event.task) > (event.attempt or 1):
             return  # It is late: a worker already has the next attempt.
         self.forget(event.task)
-        if event.process is None or event.state not in _AT_WORKERS:
+        if event.process is None or event.ended or event.state in _AT_NO_WORKER:
             return
         worker = self.workers.get(event.process)
         if worker is None and event.stalls_after is not None:
@@ -121,6 +121,6 @@ class WorkerTracker:
                 # Not at the first heartbeat: other events of the worker may be on their way.
                 for task in list(worker.stalled)[:AT_ONCE]:
                     event = worker.stalled.pop(task)
-                    state = "RECEIVED" if event.was == "RECEIVED" else "STARTED"
+                    state = event.was or "STARTED"
                     worker.running[task] = replace(event, state=state)
                     yield Finding(event, state, worker.heartbeat)

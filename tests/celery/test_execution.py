@@ -13,8 +13,23 @@ from bridge.celery import install, log, progress
 from bridge.celery.apps import installed
 from bridge.channel.transport import transport_of
 from tests import events
-from tests.celery.workers import POOLS, SECONDS, snapshot, worker
+from tests.celery.workers import POOLS, SECONDS, Worker, snapshot, worker
 from tests.servers import Valkey, eventually
+
+
+def _check_captured(channel: Any, celery: Worker) -> None:
+    """A task that knows nothing of the bridge shows its progress, its own event and what it logs."""
+    task, _ = celery.run("legacy")
+    found = snapshot(channel, task)
+    assert found["state"] == "SUCCESS"
+    assert [(each["type"], each.get("message")) for each in found["events"]] == [
+        ("log", "packing boxes"),
+        ("log", "only one left"),
+        ("task-shipped", None),
+    ]
+    assert found["events"][2]["data"] == {"parcel": 7}
+    assert [each["level"] for each in found["events"][:2]] == ["info", "warning"]
+    assert (found["progress"]["current"], found["progress"]["total"]) == (3, 4)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -48,6 +63,8 @@ def test_every_end_is_published_in_every_pool(own_valkey: Valkey, pool: str) -> 
         for name in ("custom", "shared"):
             task, _ = celery.run(name)
             assert [event["message"] for event in snapshot(channel, task)["events"]] == [name]
+
+        _check_captured(channel, celery)
 
         awkward, _ = celery.run("unprintable")
         assert snapshot(channel, awkward)["error"]["type"] == "Unprintable"

@@ -59,7 +59,7 @@ assert changed(before[1], wrapped[1]) == {
 }, changed(before[1], wrapped[1])
 added = {name: len(found) - len(before[0][name]) for name, found in wrapped[0].items()}
 assert sum(added.values()) == len(bridge.celery.wrapping.HANDLERS)
-assert added["task_prerun"] == 4
+assert added["task_prerun"] == 5
 assert added["worker_process_init"] == 0
 sending = one.send_task
 assert "send_task" not in vars(two)
@@ -72,6 +72,10 @@ assert one.send_task is sending
 assert sending.__wrapped__.__func__ is Celery.send_task
 assert two.send_task.__wrapped__.__func__ is Celery.send_task
 assert "send_task" not in vars(bare)
+
+for app in (bare, two):
+    bridge.celery.install(app, "memory://", capture=True)
+assert changed(wrapped[1], attributes()) == {"Task.update_state", "Task.send_event"}
 """
 
 

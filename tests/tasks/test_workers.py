@@ -43,6 +43,14 @@ def test_a_silent_worker_stalls_its_tasks_once(tracker: WorkerTracker, state: st
     assert pass_time(tracker, LIMIT, beats_of="w2") == []
 
 
+def test_a_state_of_the_task_itself_stalls_and_comes_back(tracker: WorkerTracker) -> None:
+    """A task that has chosen the name of its state is watched like any other, and returns to that state."""
+    say(tracker, "t1", "STARTED")
+    say(tracker, "t1", "UPLOADING")
+    assert pass_time(tracker, 2 * LIMIT) == [("t1", "STALLED")]
+    assert pass_time(tracker, 3, beats_of="w1") == [("t1", "UPLOADING")]
+
+
 def test_no_time_passes_without_a_tick(tracker: WorkerTracker) -> None:
     """However late it is on any other clock: without an own beat that came back nobody is missed."""
     say(tracker, "t1", "STARTED")

@@ -51,11 +51,12 @@ element.addEventListener("task-end", ({ detail }) => console.log(detail.result))
 state!.state = "SUCCESS";
 // @ts-expect-error: a topic of one's own has nothing to cancel
 bridge.topic("orders").cancel();
-// @ts-expect-error: there is no such state
-const wrong: TaskState["state"] = "DONE";
+const chosen: TaskState["state"] = "UPLOADING";
+// @ts-expect-error: a state is text
+const wrong: TaskState["state"] = 1;
 // @ts-expect-error: a token is text
 connect({ getToken: () => 7 });
 // @ts-expect-error: there is no such option
 connect({ uri: "/events" });
 
-export { all, cancelled, next, parse, why, wrong };
+export { all, cancelled, chosen, next, parse, why, wrong };
