@@ -18,6 +18,7 @@ import pytest
 import bridge
 from bridge.backends.sql import listener as reader
 from bridge.channel.transport import transport_of
+from bridge.errors import ConnectionLost
 from bridge.model.publication import Publication
 from bridge.tasks.publisher import BackgroundPublisher
 from tests import events
@@ -80,6 +81,16 @@ def check_all(subscription: bridge.Subscription, count: int) -> None:
         assert subscription.receive(timeout=30) == b"%d" % number
 
 
+def established(topic: Any, **start: Any) -> Any:
+    """Return a subscription of a channel with a short timeout, on a machine that may be busy."""
+
+    def attempt() -> Any:
+        with suppress(ConnectionLost):
+            return topic.subscribe(**start)
+
+    return eventually(attempt, 30)
+
+
 @pytest.mark.parametrize("how", ["killed", "killed and away", "stopped", "terminated", "paused"])
 def test_a_postgres_outage_loses_and_repeats_nothing(
     own_postgres: Postgres, publishing: Callable[..., Publishing], how: str, monkeypatch: pytest.MonkeyPatch
@@ -87,8 +98,8 @@ def test_a_postgres_outage_loses_and_repeats_nothing(
     """Readers and publishers outlive it by themselves: each message once and in order."""
     monkeypatch.setattr(reader, "COMPARE_EVERY", 1.0)
     with bridge.connect(own_postgres.url(), timeout=1) as channel:
-        subscription = channel.topic("numbers").subscribe()
-        durable = channel.topic("numbers").subscribe(durable="indexer")
+        subscription = established(channel.topic("numbers"))
+        durable = established(channel.topic("numbers"), durable="indexer")
         publisher = publishing(own_postgres.url())
         for _ in range(1 if how == "killed and away" else 3):
             reached = publisher.sent + 50
@@ -117,7 +128,7 @@ def test_a_locked_file_is_waited_for(tmp_path: Path, publishing: Callable[..., P
     url = f"sqlite:///{tmp_path}/bridge.db"
     with bridge.connect(url, timeout=1) as channel:
         topic = channel.topic("numbers")
-        subscription = topic.subscribe()
+        subscription = established(topic)
         publisher = publishing(url)
         eventually(lambda: publisher.sent > 50)
         with sqlite3.connect(tmp_path / "bridge.db", timeout=10, isolation_level=None) as locking:
@@ -292,6 +303,7 @@ def test_a_killed_publisher_leaves_all_or_nothing(
     program = f"""
 import bridge, itertools, sys
 from bridge.channel.transport import transport_of
+from bridge.errors import ConnectionLost
 from tests import events
 transport = transport_of(bridge.connect({url!r}))
 for number in itertools.count():
