@@ -90,6 +90,9 @@ export function createGantt() {
   return { element, draw };
 }
 
+// The parts of a canvas have numbers, because their names are often the same.
+const titleOf = ({ id, name, index }) => (Number.isFinite(index) ? `${index + 1}. ${name || id}` : name || id);
+
 function lengthOf({ started, ended, finished }, now) {
   if (started === null || (finished && ended === null)) return "";
   return finished ? duration(ended - started) : elapsed(now - started);
@@ -108,7 +111,7 @@ function createRow(id, toggle) {
   element.dataset.id = id;
 
   function draw({ node, depth, children, place, of }, { current, scale, now, collapsed, focused }) {
-    setText(name, node.name || id);
+    setText(name, titleOf(node));
     name.title = id;
     label.style.paddingInlineStart = `${Math.min(depth, 12) * 0.875}rem`;
     element.tabIndex = id === focused ? 0 : -1;
