@@ -242,6 +242,14 @@ test("the parts that a canvas lists are below it, with the times that the server
   assert.deepEqual(rowsOf(nodes).rows.map(({ node, depth }) => [node.id, depth, node.started]), [["w", 0, null], ["a", 1, null], ["b", 1, NOW]]);
 });
 
+test("a part of a canvas has the other parts beside it", () => {
+  const children = [{ task: "me", state: "STARTED" }, { task: "other", state: "STARTED", index: 1 }];
+  const answers = new Map([["w", { task: "w", state: "STARTED", name: "work", canvas: "group", started_at: NOW, children }]]);
+  const { nodes, wanted } = family({ task: "me", state: "STARTED", canvas_id: "w", index: 0 }, { answers });
+  assert.deepEqual([wanted, rowsOf(nodes).rows.map(({ node, depth }) => [node.id, depth])], [["other"], [["w", 0], ["me", 1], ["other", 1]]]);
+  assert.equal(nodes.get("w").name, "group of work");
+});
+
 test("a family of many is bounded", () => {
   const rows = Array.from({ length: 20_000 }, (_, index) => ({ task: `t${index}`, state: "SUCCESS", parent: "me", name: "x", started_at: NOW, ended_at: NOW }));
   assert.equal(family({ task: "me", state: "STARTED" }, { rows }).nodes.size, 500);

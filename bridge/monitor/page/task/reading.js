@@ -12,6 +12,13 @@ const LATEST = 8.64e12;
 
 export const isCanvas = (task) => typeof task.canvas === "string" || isObject(task.parts);
 
+// What a task is called, or nothing. A canvas has the names of its parts.
+export function nameOf(task) {
+  const name = typeof task.name === "string" ? task.name : "";
+  if (!isCanvas(task)) return name;
+  return `${typeof task.canvas === "string" ? task.canvas : "canvas"} of ${name || "tasks"}`;
+}
+
 export function errorText(error) {
   if (!isObject(error)) return "";
   const message = typeof error.message === "string" ? error.message : "";

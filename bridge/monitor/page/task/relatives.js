@@ -15,20 +15,22 @@ const MOST = 500;
 export function relativesOf(task, { rows, answers }) {
   const found = new Map();
   const wanted = [];
-  const stubs = new Map(objects(task.children).filter(hasId).map((child) => [child.task, child]));
+  // The parts that the state of the task lists, and those that an earlier answer about its canvas lists.
+  const [listed, beside] = [new Map(listedBy(task)), new Map()];
+  const sources = [beside, answers, listed, rows];
   const below = indexOf(rows, answers);
 
   function add(id) {
     if (found.has(id) || found.size >= MOST) return;
-    const known = id === task.task ? task : merged(id, stubs, rows, answers);
+    const known = id === task.task ? task : merged(id, sources);
     if (known !== null) found.set(id, nodeOf({ ...known, task: id }));
     if (id !== task.task && isWanted(id, known, answers)) wanted.push(id);
   }
 
-  const line = above(task, (id) => merged(id, stubs, rows, answers));
-  for (const id of [task.task, ...line]) add(id);
-  for (const id of stubs.keys()) add(id);
-  const queue = [task.task, ...stubs.keys()];
+  const line = above(task, (id) => merged(id, sources));
+  for (const [id, child] of line.flatMap((each) => listedBy(answers.get(each)))) beside.set(id, child);
+  for (const id of [task.task, ...line, ...listed.keys(), ...beside.keys()]) add(id);
+  const queue = [task.task, ...listed.keys()];
   for (const id of queue) {
     if (found.size >= MOST) break;
     const children = (below.get(id) ?? []).filter((child) => !found.has(child));
@@ -36,10 +38,14 @@ export function relativesOf(task, { rows, answers }) {
     queue.push(...children);
   }
   for (const id of line.slice(0, 2)) for (const other of (below.get(id) ?? []).slice(0, MOST_BESIDE)) add(other);
-  return { nodes: attached(found, task, stubs), wanted };
+  return { nodes: found, wanted };
 }
 
-const hasId = ({ task }) => typeof task === "string" && task !== "";
+// The parts that a canvas lists, by id. They are below it, whatever they say themselves.
+function listedBy(canvas) {
+  const children = objects(canvas?.children).filter(({ task }) => typeof task === "string" && task !== "" && task !== canvas.task);
+  return children.map((child) => [child.task, { ...child, canvas_id: canvas.task }]);
+}
 
 // The ids of the parent and the canvas, and of those above them, the nearest first.
 function above(task, known) {
@@ -57,9 +63,9 @@ function above(task, known) {
 
 const linksOf = ({ parent, canvas_id, root }) => [parent, canvas_id, root].filter((id) => typeof id === "string" && id !== "");
 
-// All that is known of a task. What comes live counts more than an answer, which is older.
-function merged(id, stubs, rows, answers) {
-  const known = [answers.get(id), stubs.get(id), rows.get(id)].filter((each) => each !== null && each !== undefined);
+// All that is known of a task. A later source counts more: what comes live is newer than an answer.
+function merged(id, sources) {
+  const known = sources.map((source) => source.get(id)).filter((each) => each !== null && each !== undefined);
   return known.length ? Object.assign({}, ...known.map(defined)) : null;
 }
 
@@ -85,13 +91,4 @@ function indexOf(rows, answers) {
     }
   }
   return below;
-}
-
-// The parts that a canvas lists are below it, whatever they say themselves.
-function attached(nodes, task, stubs) {
-  for (const id of stubs.keys()) {
-    const node = nodes.get(id);
-    if (node && id !== task.task) nodes.set(id, { ...node, canvas: task.task });
-  }
-  return nodes;
 }

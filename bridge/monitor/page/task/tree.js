@@ -2,7 +2,7 @@
 
 import { isFinished } from "../states.js";
 import { newestTime } from "./moments.js";
-import { time } from "./reading.js";
+import { nameOf, time } from "./reading.js";
 
 export const MOST_ROWS = 500;
 
@@ -14,7 +14,7 @@ export function nodeOf(task) {
   const ended = isFinished(task) ? time(task.ended_at) : null;
   return {
     id: String(task.task),
-    name: text(task.name) ?? (text(task.canvas) ?? ""),
+    name: nameOf(task),
     state: text(task.state) ?? "PENDING",
     parent: text(task.parent),
     canvas: text(task.canvas_id),

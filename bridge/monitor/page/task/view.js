@@ -13,6 +13,7 @@ import { createLog } from "./log.js";
 import { newestTime } from "./moments.js";
 import { createArguments, createNotice, createOutcome } from "./outcome.js";
 import { createProgress } from "./progress.js";
+import { nameOf } from "./reading.js";
 import { createTimeline } from "./timeline.js";
 import { createUnknown, isBlank } from "./unknown.js";
 
@@ -109,7 +110,7 @@ function createParts(context, schedule) {
   const element = el("article", { class: "task-page" }, unknown.element, known);
 
   function draw(task, now) {
-    const name = [task.name, task.canvas].find((text) => typeof text === "string" && text !== "") ?? "Task";
+    const name = nameOf(task) || "Task";
     setText(title, shortened(name, LONGEST_NAME));
     setAttribute(title, "title", name);
     setText(chip, stateWord(task));

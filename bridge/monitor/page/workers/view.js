@@ -40,7 +40,8 @@ export function create({ api, clock }) {
   function draw() {
     if (workers === null) return setText(summary, problem.hidden ? "Asking the server…" : "");
     const alive = workers.filter((worker) => worker.alive).length;
-    setText(summary, workers.length ? `${plural(alive, "worker")} alive, ${workers.length - alive} silent` : "");
+    const silent = workers.length - alive;
+    setText(summary, workers.length ? [`${plural(alive, "worker")} alive`, silent && `${silent} silent`].filter(Boolean).join(", ") : "");
     empty.hidden = workers.length > 0;
     list.draw(workers, clock.now());
   }
