@@ -47,6 +47,8 @@ FOREIGN = {
     "bridge.sqlspec": {"sqlspec"},
     "bridge.streams.access": {"cryptography", "jwt"},
     "bridge.streams.takeover": {"gevent"},
+    "bridge.streams.tracing": {"opentelemetry"},
+    "bridge.support.tracing": {"opentelemetry"},
 }
 
 

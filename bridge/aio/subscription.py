@@ -23,6 +23,7 @@ from bridge.model.event_type import check_event_type
 from bridge.model.message import Message
 from bridge.model.publication import Publication
 from bridge.support.server import forget, while_ending
+from bridge.support.tracing import in_current_trace
 from bridge.support.validate import check_payload
 
 T = TypeVar("T")
@@ -163,7 +164,7 @@ def publish_to(
     """
     transport.enter_loop()
     publication.payload = check_payload(publication.payload, transport.max_payload)
-    work = partial(transport.publish, publication)
+    work = in_current_trace(partial(transport.publish, publication))
     executor = executor_of(transport)
     return asyncio.wrap_future(executor.in_order(publication.topic, work, transport.timeout, hold))
 

@@ -17,6 +17,7 @@ from bridge.celery.apps import FLUSH_WITHIN, Installed, installed
 from bridge.celery.canvas import header
 from bridge.celery.states import publish_state
 from bridge.celery.tagging import tag_message
+from bridge.support import tracing
 
 QUEUED_AT = "bridge_queued_at"
 """The header with the time at which a task was queued, in seconds since the epoch."""
@@ -83,6 +84,7 @@ def before_publish(sender: str, headers: dict[str, Any], body: object = None, **
     if _sending.sender is not None and _sending.headers is None:
         _sending.headers = headers
         headers.setdefault(QUEUED_AT, round(time.time(), 3))
+        tracing.inject(headers)
         header.inherit(sender, headers)
         tag_message(_sending.sender, sender, headers, body)
         if headers.get("retries"):

@@ -26,6 +26,7 @@ from bridge.celery.apps import Installed, installed
 from bridge.celery.canvas import header, reports
 from bridge.celery.canvas.header import HeaderSource
 from bridge.celery.publishing import publish_event
+from bridge.support import tracing
 from bridge.tasks import events
 from bridge.tasks.event_types import State
 
@@ -48,6 +49,7 @@ def publish_state(
     fields |= header.belonging(source)
     if state in ("PENDING", "STARTED"):
         fields |= header.relations(source)
+    fields["traceparent"] = tracing.publish_state(events.task_topic(task_id), source, state)
     publish_event(found.publisher, State(task_id, state=state, attempt=attempt, **fields))
     reports.report(found.publisher, source, state, fields.get("name"))
     if found.on_state is not None:

@@ -12,8 +12,10 @@ from typing import Any
 from bridge.backends.base import Backend, Transactional
 from bridge.channel.hub import Hub
 from bridge.errors import ConfigurationError, PublishError
+from bridge.model.position import Position
 from bridge.model.publication import Publication
 from bridge.model.state import Retention, TopicState
+from bridge.support.tracing import publishing
 from bridge.support.validate import check_payload
 
 
@@ -66,15 +68,18 @@ class Transport:
         if self.closed:
             raise PublishError("the channel is closed; connect again")
         publication.payload = check_payload(publication.payload, self.max_payload)
-        if connection is None:
-            position = self.backend.publish(publication)
-        elif isinstance(self.backend, Transactional):
-            position = self.backend.publish_within(connection, publication)
-        else:
-            raise ConfigurationError(
-                "publish(connection=...) needs a database as the backend, such as postgresql:// or sqlite:///"
-            )
+        with publishing(publication.topic):
+            position = self._publish(publication, connection)
         return None if position is None else str(position)
+
+    def _publish(self, publication: Publication, connection: Any) -> Position | None:
+        if connection is None:
+            return self.backend.publish(publication)
+        if isinstance(self.backend, Transactional):
+            return self.backend.publish_within(connection, publication)
+        raise ConfigurationError(
+            "publish(connection=...) needs a database as the backend, such as postgresql:// or sqlite:///"
+        )
 
     def publish_many(self, publications: Sequence[Publication]) -> int:
         """Publish messages, whose payloads are checked, as `Backend.publish_many` does.

@@ -23,11 +23,13 @@ from bridge.streams.grants import come_back
 from bridge.streams.limits import Client, ViewerLimits
 from bridge.streams.selector_thread import SelectorThread
 from bridge.streams.takeover.connection import TakenConnection
+from bridge.streams.tracing import StreamTraces
 from bridge.streams.viewer import Viewer
 from bridge.streams.wheel import TICK
 from bridge.support.fork import reset_in_child
 from bridge.support.memory import BUDGET
 from bridge.support.server import while_ending
+from bridge.support.tracing import tracer
 
 ADOPTED_AT_ONCE = 50
 """Viewers that may wait to be adopted, for a second at most, before anything is to be sent to them."""
@@ -75,6 +77,7 @@ class Loop:
         self.observer: Observer | None = None
         self.on_open: Callable[[Viewer], None] | None = None
         """Called with each viewer that has joined its topics, in the thread that opens it."""
+        self._traces = StreamTraces()
         self._taken_over = 0
         reset_in_child(self)
         atexit.register(self.stop)
@@ -84,6 +87,7 @@ class Loop:
         viewers = self._connections.viewers
         self._connections.reset()
         self._memory.reset()
+        self._traces.reset_after_fork()
         self.thread.reset_after_fork()
         for viewer in viewers:
             if viewer.socket is not None:
@@ -137,6 +141,7 @@ class Loop:
         self.counts.note_opened()
         if replays and cursor.after:
             self.counts.returns(viewer)
+        self._traces.opened(viewer, resumes=bool(cursor.after))
         return viewer
 
     def adopt(self, viewer: Viewer, connection: TakenConnection, resets: bytes) -> None:
@@ -195,6 +200,8 @@ class Loop:
             if self.observer is not None:
                 self.observer.see(items)
             self._connections.deliver(viewers, items)
+            if tracer() is not None:
+                self._traces.delivered(viewers, items)
         finally:
             self._memory.delivered(size)
 
@@ -203,8 +210,10 @@ class Loop:
             self._connections.tick()
             self._connections.grants.tick()
             self._memory.tick()
-            if self.counts.waits:  # behind what is in the inbox, which may tell of a lost position
-                self.thread.do(self.counts.settle)
+            # Behind what is in the inbox, which may belong to a stream that opens.
+            for waiting in (self.counts, self._traces):
+                if waiting.waits:
+                    self.thread.do(waiting.settle)
         finally:
             if self.observer is not None:
                 self.observer.tick(self._watched)

@@ -76,6 +76,8 @@ class State(Event):
     """Seconds without a heartbeat of `process` after which the task is STALLED."""
     redelivered: bool | None = None
     """`True` if the broker had delivered the task to a worker before."""
+    traceparent: str | None = None
+    """The trace that the event belongs to, as in the W3C header."""
     was: str | None = None
     """The state before STALLED."""
     parent: str | None = None
