@@ -145,6 +145,18 @@ REGISTRY.register(collector(Bridge("memory://", public=True)))
 assert b"bridge_viewers 0.0" in generate_latest()
 """
 
+OPENTELEMETRY = """
+import bridge
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
+
+parent = NonRecordingSpan(SpanContext(1, 1, is_remote=False))
+with bridge.connect("memory://") as channel, use_span(parent):
+    topic = channel.topic("orders")
+    topic.publish(b"one")
+    assert topic.as_subscriber().history() == [b"one"]
+"""
+
 SMOKE = {
     "": (ROUND_TRIP, "memory://"),
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
@@ -158,6 +170,7 @@ SMOKE = {
     "tokens": (TOKENS,),
     "cli": (CLI,),
     "prometheus": (PROMETHEUS,),
+    "opentelemetry": (OPENTELEMETRY,),
 }
 """What each extra is for: a script that needs it and nothing else, and its arguments."""
 
