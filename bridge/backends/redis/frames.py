@@ -10,6 +10,7 @@ publish and receive it. Another one is `MARK`, the sizes of type and counts, and
 counts and payload.
 """
 
+from contextlib import suppress
 from functools import lru_cache
 
 from bridge.model.counts import Counts
@@ -23,17 +24,28 @@ MARK = b"bridge/1"
 @lru_cache(1000)
 def _type_of(name: bytes) -> str | None:
     """Return the type of a message, `None` for an empty one, and for one that no publisher may give."""
-    event_type = name.decode()
+    try:
+        event_type = name.decode()
+    except UnicodeDecodeError:  # another program wrote it
+        return None
     return event_type if event_type and event_type.isprintable() else None
 
 
 def parse_frame(topic: str, data: bytes) -> list[Message]:
-    """Return the messages in a frame, where messages are kept."""
+    """Return the messages in a frame, where messages are kept: none in what another program published."""
+    try:
+        return _messages_in(topic, data)
+    except ValueError:
+        return []
+
+
+def _messages_in(topic: str, data: bytes) -> list[Message]:
+    """Raises `ValueError`."""
     head, texts = data.split(b"\n", 1)
     first_id, *words = head.decode().split(" ")
+    epoch, number, mark = position_of_id(first_id)
     if len(words) == 3:
         return [_message(topic, first_id, int(words[0]), int(words[1]), texts)]
-    epoch, number, mark = position_of_id(first_id)
     sizes = list(map(int, words))
     messages: list[Message] = []
     start = 0
@@ -70,7 +82,10 @@ def parse_entry(topic: str, message_id: str, fields: list[bytes]) -> Message:
     if len(fields) < 6:
         return Message(fields[1], topic=topic, id=message_id)
     event_type = _type_of(fields[5])
-    counts = Counts.parse(fields[7]) if len(fields) > 7 else None
+    counts = None
+    if len(fields) > 7:
+        with suppress(ValueError):  # another program wrote it
+            counts = Counts.parse(fields[7])
     return make_message(fields[1], topic=topic, id=message_id, type=event_type, counts=counts)
 
 

@@ -58,3 +58,19 @@ def test_an_entry_of_an_earlier_version_has_no_type() -> None:
     """The fields of kind and counts may be missing."""
     message = parse_entry("orders", "0a-7-99", [b"p", b"one", b"t", b"token"])
     assert (bytes(message), message.type, message.id) == (b"one", None, "0a-7-99")
+
+
+def test_what_another_program_wrote_into_a_stream_is_a_message() -> None:
+    """A type that is no text and counts that are none are left out; the payload arrives."""
+    fields = [b"p", b"one", b"t", b"token", b"k", b"\xff", b"c", b"many"]
+    message = parse_entry("orders", "0a-7-99", fields)
+    assert (bytes(message), message.type, message.counted) == (b"one", None, False)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"hello", b"hello\n", b"0a-7-99 a b c\none", b"0a-7-99 1 2\none", b"\xff 0 0 0\n", b"0a-7 0 0 0\n"],
+)
+def test_a_frame_of_another_program_has_no_messages(frame: bytes) -> None:
+    """Messages that are kept have an id, so what has none is nothing."""
+    assert parse_frame("orders", frame) == []

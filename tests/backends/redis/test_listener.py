@@ -226,6 +226,17 @@ def numbers(subscription: bridge.Subscription, count: int) -> list[int]:
     return [int(subscription.receive(timeout=10) or b"-1") for _ in range(count)]
 
 
+def test_what_another_program_publishes_ends_no_subscription(valkey: Valkey) -> None:
+    """Where messages are kept, only those of the bridge count; the others on the channel disturb nobody."""
+    with connect(valkey, "redis", namespace="foreign") as channel, channel.topic("orders").subscribe() as sub:
+        pattern = valkey.command("PUBSUB", "CHANNELS", "*foreign*orders*")
+        assert len(pattern) == 1
+        for data in (b"", b"\xff", b"hello\nworld"):
+            valkey.command("PUBLISH", pattern[0], data)
+        channel.topic("orders").publish(b"one")
+        assert sub.receive(timeout=10) == b"one"
+
+
 def test_a_lost_wake_up_is_found_without_another_message(
     own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
