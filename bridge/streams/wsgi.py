@@ -5,6 +5,7 @@ request is finished: a viewer needs no thread and no greenlet. Where a takeover 
 goes on, and sends what the loop puts into the viewer's backlog.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
@@ -22,6 +23,9 @@ from bridge.support.server import uncount_request
 class WSGIStream:
     """An iterable for a WSGI server. The stream opens when the server asks for the first chunk.
 
+    Servers send the head of the response with it, as WSGI demands. a2wsgi sends the head before, so there the
+    stream opens at once: a client that sees the head may rely on what is published from then on.
+
     `on_fallback` is called once, by the server's thread, if the connection cannot be taken over.
     """
 
@@ -37,7 +41,9 @@ class WSGIStream:
         self._opening = opening
         self._takeover = Takeover(environ)
         self._on_fallback = on_fallback
-        self._chunks = self._run()
+        self._chunks: Iterator[bytes] = self._run()
+        if "asgi.scope" in environ:
+            self._chunks = itertools.chain([next(self._chunks, b"")], self._chunks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self

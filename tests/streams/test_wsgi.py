@@ -5,15 +5,19 @@ import os
 import re
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder
 
 import bridge
 from bridge.channel.transport import transport_of
+from bridge.flask import Bridge
 from tests import events
 from tests.listener import SECONDS, Listener
 from tests.servers import Valkey, eventually
@@ -252,3 +256,30 @@ def test_a_stream_resumes_through_a_restart(valkey: Valkey, channel: Any, namesp
                 break
         assert "one" not in text
         assert json.dumps(last_id)[1:-1] not in text
+
+
+@pytest.mark.parametrize("scope", [{}, {"asgi.scope": {}}], ids=["WSGI server", "a2wsgi"])
+def test_what_is_published_after_the_head_arrives(scope: dict[str, Any]) -> None:
+    """A WSGI server sends the head with the first chunk. a2wsgi sends it before, when it is only known."""
+    app: Any = Flask(__name__)
+    app.config.update(BRIDGE_URL=f"memory://{uuid.uuid4().hex}", BRIDGE_PUBLIC=True)
+    streams = Bridge(app)
+    app.add_url_rule("/stream", view_func=lambda: streams.stream(TOPIC))
+    channel = app.extensions["bridge"].channel
+    publish = channel.topic(TOPIC).publish
+    known: list[str] = []
+    environ: Any = {**EnvironBuilder("/stream").get_environ(), **scope}
+    body: Any = app(environ, lambda status, *_: known.append(status))
+    chunks = iter(body)
+    if scope:
+        publish(b"one")
+    text = next(chunks)
+    publish(b"two")
+    assert known == ["200 OK"]
+    while b"two" not in text:
+        text += next(chunks)
+    assert re.findall(rb"^data: (.*)$", text, re.MULTILINE) == ([b"one", b"two"] if scope else [b"two"])
+    body.close()
+    with app.app_context():
+        eventually(lambda: streams.stats()["viewers"] == streams.stats()["subscriptions"] == 0, SECONDS)
+    channel.close()

@@ -228,7 +228,8 @@ def numbers(subscription: bridge.Subscription, count: int) -> list[int]:
 
 def test_what_another_program_publishes_ends_no_subscription(valkey: Valkey) -> None:
     """Where messages are kept, only those of the bridge count; the others on the channel disturb nobody."""
-    with connect(valkey, "redis", namespace="foreign") as channel, channel.topic("orders").subscribe() as sub:
+    channel: Any = connect(valkey, "redis", namespace="foreign")
+    with channel, channel.topic("orders").subscribe() as sub:
         pattern = valkey.command("PUBSUB", "CHANNELS", "*foreign*orders*")
         assert len(pattern) == 1
         for data in (b"", b"\xff", b"hello\nworld"):
