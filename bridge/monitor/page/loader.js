@@ -44,10 +44,15 @@ export function createLoader({ api, store, onFirst, onProgress }) {
   }
 
   async function load(first) {
-    store.expectPage();
-    const page = await api.tasks({ limit: first ? FIRST_PAGE : PAGE, before: next ?? undefined });
-    const tasks = Array.isArray(page?.tasks) ? page.tasks : [];
-    store.put(tasks);
+    const take = store.expectPage();
+    let tasks = [];
+    let page;
+    try {
+      page = await api.tasks({ limit: first ? FIRST_PAGE : PAGE, before: next ?? undefined });
+      if (Array.isArray(page?.tasks)) tasks = page.tasks;
+    } finally {
+      take(tasks);
+    }
     // A cursor that leads nowhere would be asked for again and again.
     next = tasks.length && page.next && page.next !== next ? page.next : null;
     total = Number.isInteger(page?.total) ? page.total : store.rows.size;

@@ -11,6 +11,7 @@ import { createNotices } from "./notices.js";
 import { createPace } from "./pace.js";
 import { createShell } from "./shell.js";
 import { setUpSignals } from "./signals.js";
+import { isFinished, stateWord } from "./states.js";
 import { createStore } from "./store.js";
 import { createTime } from "./time.js";
 
@@ -43,8 +44,14 @@ const feed = createFeed({ url: EVENTS, heartbeat: settings.heartbeat || 15, onSt
 
 function receive(event) {
   store.apply(event);
+  if (event.type === "state") announce(store.get(event.task));
   // The stream sends only the newest tasks again.
   if (event.type === "reset") loader.restart();
+}
+
+// Screen readers hear of the start and the end of tasks, not of each step.
+function announce(row) {
+  if (row && row.canvas_id === undefined && (row.state === "STARTED" || isFinished(row))) notices.say(`${row.name ?? "Task"} ${stateWord(row)}`);
 }
 
 const WORDS = { connecting: "Connecting", open: "Live", reconnecting: "Connection lost", refused: "Refused", idle: "Closed" };

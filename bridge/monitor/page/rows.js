@@ -39,9 +39,12 @@ export function compact(task, before = null, at = undefined) {
   if (isObject(task.error)) row.error = errorOf(task.error);
   row.parts = partsOf(task.parts);
   row.progress = progressOf(task.progress);
-  row.since = row.queued_at ?? before?.since ?? row.first_started_at ?? finite(at) ?? row.at ?? 0;
+  row.since = row.queued_at ?? before?.since ?? row.first_started_at ?? finite(at) ?? row.ended_at ?? row.at ?? 0;
   return row;
 }
+
+// What the snapshot of a canvas says of one of its parts.
+export const partOf = (child, canvas) => ({ ...child, canvas_id: canvas, progress: { percent: child.percent } });
 
 const NONE = Object.freeze([]);
 

@@ -35,20 +35,24 @@ export function createStore({ schedule, onEvent = () => {}, most = MOST_ROWS }) 
     announce();
   }
 
-  // Rows of a page of the list that was asked for with `expectPage`.
-  function put(tasks) {
-    const during = grouped(recent ?? []);
+  // What the server says of tasks, which may be older than `events` of them.
+  function put(tasks, events = []) {
+    const later = grouped(events);
     for (const task of tasks) {
       if (typeof task?.task !== "string") continue;
       const before = rows.get(task.task) ?? null;
-      const row = (during.get(task.task) ?? []).reduce(foldRow, compact(task, before));
+      const row = (later.get(task.task) ?? []).reduce(foldRow, compact(task, before));
       set(before, row, true);
     }
-    recent = null;
   }
 
+  // Before a page of the list is asked for. Returns a function that takes it.
   function expectPage() {
-    recent = [];
+    const events = (recent = []);
+    return (tasks) => {
+      recent = null;
+      put(tasks, events);
+    };
   }
 
   // A twentieth at once, because finding the oldest takes time.

@@ -176,9 +176,9 @@ test("the store makes one batch of many events, and says whether more than progr
 test("a page of the list is older than the events that came while it was on its way", () => {
   const { store } = storeWith();
   store.apply(state("early", "STARTED", 1));
-  store.expectPage();
+  const take = store.expectPage();
   store.apply(state("b", "SUCCESS", 9));
-  store.put([{ task: "b", state: "STARTED", queued_at: 3, name: "work" }, { task: "early", state: "STARTED", name: "other", queued_at: 1 }, null, { task: 5 }]);
+  take([{ task: "b", state: "STARTED", queued_at: 3, name: "work" }, { task: "early", state: "STARTED", name: "other", queued_at: 1 }, null, { task: 5 }]);
   assert.deepEqual([store.get("b").state, store.get("b").name, store.get("b").since], ["SUCCESS", "work", 3]);
   assert.equal(store.get("early").name, "other");
   assert.equal(store.rows.size, 2);

@@ -3,7 +3,7 @@
 import { el, setText } from "../dom.js";
 import { number, plural } from "../format.js";
 import { address } from "../router.js";
-import { textOf } from "../rows.js";
+import { partOf, textOf } from "../rows.js";
 import { createFilters, isFiltered } from "./filters.js";
 import { createHead } from "./head.js";
 import { setUpKeys } from "./keys.js";
@@ -26,11 +26,13 @@ export function create(context) {
   let selectedAt = 0;
   let stale = false;
   const pending = new Set();
+  // Groups whose parts were asked for.
+  const asked = new Set();
   const texts = createTexts();
 
   const head = createHead();
-  const body = el("div", { role: "rowgroup", className: "rows" });
-  const scroller = el("div", { className: "scroller", tabIndex: -1 }, body);
+  const body = el("div", { role: "presentation", className: "rows" });
+  const scroller = el("div", { role: "rowgroup", className: "scroller", tabIndex: -1 }, body);
   const grid = el("div", { role: "grid", className: "grid", ariaLabel: "Tasks", ariaReadOnly: "true" }, head.element, scroller);
   const summary = el("p", { className: "summary" });
   const empty = createEmpty();
@@ -118,6 +120,21 @@ export function create(context) {
     navigate({ ...params, open: open.includes(id) ? open.filter((each) => each !== id) : [...open, id] }, { replace: true });
   }
 
+  // The list of the server has no parts of groups, and their events may have come before this page.
+  async function loadParts(id) {
+    if (asked.has(id)) return;
+    asked.add(id);
+    try {
+      const { children } = await api.task(id);
+      store.put((Array.isArray(children) ? children : []).filter((child) => !store.get(child?.task)).map((child) => partOf(child, id)));
+    } catch (error) {
+      asked.delete(id);
+      context.complain(`The parts of ${id} could not be read. ${error.message}`);
+    }
+  }
+
+  const loadAllParts = () => [...(params.open ?? []), ...(params.canvas ? [params.canvas] : [])].forEach(loadParts);
+
   // A click anywhere in a row opens its task, unless somebody marks text.
   body.addEventListener("click", (event) => {
     const item = list.rowOf(event.target);
@@ -145,6 +162,7 @@ export function create(context) {
     head.show(params);
     if (moved) scroller.scrollTop = 0;
     reselect({ force: true });
+    loadAllParts();
     if (moved) context.say(plural(selected.rows.length, "task"));
   }
 
@@ -153,6 +171,7 @@ export function create(context) {
   // The view is in the document, and has a size.
   function shown() {
     reselect();
+    loadAllParts();
     scroller.scrollTop = places.get(address(params)) ?? 0;
     list.draw();
     tick(clock.now());
