@@ -245,7 +245,9 @@ test("the parts that a canvas lists are below it, with the times that the server
 test("a part of a canvas has the other parts beside it", () => {
   const children = [{ task: "me", state: "STARTED" }, { task: "other", state: "STARTED", index: 1 }];
   const answers = new Map([["w", { task: "w", state: "STARTED", name: "work", canvas: "group", started_at: NOW, children }]]);
-  const { nodes, wanted } = family({ task: "me", state: "STARTED", canvas_id: "w", index: 0 }, { answers });
+  const task = { task: "me", state: "STARTED", canvas_id: "w", index: 0 };
+  assert.deepEqual(family(task, { rows: [{ ...answers.get("w"), children: undefined }] }).wanted, ["w"]);
+  const { nodes, wanted } = family(task, { answers });
   assert.deepEqual([wanted, rowsOf(nodes).rows.map(({ node, depth }) => [node.id, depth])], [["other"], [["w", 0], ["me", 1], ["other", 1]]]);
   assert.equal(nodes.get("w").name, "group of work");
 });

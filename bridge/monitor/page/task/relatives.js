@@ -1,7 +1,7 @@
 // Which tasks belong to one: those above it, those below it, and the parts of its canvas. Pure.
 
 import { isFinished } from "../states.js";
-import { objects, time } from "./reading.js";
+import { isCanvas, objects, time } from "./reading.js";
 import { nodeOf } from "./tree.js";
 
 const MOST_ABOVE = 20;
@@ -71,10 +71,10 @@ function merged(id, sources) {
 
 const defined = (object) => Object.fromEntries(Object.entries(object).filter(([name, value]) => name !== "__proto__" && value !== undefined && value !== null));
 
-// A task is asked for once, and again when it has ended since.
+// A task is asked for once, and again when it has ended since. What lists the parts of a canvas is only in the answer.
 function isWanted(id, known, answers) {
   const answer = answers.get(id);
-  if (answer === undefined) return known === null || time(known.started_at) === null || !known.name;
+  if (answer === undefined) return known === null || time(known.started_at) === null || !known.name || isCanvas(known);
   return answer !== null && known !== null && isFinished(known) && time(known.ended_at) === null && !isFinished(answer);
 }
 
