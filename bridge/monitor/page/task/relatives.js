@@ -78,16 +78,19 @@ function isWanted(id, known, answers) {
   return answer !== null && known !== null && isFinished(known) && time(known.ended_at) === null && !isFinished(answer);
 }
 
+// The ids below each id. There may be tens of thousands of rows.
 function indexOf(rows, answers) {
   const below = new Map();
+  const put = (parent, id) => {
+    if (typeof parent !== "string" || parent === id) return;
+    if (below.has(parent)) below.get(parent).push(id);
+    else below.set(parent, [id]);
+  };
   for (const known of [rows, answers]) {
     for (const [id, each] of known) {
-      if (each === null) continue;
-      for (const parent of new Set([each.canvas_id, each.parent])) {
-        if (typeof parent !== "string" || parent === id) continue;
-        if (below.has(parent)) below.get(parent).push(id);
-        else below.set(parent, [id]);
-      }
+      if (each === null || (known === answers && rows.has(id))) continue;
+      put(each.canvas_id, id);
+      if (each.parent !== each.canvas_id) put(each.parent, id);
     }
   }
   return below;
