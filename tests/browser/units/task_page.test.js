@@ -7,7 +7,7 @@ import { attemptsOf } from "../../../bridge/monitor/page/task/attempts.js";
 import { cut, fileName, fileOf, isWanted, lineOf } from "../../../bridge/monitor/page/task/lines.js";
 import { momentsOf, newestTime } from "../../../bridge/monitor/page/task/moments.js";
 import { time } from "../../../bridge/monitor/page/task/reading.js";
-import { relativesOf } from "../../../bridge/monitor/page/task/relatives.js";
+import { createIndex, relativesOf } from "../../../bridge/monitor/page/task/relatives.js";
 import { scaleOf } from "../../../bridge/monitor/page/task/scale.js";
 import { elapsed, logTime, relative, shortTime } from "../../../bridge/monitor/page/task/times.js";
 import { nodeOf, rowsOf, spanOf } from "../../../bridge/monitor/page/task/tree.js";
@@ -204,7 +204,9 @@ test("a chart spans all that is known, and the present only while something runs
 
 const known = (...tasks) => new Map(tasks.map((task) => [task.task, task]));
 const family = (task, { rows = [], answers = new Map() } = {}) => {
-  const found = relativesOf(task, { rows: known(...rows), answers });
+  const index = createIndex();
+  for (const each of [...rows, ...answers.values()]) if (each !== null) index.add(each);
+  const found = relativesOf(task, { rows: known(...rows), answers, index });
   return { ids: [...found.nodes.keys()].sort(), ...found };
 };
 

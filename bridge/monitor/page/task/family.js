@@ -3,7 +3,8 @@
 import { number } from "../format.js";
 import { section, setText, el } from "./dom.js";
 import { createGantt } from "./gantt.js";
-import { relativesOf } from "./relatives.js";
+import { isObject } from "./reading.js";
+import { createIndex, relativesOf } from "./relatives.js";
 
 // Requests at once, and milliseconds between two looks at all tasks that the page knows. The clock ticks each second.
 const AT_ONCE = 2;
@@ -21,7 +22,15 @@ export function createFamily({ store, api }, changed) {
   let looked = -Infinity;
   let stale = true;
   let closed = false;
-  const stop = store.subscribe(({ structural }) => (stale ||= structural));
+  const index = createIndex();
+  for (const row of store.rows.values()) index.add(row);
+  const stop = store.subscribe(learn);
+
+  function learn({ changed, structural }) {
+    if (!structural) return;
+    stale = true;
+    for (const id of changed) if (store.rows.has(id)) index.add(store.rows.get(id));
+  }
 
   function draw(task, now) {
     if (!look(task)) return;
@@ -38,7 +47,7 @@ export function createFamily({ store, api }, changed) {
   function look(task) {
     if (performance.now() - looked < (stale ? EVERY / 4 : EVERY)) return false;
     [looked, stale] = [performance.now(), false];
-    const found = relativesOf(task, { rows: store.rows, answers });
+    const found = relativesOf(task, { rows: store.rows, answers, index });
     nodes = found.nodes;
     waiting = found.wanted.filter((each) => !asking.has(each));
     ask();
@@ -55,7 +64,8 @@ export function createFamily({ store, api }, changed) {
         .then((answer) => {
           asking.delete(wanted);
           if (closed) return;
-          answers.set(wanted, answer !== null && typeof answer === "object" ? answer : null);
+          answers.set(wanted, isObject(answer) ? answer : null);
+          if (isObject(answer)) index.add({ ...answer, task: wanted });
           stale = true;
           changed();
           ask();

@@ -8,17 +8,32 @@ const MOST_ABOVE = 20;
 const MOST_BESIDE = 100;
 const MOST = 500;
 
+// The ids below each id. There may be tens of thousands of tasks, so each is added once and not looked for.
+export function createIndex() {
+  const below = new Map();
+
+  function add({ task, parent, canvas_id }) {
+    for (const id of [canvas_id, parent]) {
+      if (typeof id !== "string" || id === task) continue;
+      if (!below.has(id)) below.set(id, new Set());
+      below.get(id).add(task);
+    }
+  }
+
+  return { add, below: (id) => [...(below.get(id) ?? [])] };
+}
+
 // `task` is the state of the task, `rows` what the page knows of all tasks, and `answers` what the server said of
-// those that were asked for, both Maps by id; an answer is `null` for a task that the server does not know.
+// those that were asked for, both Maps by id; an answer is `null` for a task that the server does not know. `index`
+// has the rows and the answers.
 //
 // Returns `{ nodes, wanted }`: the nodes of the tree by id, and the ids to ask the server for.
-export function relativesOf(task, { rows, answers }) {
+export function relativesOf(task, { rows, answers, index }) {
   const found = new Map();
   const wanted = [];
   // The parts that the state of the task lists, and those that an earlier answer about its canvas lists.
   const [listed, beside] = [new Map(listedBy(task)), new Map()];
   const sources = [beside, answers, listed, rows];
-  const below = indexOf(rows, answers);
 
   function add(id) {
     if (found.has(id) || found.size >= MOST) return;
@@ -33,11 +48,11 @@ export function relativesOf(task, { rows, answers }) {
   const queue = [task.task, ...listed.keys()];
   for (const id of queue) {
     if (found.size >= MOST) break;
-    const children = (below.get(id) ?? []).filter((child) => !found.has(child));
+    const children = index.below(id).filter((child) => !found.has(child));
     children.forEach(add);
     queue.push(...children);
   }
-  for (const id of line.slice(0, 2)) for (const other of (below.get(id) ?? []).slice(0, MOST_BESIDE)) add(other);
+  for (const id of line.slice(0, 2)) for (const other of index.below(id).slice(0, MOST_BESIDE)) add(other);
   return { nodes: found, wanted };
 }
 
@@ -76,22 +91,4 @@ function isWanted(id, known, answers) {
   const answer = answers.get(id);
   if (answer === undefined) return known === null || time(known.started_at) === null || !known.name || isCanvas(known);
   return answer !== null && known !== null && isFinished(known) && time(known.ended_at) === null && !isFinished(answer);
-}
-
-// The ids below each id. There may be tens of thousands of rows.
-function indexOf(rows, answers) {
-  const below = new Map();
-  const put = (parent, id) => {
-    if (typeof parent !== "string" || parent === id) return;
-    if (below.has(parent)) below.get(parent).push(id);
-    else below.set(parent, [id]);
-  };
-  for (const known of [rows, answers]) {
-    for (const [id, each] of known) {
-      if (each === null || (known === answers && rows.has(id))) continue;
-      put(each.canvas_id, id);
-      if (each.parent !== each.canvas_id) put(each.parent, id);
-    }
-  }
-  return below;
 }
