@@ -58,19 +58,24 @@ export function createFamily({ store, api }, changed) {
     while (!closed && asking.size < AT_ONCE && waiting.length && answers.size < MOST_ANSWERS) {
       const wanted = waiting.shift();
       asking.add(wanted);
-      api
-        .task(wanted)
-        .catch(() => null)
-        .then((answer) => {
-          asking.delete(wanted);
-          if (closed) return;
-          answers.set(wanted, isObject(answer) ? answer : null);
-          if (isObject(answer)) index.add({ ...answer, task: wanted });
-          stale = true;
-          changed();
-          ask();
-        });
+      askFor(wanted);
     }
+  }
+
+  // What fails for another reason than that nothing is known is asked for again.
+  async function askFor(wanted) {
+    try {
+      const answer = await api.task(wanted);
+      answers.set(wanted, isObject(answer) ? answer : null);
+      if (isObject(answer)) index.add({ ...answer, task: wanted });
+    } catch (error) {
+      if (error.status === 404) answers.set(wanted, null);
+    }
+    asking.delete(wanted);
+    if (closed) return;
+    stale = true;
+    changed();
+    ask();
   }
 
   return {
