@@ -45,6 +45,8 @@ class Installed:
     """Whether `update_state` and `send_event` of its tasks become events."""
     log_level: int | None = None
     """From which level on the records of its tasks become lines of their log; `None` for none."""
+    feed: bool = True
+    """Whether the feed of all tasks gets the events of this app."""
     tags_failed: bool = False
     """Whether an error of it was logged."""
     on_state: OnState | None = None

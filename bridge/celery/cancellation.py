@@ -18,6 +18,7 @@ from bridge.support.recent import Recent
 from bridge.tasks import events
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import CancelRequested, Snapshot
+from bridge.tasks.feed_limit import leave_feed
 from bridge.tasks.snapshot import read_snapshot
 
 LOOK_EVERY = 0.5
@@ -65,7 +66,10 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
         return False
     celery.control.revoke(task_id, terminate=terminate)
     for _ in range(_TRIES):
-        found.transport.publish(_request(snapshot, terminate))
+        request = _request(snapshot, terminate)
+        if not found.feed:
+            leave_feed(request)
+        found.transport.publish(request)
         snapshot = _snapshot(found, task_id)
         if snapshot.ended or snapshot.cancel_requested is not None:
             return True

@@ -57,7 +57,7 @@ class _Heartbeat:
             self._stopped.wait(self._found.heartbeat)
 
     def _publish(self, number: int, is_last: bool) -> None:
-        heartbeat = Heartbeat(self._found.process(), self._worker, number, is_last)
+        heartbeat = Heartbeat(self._found.process(), self._worker, number, is_last, feed=self._found.feed)
         # A late heartbeat is worth nothing: the next one replaces it. The background publisher logs the
         # outage.
         with suppress(PublishError):

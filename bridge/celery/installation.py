@@ -29,6 +29,7 @@ def install(
     tags: TagTask | None = None,
     capture: bool = False,
     capture_logs: str | int | None = None,
+    feed: bool = True,
     **options: Any,
 ) -> None:
     """Have the tasks of `app` publish their events on the channel at `url`.
@@ -55,14 +56,19 @@ def install(
     level such as "INFO", what a task writes with `logging` becomes lines of its log. The levels of the
     loggers count before.
 
+    With `feed=False` the feed of all tasks, `bridge.FEED`, gets nothing of this app, and the backend has less
+    to do. `tasks()` without a tag and the list of the monitor then lack its tasks, and a worker that starts
+    does not learn which of the waiting tasks were cancelled before. The feeds of tags stay. Give the same
+    value in all processes of an app.
+
     The first call in a process connects handlers to Celery's signals and wraps the methods that start a
     canvas. `bridge.celery.wrapping` lists them. No call opens a connection or starts a thread: both wait
     until there is an event to send. A second call for the same app replaces the channel. It waits up to a
     second until the events that wait for the first channel are sent.
 
     Raises `ConfigurationError` if `app` is no Celery app, if `url` or an option cannot be used, if there is
-    no `url` and no broker that can carry the bridge, if `tags` cannot be called, or unless `heartbeat` is
-    above zero and below `stalls_after`. Several threads may call it at once.
+    no `url` and no broker that can carry the bridge, if `tags` cannot be called, if `feed` is no `bool`, or
+    unless `heartbeat` is above zero and below `stalls_after`. Several threads may call it at once.
     """
     if not isinstance(app, Celery):
         raise ConfigurationError(f"install() takes a Celery app, not {type(app).__name__}")
@@ -75,11 +81,13 @@ def install(
         raise ConfigurationError(f"tags must be a function that returns tags, not {type(tags).__name__}")
     if not isinstance(capture, bool):
         raise ConfigurationError(f"capture must be True or False, not {capture!r}")
+    if not isinstance(feed, bool):
+        raise ConfigurationError(f"feed must be True or False, not {feed!r}")
     log_level = level_number(capture_logs)
     chosen = choose_url(app) if url is None else ChosenUrl(url, "install()")
     chosen = replace(chosen, options=options)
     transport = transport_of(connect(chosen.url, **options))
-    publisher = BackgroundPublisher(transport)
+    publisher = BackgroundPublisher(transport, feed=feed)
     installed = Installed(
         transport,
         publisher,
@@ -90,6 +98,7 @@ def install(
         tags,
         capture,
         log_level,
+        feed,
     )
     previous = attach(app, installed)
     note_installed(app, chosen)

@@ -41,6 +41,7 @@ from bridge.streams.settings import Settings
 from bridge.support.memory import BUDGET
 from bridge.support.validate import check_name
 from bridge.tasks import events
+from bridge.tasks.heartbeats import WORKERS, decode_heartbeat
 from bridge.tasks.liveness import LivenessMonitor
 from bridge.tasks.snapshot import snapshot
 
@@ -102,6 +103,7 @@ class StreamService:
         self.not_taken_over: str | None = None
         """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""
         self._logged: set[LimitReached] = set()
+        self._feed_off = False  # whether it was logged
 
     # What may be read.
 
@@ -230,7 +232,21 @@ class StreamService:
         """
         self._require_revocations()
         states = self._transport.states(feed, limit)
+        if not states and feed == events.FEED and not self._feed_off:
+            self._check_feed()
         return [snapshot(state, events.task_of(state.topic) or state.topic) for state in states]
+
+    def _check_feed(self) -> None:
+        """Log once that the list of all tasks is empty because the workers leave the feed out."""
+        messages = self._transport.backend.history(WORKERS, 20) if self._transport.backend.replays else []
+        heartbeats = [found for message in messages if (found := decode_heartbeat(message)) and found.worker]
+        if heartbeats and not any(heartbeat.feed for heartbeat in heartbeats):
+            self._feed_off = True
+            logger.warning(
+                "the list of all tasks is empty, because the workers have install(..., feed=False): list the "
+                "tasks of a tag with tasks(tag=...), or remove feed=False in the app of the workers",
+                extra={"event": "feed_off"},
+            )
 
     def task(self, task_id: str) -> dict[str, Any] | None:
         """Return the snapshot of a task, or `None` if nothing is known of it. Raises `ConnectionLost`."""

@@ -54,6 +54,7 @@ def groups_of(event: Event) -> tuple[Group, ...]:
     """Return the feeds that get `event`: one for each tag of its task, and that of all tasks.
 
     Parts of a canvas are found through the canvas. In the list of its feeds they would displace other tasks.
+    The background publisher sends only some events to the feeds, see `bridge.tasks.feed_limit`.
     """
     feeds = _OF_A_PART if event.canvas_id is not None else _OF_A_TASK
     if not event.tags:

@@ -18,11 +18,15 @@ class Heartbeat:
     """Counts the heartbeats of the process."""
     last: bool = False
     """Whether the process ends."""
+    feed: bool = True
+    """Whether the feed of all tasks gets the events of the tasks of the process."""
 
     def encode(self) -> bytes:
         """Return the JSON of this heartbeat."""
         # The name `gone` is fixed: other versions of the bridge read it.
         members = {"process": self.process, "worker": self.worker, "number": self.number, "gone": self.last}
+        if not self.feed:
+            members["feed"] = False
         return json.dumps({"v": 1, "type": "beat", **members}).encode()
 
 
@@ -35,5 +39,6 @@ def decode_heartbeat(payload: bytes) -> Heartbeat | None:
     match members:
         case {"type": "beat", "process": str(process), "number": int(number), "gone": bool(last)}:
             worker = members.get("worker")
-            return Heartbeat(process, worker if isinstance(worker, str) else None, number, last)
+            name = worker if isinstance(worker, str) else None
+            return Heartbeat(process, name, number, last, members.get("feed") is not False)
     return None

@@ -19,6 +19,7 @@ from bridge.support.tokens import new_token
 from bridge.tasks.changes import publication
 from bridge.tasks.event_types import State
 from bridge.tasks.events import carries_events, decode, is_followed, task_of, task_topic, type_of
+from bridge.tasks.feed_limit import leave_feed
 from bridge.tasks.heartbeats import WORKERS, Heartbeat, decode_heartbeat
 from bridge.tasks.missing_worker import MissingWorkerCheck
 from bridge.tasks.publisher import BackgroundPublisher
@@ -144,6 +145,8 @@ class LivenessMonitor:
             tags=last.tags,
         )
         message = publication(event)
+        if not finding.feed:
+            leave_feed(message)
         # The token is the same in all processes that find the same, so that it is published once.
         found = (last.task, state, last.process, last.attempt, finding.heartbeat)
         message.token = hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest().encode()

@@ -82,15 +82,17 @@ class PublishQueue:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, publication: Publication, *, stands_for: int = 0) -> None:
+    def append(self, publication: Publication, *, stands_for: int = 0, within: str | None = None) -> None:
         """Add a message, and leave out others if there are too many.
 
-        It stands for `stands_for` entries that are left out already, and counted in `dropped`.
+        It stands for `stands_for` entries that are left out already, and counted in `dropped`. It keeps its
+        place among the messages of the topic `within`, by default its own.
         """
+        topic = publication.topic if within is None else within
         waiting = _Waiting(publication, next(self._numbers), _size(publication), stands_for)
-        queue = self._topics.get(publication.topic)
+        queue = self._topics.get(topic)
         if queue is None:
-            queue = self._topics[publication.topic] = _TopicQueue()
+            queue = self._topics[topic] = _TopicQueue()
         queue.append(waiting)
         queue.note(waiting, 1)
         self._count += 1

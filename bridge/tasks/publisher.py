@@ -14,6 +14,7 @@ from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
 from bridge.support.validate import check_payload
+from bridge.tasks.feed_limit import FeedLimit
 from bridge.tasks.publish_queue import PublishQueue
 from bridge.tasks.publisher_counts import PUBLISHERS, PublisherCounts
 from bridge.tasks.sender_limits import SenderLimits
@@ -32,13 +33,17 @@ PAUSE = 0.01
 
 
 class BackgroundPublisher:
-    """Publishes messages through one channel, in its own thread. Safe to share by threads, and to fork."""
+    """Publishes messages through one channel, in its own thread. Safe to share by threads, and to fork.
 
-    def __init__(self, transport: Transport) -> None:
+    Where `feed` is false, the feed of all tasks gets nothing.
+    """
+
+    def __init__(self, transport: Transport, *, feed: bool = True) -> None:
         self._transport = transport
         self._queue = PublishQueue()
         self._sources = Sources()
         self._limits = SenderLimits()
+        self._feed_limit = FeedLimit(all_tasks=feed)
         self._refused = False  # whether a refused message was logged
         self._sent_count = self._outages = 0
         self._reset()
@@ -62,6 +67,7 @@ class BackgroundPublisher:
         self._queue.dropped = self._sent_count = self._outages = 0
         self._sources.reset_after_fork()
         self._limits = SenderLimits()
+        self._feed_limit = FeedLimit(all_tasks=self._feed_limit.all_tasks)
         self._reset()
 
     @property
@@ -91,11 +97,11 @@ class BackgroundPublisher:
             if change is not None and not change.entry:
                 latest = self._sources.ask(publication.topic)
                 if latest is not None:
-                    self._queue.append(latest)
+                    self._feed_limit.append_to(self._queue, latest)
             if self._limits.takes(publication):
                 for held, stands_for in self._limits.held(publication.topic):
-                    self._queue.append(held, stands_for=stands_for)
-                self._queue.append(publication)
+                    self._feed_limit.append_to(self._queue, held, stands_for)
+                self._feed_limit.append_to(self._queue, publication)
                 self._wake()
             else:
                 self._queue.dropped += self._limits.hold(publication)
@@ -109,7 +115,7 @@ class BackgroundPublisher:
         with self._changed:
             latest = self._sources.add(topic, source)
             if latest is not None:
-                self._queue.append(latest)
+                self._feed_limit.append_to(self._queue, latest)
             self._wake()
 
     def _wake(self) -> None:
@@ -217,15 +223,21 @@ class BackgroundPublisher:
         """Wait for messages and take what waits, as far as it goes in one batch."""
         with self._changed:
             for publication in self._sources.ask_due():
-                self._queue.append(publication)
+                self._feed_limit.append_to(self._queue, publication)
+            self._feed_limit.append_due(self._queue)
             if not self._queue:
                 self._idle = True
-                self._changed.wait(self._sources.wait())  # The loop around this checks again.
+                self._changed.wait(self._until_due())  # The loop around this checks again.
                 self._idle = False
             # Where no messages are kept, one that is repeated would appear twice: fewer are at risk.
             taken = self._queue.take(BATCH if self._transport.backend.replays else 1, BATCH_BYTES)
             self._sending = len(taken)
             return taken
+
+    def _until_due(self) -> float | None:
+        """Return the seconds until there may be a message that nobody puts, `None` if there is none."""
+        waits = (self._sources.wait(), self._feed_limit.wait())
+        return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _sent(self, began: float, left: int) -> None:
         with self._changed:

@@ -27,6 +27,8 @@ class Finding(NamedTuple):
     """The state that the task is in now."""
     heartbeat: int
     """The number of the last heartbeat."""
+    feed: bool
+    """Whether the feed of all tasks gets the events of the task."""
 
 
 class _Worker:
@@ -38,6 +40,7 @@ class _Worker:
         self.heartbeat = 0
         self.heartbeats_since_silence = 0
         self.ended = False
+        self.feed = True
         self.running: dict[str, State] = {}
         self.stalled: dict[str, State] = {}
 
@@ -92,7 +95,7 @@ class WorkerTracker:
         if worker is not None:
             worker.heard_at, worker.ended = self._clock, heartbeat.last
             worker.heartbeats_since_silence += 1
-            worker.heartbeat = heartbeat.number
+            worker.heartbeat, worker.feed = heartbeat.number, heartbeat.feed
 
     def pass_time(self, seconds: float) -> None:
         """Add time in which heartbeats would have been received."""
@@ -116,11 +119,11 @@ class WorkerTracker:
                 for task in worker.lost()[:AT_ONCE]:
                     event = worker.running.pop(task)
                     worker.stalled[task] = replace(event, state="STALLED", was=event.state)
-                    yield Finding(event, "STALLED", worker.heartbeat)
+                    yield Finding(event, "STALLED", worker.heartbeat, worker.feed)
             elif worker.heartbeats_since_silence > 1:
                 # Not at the first heartbeat: other events of the worker may be on their way.
                 for task in list(worker.stalled)[:AT_ONCE]:
                     event = worker.stalled.pop(task)
                     state = event.was or "STARTED"
                     worker.running[task] = replace(event, state=state)
-                    yield Finding(event, state, worker.heartbeat)
+                    yield Finding(event, state, worker.heartbeat, worker.feed)

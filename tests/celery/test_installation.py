@@ -4,10 +4,11 @@ import uuid
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, group
 
 import bridge
-from bridge.celery import install, log
+from bridge.celery import canvas_id, install, log, progress, tags
+from bridge.celery.apps import publisher_of
 from bridge.channel.transport import transport_of
 from tests.celery.workers import snapshot
 from tests.servers import free_port
@@ -63,3 +64,28 @@ def test_tasks_of_other_apps_are_left_alone(
     task = work.delay()
     assert task.get() == "done"
     assert transport_of(channel).states(bridge.task_topic(task.id)) == []
+
+
+def test_a_feed_that_is_off_gets_nothing(eager: tuple[Celery, Any]) -> None:
+    """With `feed=False` tasks and canvases reach their own topics and those of tags."""
+    app, _ = eager
+    url = f"memory://{uuid.uuid4().hex}"
+    install(app, url, feed=False)
+
+    @app.task(name="work 7")
+    def work() -> None:
+        progress(1, 2)
+
+    with bridge.connect(url) as channel:
+        task = work.apply_async(headers=tags("one"))
+        canvas = group(work.s(), work.s()).apply_async()
+        assert snapshot(channel, task.id)["progress"]["current"] == 1
+        assert snapshot(channel, canvas_id(canvas))["state"] == "SUCCESS"
+        publisher = publisher_of(app)
+        assert publisher is not None
+        assert publisher.flush(10)
+        transport = transport_of(channel)
+        assert transport.states(bridge.FEED) == []
+        assert len(transport.states(bridge.tag_topic("one"))) == 1
+    with pytest.raises(bridge.ConfigurationError, match="feed"):
+        install(app, url, feed=0)  # type: ignore[arg-type]  # wrong on purpose

@@ -18,12 +18,13 @@ def test_a_flood_is_bounded_and_counted(own_valkey: Valkey) -> None:
     """100,000 events of one task: the newest arrive, what is left out is counted, the end is there."""
     url = own_valkey.url("redis")
     channel = bridge.connect(url, queue_size=200_000)
-    with worker(url, url) as celery, channel.topic(events.FEED).as_subscriber().subscribe() as feed:
-        _, seconds_a_call = celery.run("flood", 100_000)
+    with worker(url, url) as celery, channel.topic(bridge.task_topic("flood")).subscribe() as own:
+        sent_task = celery.app.send_task("tests.celery_app.flood", [100_000], task_id="flood")
+        seconds_a_call = sent_task.get(timeout=SECONDS)
         assert seconds_a_call < 0.001
         sent: list[dict[str, Any]] = []
         while not sent or not events.end_of(sent[-1]):
-            sent.append(events.decode(feed.receive(timeout=SECONDS) or b"") or {"type": "nothing came"})
+            sent.append(events.decode(own.receive(timeout=SECONDS) or b"") or {"type": "nothing came"})
         kept = [event["data"] for event in sent if event["type"] == "number"]
         left_out = [
             int(event["message"].split()[0].replace(",", "")) for event in sent if event["type"] == "log"

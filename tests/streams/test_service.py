@@ -15,6 +15,7 @@ from bridge.streams.refusal import COME_BACK_AFTER, Refusal
 from bridge.streams.request import StreamRequest
 from bridge.streams.service import HEADERS, StreamService
 from bridge.streams.settings import read_settings
+from bridge.tasks.heartbeats import WORKERS, Heartbeat
 from tests import events
 
 TASK = bridge.task_topic("t1")
@@ -153,3 +154,21 @@ def test_snapshots_and_counts(make: Callable[..., StreamService]) -> None:
     assert service.task("t9") is None
     service.ping()
     assert {"viewers", "viewers_handed_over", "subscriptions"} <= set(service.stats())
+
+
+def test_an_empty_list_of_a_feed_that_is_off_says_so(
+    make: Callable[..., StreamService], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says why no tasks are listed; a worker with a feed, or a tag, has none."""
+    service = make()
+    producer = service.channel.topic(WORKERS).as_producer()
+    producer.publish(Heartbeat("p1", "w1@host", 1).encode())
+    assert service.tasks(10) == []
+    assert not caplog.records
+    service = make()
+    service.channel.topic(WORKERS).as_producer().publish(Heartbeat("p1", "w1@host", 1, feed=False).encode())
+    assert service.tasks(10, bridge.tag_topic("one")) == []
+    for _ in range(2):
+        assert service.tasks(10) == []
+    (record,) = caplog.records
+    assert "feed=False" in record.message

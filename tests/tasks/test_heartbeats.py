@@ -21,3 +21,10 @@ def test_what_is_encoded_is_decoded(worker: str | None) -> None:
 def test_what_is_no_beat_is_passed_over(payload: bytes) -> None:
     """Anyone may publish anything to the topic of beats."""
     assert decode_heartbeat(payload) is None
+
+
+def test_a_heartbeat_says_that_the_feed_is_off() -> None:
+    """Only then the member is there, so heartbeats of other versions mean that it is on."""
+    off = Heartbeat("p1", "w1@host", 7, feed=False)
+    assert decode_heartbeat(off.encode()) == off
+    assert json.loads(off.encode())["feed"] is False

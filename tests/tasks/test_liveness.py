@@ -206,3 +206,19 @@ def test_a_server_whose_worker_has_another_namespace(own_valkey: Valkey) -> None
         (said,) = [line for line in log.read_text().splitlines() if "install(app, url)" in line]
         assert "namespace 'web'" in said
         assert "t1" in said
+
+
+def test_a_stalled_task_is_not_in_a_feed_that_is_off(
+    monitor: LivenessMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the worker leaves the feed of all tasks out, its stalled tasks go to their tags only."""
+    found: list[Publication] = []
+    monkeypatch.setattr(monitor._publisher, "put", found.append)
+    about: dict[str, Any] = {"state": "STARTED", "process": "w1", "stalls_after": LIMIT, "tags": ["one"]}
+    monitor.see([Message(events.make("state", "t1", **about).payload, topic=TASK)])
+    monitor.workers.heard(Heartbeat("w1", "w@host", 1, feed=False))
+    monitor.workers.pass_time(LIMIT + 1)
+    monitor.tick(lambda: {TASK})
+    (change,) = [made.change for made in found if made.topic == TASK]
+    assert change is not None
+    assert [group.topic for group in change.groups] == [bridge.tag_topic("one")]

@@ -30,7 +30,7 @@ def publish_call(
         last_known = known.get(first.topic, "")
         if first.change is None:
             return _message_call(keys, first, last_known)
-        if len(first.change.groups) == 1:
+        if len(first.change.groups) <= 1:
             return _change_call(keys, first, first.change, last_known, with_groups)
     batch = _Batch(keys, known, with_groups=with_groups)
     for publication in publications:
@@ -125,22 +125,23 @@ def _message_call(keys: Keys, publication: Publication, known: str) -> Call:
 
 
 def _change_call(keys: Keys, publication: Publication, change: Change, known: str, with_group: bool) -> Call:
-    """Return the call that publishes one message with a change, of a topic with one group."""
-    topic, (group,) = publication.topic, change.groups
+    """Return the call that publishes one message with a change, of a topic with one group or none."""
+    topic = publication.topic
+    group = change.groups[0] if change.groups else None
     args: list[Argument] = [
         keys.channel(topic),
         known,
         publication.token,
         publication.type or "",
         publication.payload,
-        keys.channel(group.topic),
-        topic if group.listed else "",
+        "" if group is None else keys.channel(group.topic),
+        topic if group is not None and group.listed else "",
         change.rank,
         int(change.final),
         int(change.entry),
         *_fields(change),
     ]
-    group_keys = keys.of_group(group.topic) if with_group else ()
+    group_keys = keys.of_group(group.topic) if with_group and group is not None else ()
     return Call("publish_change", [*keys.of_change(topic), *group_keys], args)
 
 

@@ -1,11 +1,12 @@
--- Publishes one message with the change that it makes in the state of its topic, also in the group of the topic.
+-- Publishes one message with the change that it makes in the state of its topic, also in the group of the topic
+-- if it has one.
 --
 -- requires: append, change, members
 --
--- KEYS    of the topic: meta, log, entries; of the group, unless it is in another slot: meta, log, members
+-- KEYS    of the topic: meta, log, entries; of the group, if there is one in the same slot: meta, log, members
 -- ARGV    channel, the last id that the publisher had confirmed or '', token, kind or '', payload; channel of the
---         group; the name of the topic if the group lists it or ''; rank; 1 if it is final, else 0; 1 if the message
---         is an entry, else 0; names and values of fields
+--         group or ''; the name of the topic if the group lists it or ''; rank; 1 if it is final, else 0; 1 if the
+--         message is an entry, else 0; names and values of fields
 -- Answers the id of the message, or false if the change is refused.
 
 local meta, log, entries, group_meta, group_log, members = unpack(KEYS)
@@ -20,7 +21,7 @@ if group_meta then
   group = open_topic(group_meta, group_log, group_channel, '')
   read_key('XLEN', group_log)
   is_listed = member == '' or is_member(members, member)
-else
+elseif group_channel ~= '' then
   require_permission(PUBLISH_COMMAND, group_channel)
 end
 if is_entry == '1' then require_entries(topic, entries) end
