@@ -9,7 +9,7 @@ from celery import Celery
 from flask import Flask, Response
 
 import worker.tasks  # noqa: F401 - registers the tasks with Celery
-from api import config, health, monitor, problems, views
+from api import config, forms, health, problems, views
 from api.extensions import bridge
 from worker.app import app as worker_app
 
@@ -53,7 +53,7 @@ def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = work
     bridge.init_app(app)
     bridge.monitor(app, "/monitor", celery=celery, run_again=True)
     problems.init_app(app)
-    for blueprint in (monitor.blueprint, views.blueprint, health.blueprint):
+    for blueprint in (forms.blueprint, views.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     app.after_request(_secure)
     return app

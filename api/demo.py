@@ -185,7 +185,8 @@ def report(name: str, outcome: dict[str, Any]) -> bool:
 
 def serve(address: str) -> int:
     try:
-        say(f"The monitor: {address}/    (Ctrl-C stops everything)")
+        say(f"Start tasks: {address}/")
+        say(f"The monitor: {address}/monitor/    (Ctrl-C stops everything)")
         while True:
             time.sleep(3600)
     except SystemExit as stop:

@@ -1,15 +1,16 @@
 // The forms that start tasks.
 
 import { size } from "./format.js";
+import { started } from "./started.js";
 
-export function setUpForms(started) {
+function setUpForms() {
   for (const form of document.querySelectorAll("form[data-task]")) {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      submit(form, body(form), started);
+      submit(form, body(form));
     });
   }
-  setUpUpload(document.querySelector("form[data-task=import_csv]"), started);
+  setUpUpload(document.querySelector("form[data-task=import_csv]"));
   const delay = document.querySelector("#delay");
   const shown = document.querySelector("#delay-shown");
   delay.addEventListener("input", () => (shown.textContent = `${Math.round(delay.value * 1000)} ms`));
@@ -21,7 +22,7 @@ function body(form) {
   return JSON.stringify(Object.fromEntries(Object.entries(values).filter(([, value]) => value !== "")));
 }
 
-async function submit(form, sent, started) {
+async function submit(form, sent) {
   const button = form.querySelector("button[type=submit]");
   complain(form, "");
   button.disabled = true;
@@ -52,7 +53,7 @@ function complain(form, words) {
   for (const input of form.querySelectorAll("input, textarea")) input.ariaInvalid = words ? "true" : "false";
 }
 
-function setUpUpload(form, started) {
+function setUpUpload(form) {
   const input = form.querySelector("input[type=file]");
   const drop = form.querySelector(".drop");
   const chosen = form.querySelector(".chosen");
@@ -74,6 +75,8 @@ function setUpUpload(form, started) {
     const response = await fetch(event.currentTarget.dataset.href);
     const sample = new FormData();
     sample.append("file", new File([await response.blob()], "airports.csv", { type: "text/csv" }));
-    submit(form, sample, started);
+    submit(form, sample);
   });
 }
+
+setUpForms();

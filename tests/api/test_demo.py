@@ -135,7 +135,7 @@ def test_once_needs_no_redis_with_a_database(
 )
 def test_a_signal_ends_every_process(demo: Demo, port: int, signum: int, status: int) -> None:
     """Whatever signal ends the demo, worker, API and broker end with it."""
-    read_until(demo, f"The monitor: http://127.0.0.1:{port}/")
+    read_until(demo, f"The monitor: http://127.0.0.1:{port}/monitor/")
     assert len(started_by(demo, port)) >= 4
     demo.send_signal(signum)
     assert demo.wait(30) == status

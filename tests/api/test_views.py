@@ -370,7 +370,7 @@ def test_page_and_its_parts(client: FlaskClient) -> None:
     assert "10" in page.text
     assert "style=" not in page.text
     assert "<script>" not in page.text
-    parts = ["monitor.js", "row.js", "forms.js", "monitor.css", "icon.svg", "sample/airports.csv"]
+    parts = ["forms.js", "started.js", "forms.css", "icon.svg", "sample/airports.csv"]
     for url in ["/", "/bridge/bridge.js", *(f"/static/{part}" for part in parts)]:
         response = client.get(url)
         assert response.status_code == 200

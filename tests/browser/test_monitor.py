@@ -1,21 +1,18 @@
-"""The monitor page in a real Chromium, on the complete application."""
+"""The forms of the demo and the monitor in a real Chromium, on the complete application."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+# `Any` in this module: Playwright's locators are passed on as they are.
 from typing import Any
 
 import pytest
 from celery import Celery, group
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
-import bridge
 from bridge.celery import install
-from bridge.channel.transport import transport_of
-from bridge.tasks.changes import publication
-from bridge.tasks.event_types import State
 from tests.chromium import chromium
-from tests.events import KINDS, full_of
 from tests.stack import Stack
 
 SAMPLE = Path(__file__).resolve().parents[2] / "api" / "static" / "sample" / "airports.csv"
@@ -36,29 +33,42 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(stack: Stack, browser: Browser) -> Iterator[Page]:
-    """The monitor, connected. An error in the console, of a script or of the policy, fails the test."""
+def page(browser: Browser) -> Iterator[Page]:
+    """A page. An error in the console, of a script or of the policy, fails the test."""
     complaints: list[str] = []
     page = browser.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(stack.url)
-    expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
     yield page
     page.close()
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
 
 
-def newest(page: Page) -> Any:
-    return page.locator(".task").first
+@pytest.fixture
+def forms(stack: Stack, page: Page) -> Page:
+    """The page that starts tasks."""
+    page.goto(stack.url)
+    return page
 
 
-def expect_done(page: Page, name: str) -> Any:
-    row = newest(page)
-    expect(row.locator("h3")).to_have_text(name, timeout=WITHIN)
-    expect(row.locator(".chip")).to_have_text("done", timeout=WITHIN)
-    expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
-    return row
+@pytest.fixture
+def monitor(stack: Stack, page: Page) -> Page:
+    """The monitor, connected."""
+    page.goto(f"{stack.url}/monitor/")
+    expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
+    return page
+
+
+def expect_done(page: Page) -> Any:
+    """Wait until the task that was started last is done."""
+    task = page.locator("task-progress").first
+    expect(task.locator("[part=state]")).to_have_text("done", timeout=WITHIN)
+    expect(task.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
+    return task
+
+
+def row_of(page: Page, task: str) -> Any:
+    return page.locator(f'.rows .row[data-task="{task}"]')
 
 
 def send_file(page: Page, name: str, content: str) -> None:
@@ -67,179 +77,161 @@ def send_file(page: Page, name: str, content: str) -> None:
     page.get_by_role("button", name="Import", exact=True).click()
 
 
-def test_file_is_imported_on_the_page(page: Page) -> None:
-    """A file chosen on the page is uploaded; its bar reaches the end and its counts are shown."""
-    page.locator("input[type=file]").set_input_files(SAMPLE)
-    expect(page.locator(".chosen")).to_contain_text("airports.csv")
-    page.get_by_role("button", name="Import", exact=True).click()
-    row = expect_done(page, "import_csv")
-    expect(row.locator(".figures")).to_contain_text("3,376rows loaded")
-    fill = row.locator(".fill")
-    expect(fill).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+def test_file_is_imported_on_the_page(stack: Stack, forms: Page) -> None:
+    """A file chosen on the page is uploaded; its bar reaches the end, and the monitor shows the task."""
+    forms.locator("input[type=file]").set_input_files(SAMPLE)
+    expect(forms.locator(".chosen")).to_contain_text("airports.csv")
+    forms.get_by_role("button", name="Import", exact=True).click()
+    task = expect_done(forms).get_attribute("task")
+    forms.get_by_role("link", name=task).click()
+    forms.wait_for_url(f"{stack.url}/monitor/?task={task}")
+    expect(forms.get_by_role("main")).to_contain_text("import_csv", timeout=WITHIN)
+    expect(forms.get_by_role("main")).to_contain_text("3376", timeout=WITHIN)
 
 
-def test_bundled_sample(page: Page) -> None:
+def test_bundled_sample(forms: Page) -> None:
     """One press imports the sample that comes with the page."""
-    page.get_by_role("button", name="Try the sample file").click()
-    expect(expect_done(page, "import_csv").locator(".figures")).to_contain_text("3,376")
+    forms.get_by_role("button", name="Try the sample file").click()
+    expect_done(forms)
 
 
-def test_hostile_content_stays_text(page: Page) -> None:
-    """Markup in a file's name, its cells, the log and the bad rows is shown as it is written."""
-    send_file(page, f"{HOSTILE}.csv", f"n\n1\n{HOSTILE}x\n" + "2\n" * 98 + f"{HOSTILE}\n")
-    row = expect_done(page, "import_csv")
-    expect(row.locator(".figures")).to_contain_text("101rows loaded")
-    send_file(page, "prices.csv", "n\n" + "2\n" * 100 + f"{HOSTILE[:38]}\n")
-    expect(newest(page).locator(".figures")).to_contain_text("1bad rows", timeout=WITHIN)
-    newest(page).locator(".log summary").click()
-    expect(newest(page).locator("td").last).to_contain_text("<img src=x")
-    expect(newest(page).locator(".log li[data-level=warning]")).to_contain_text("<img src=x")
-    expect(page.locator("main img")).to_have_count(0)
-    assert page.title() == "Task monitor"
+def test_hostile_content_stays_text(forms: Page) -> None:
+    """Markup in a file's name, its cells and the log is shown as it is written."""
+    send_file(forms, f"{HOSTILE}.csv", f"n\n1\n{HOSTILE}x\n" + "2\n" * 98 + f"{HOSTILE}\n")
+    expect_done(forms)
+    send_file(forms, "prices.csv", "n\n" + "2\n" * 100 + f"{HOSTILE[:38]}\n")
+    expect(forms.locator("task-progress")).to_have_count(2)
+    task = expect_done(forms)
+    task.locator("summary").click()
+    expect(task.get_by_text("<img src=x").first).to_be_visible()
+    expect(forms.locator("main img")).to_have_count(0)
+    assert forms.title() == "Start a task"
 
 
-def test_refused_file_is_explained(stack: Stack, page: Page) -> None:
+def test_refused_file_is_explained(stack: Stack, forms: Page) -> None:
     """A file that is no CSV is refused beside the form, and no task appears."""
-    known = page.request.get(f"{stack.url}/tasks").json()["tasks"]
-    send_file(page, "page.html", "<html>")
-    expect(page.locator("#csv-complaint")).to_contain_text("looks like HTML")
-    assert len(page.request.get(f"{stack.url}/tasks").json()["tasks"]) == len(known)
-    expect(page.locator(".task")).to_have_count(len(known))
+    known = forms.request.get(f"{stack.url}/tasks").json()["tasks"]
+    send_file(forms, "page.html", "<html>")
+    expect(forms.locator("#csv-complaint")).to_contain_text("looks like HTML")
+    assert len(forms.request.get(f"{stack.url}/tasks").json()["tasks"]) == len(known)
+    expect(forms.locator("task-progress")).to_have_count(0)
 
 
-def test_refused_folder_is_explained(page: Page) -> None:
+def test_refused_folder_is_explained(forms: Page) -> None:
     """A folder outside the root is refused beside its field, by keyboard alone."""
-    page.get_by_text("Hash a folder").focus()
-    page.keyboard.press("Enter")
-    page.get_by_label("Folder", exact=True).fill("../..")
-    page.keyboard.press("Enter")
-    expect(page.locator("#folder-complaint")).to_contain_text("must not contain '..'")
+    forms.get_by_text("Hash a folder").focus()
+    forms.keyboard.press("Enter")
+    forms.get_by_label("Folder", exact=True).fill("../..")
+    forms.keyboard.press("Enter")
+    expect(forms.locator("#folder-complaint")).to_contain_text("must not contain '..'")
 
 
-def narrate(page: Page) -> str:
-    """Start a task that publishes 60 words in six seconds; return them."""
-    text = " ".join(f"word{number}" for number in range(60))
-    page.get_by_text("Stream a text").click()
-    page.get_by_label("Text", exact=True).fill(text)
-    page.get_by_label("Pause between tokens").fill("0.1")
-    page.get_by_role("button", name="Stream").click()
-    return text
-
-
-def expect_story(page: Page, beginning: str) -> None:
-    """Wait until the newest row shows this part of a text that still grows."""
-    expect(newest(page).locator("> .story")).to_contain_text(beginning, timeout=WITHIN)
-
-
-def test_narration_grows_and_others_can_watch(stack: Stack, browser: Browser, page: Page) -> None:
-    """The text grows token by token; a page opened in the middle has its beginning too."""
-    words = narrate(page)
-    expect_story(page, "word0 word1")
+def test_narration_grows_on_the_page(stack: Stack, forms: Page) -> None:
+    """The text of a task grows token by token, and is complete at the end."""
+    words = " ".join(f"word{number}" for number in range(40))
+    forms.get_by_text("Stream a text").click()
+    forms.get_by_label("Text", exact=True).fill(words)
+    forms.get_by_label("Pause between tokens").fill("0.1")
+    forms.get_by_role("button", name="Stream").click()
+    story = forms.locator(".story").first
+    expect(story).to_contain_text("word0 word1", timeout=WITHIN)
     with stack.pool_paused():
-        late = browser.new_page()
-        late.goto(stack.url)
-        expect_story(late, "word0 word1")
-    for watching in (page, late):
-        row = expect_done(watching, "narrate")
-        expect(row.locator(".outcome .story")).to_have_text(words)
-    late.close()
+        expect(story).not_to_contain_text("word39")
+    expect_done(forms)
+    expect(story).to_have_text(words)
 
 
-def test_reloading_in_the_middle_misses_nothing(stack: Stack, page: Page) -> None:
-    """Reloaded while a task runs, the page has all there was before, goes on, and shows the result."""
-    words = narrate(page)
-    expect_story(page, "word0 word1 word2")
-    with stack.pool_paused():
-        page.reload()
-        expect_story(page, "word0 word1 word2")
-    expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)
-    page.reload()
-    expect(expect_done(page, "narrate").locator(".outcome .story")).to_have_text(words)
-
-
-def test_queued_task_is_cancelled(stack: Stack, page: Page) -> None:
-    """A task that waits for a worker can be cancelled, and says that it was asked to."""
+def test_queued_task_is_cancelled(stack: Stack, monitor: Page) -> None:
+    """A task that waits for a worker can be cancelled in the monitor."""
     with stack.client() as client:
         for _ in range(4):
             response = client.post("/tasks/narrate", json={"text": "one two three four five", "delay": 0.4})
-    row = page.locator(".task", has=page.locator(f"a[href='{response.headers['Location']}']"))
+    row = row_of(monitor, response.json()["id"])
     expect(row.locator(".chip")).to_have_text(re.compile("queued|received"), timeout=WITHIN)
     row.get_by_role("button", name="Cancel").click()
     expect(row.locator(".chip")).to_have_text("cancelled", timeout=WITHIN)
 
 
-def test_a_group_is_one_row_with_its_parts(stack: Stack, browser: Browser, page: Page) -> None:
-    """Tasks started together share one bar; the row lists its parts, also on a page that comes late."""
+def test_a_group_is_one_row_with_its_parts(stack: Stack, browser: Browser, monitor: Page) -> None:
+    """Tasks started together share one bar; the row shows its parts, also on a page that comes late."""
     with Celery(broker=stack.valkey.url("redis"), set_as_current=False) as app:
         install(app, stack.valkey.url("redis"))
         good = [app.signature("narrate", kwargs={"text": "one two three", "delay": 0.1}) for _ in range(6)]
         bad = app.signature("digest_tree", kwargs={"folder": HOSTILE})
-        started = group([*good, bad], app=app).apply_async()
-        parts = [str(part) for part in started.children or []]
-    assert len(parts) == 7
+        # Celery types it as an AsyncResult.
+        started: Any = group([*good, bad], app=app).apply_async()
     late = browser.new_page()
-    late.goto(stack.url)
-    for watching in (page, late):
-        row = watching.locator(".task", has=watching.locator(f".foot a[href='/tasks/{started.id}']"))
-        expect(row.locator("h3")).to_have_text("group of narrate, digest_tree", timeout=WITHIN)
-        row.locator(".parts summary").click()
+    late.goto(f"{stack.url}/monitor/")
+    for watching in (monitor, late):
+        row = row_of(watching, started.id)
+        expect(row.locator(".name")).to_have_text("group of narrate, digest_tree", timeout=WITHIN)
         expect(row.locator(".chip")).to_have_text("failed", timeout=WITHIN)
-        expect(row.locator(".line")).to_have_text("6 of 7 succeeded, 1 failed")
-        expect(row.locator(".parts li")).to_have_count(7)
-        expect(row.locator(".parts li").first).to_contain_text("7. digest_treefailed")
-        for part in parts:
-            expect(watching.locator(f".task > .foot a[href='/tasks/{part}']")).to_have_count(0)
+        expect(row.locator(".message")).to_have_text("6 of 7 succeeded, 1 failed", timeout=WITHIN)
+        for part in started.results:
+            expect(row_of(watching, part.id)).to_have_count(0)
+        row.get_by_role("button", name="7 parts").click()
+        for part in started.results:
+            expect(row_of(watching, part.id)).to_have_count(1, timeout=WITHIN)
     late.close()
 
 
-def test_a_running_task_is_stopped_by_force(stack: Stack, browser: Browser, page: Page) -> None:
+def test_a_running_task_is_stopped_by_force(stack: Stack, browser: Browser, monitor: Page) -> None:
     """Every page shows that a running task was asked to end; a second press stops one that never looks."""
     with stack.client() as client:
-        response = client.post("/tasks/narrate", json={"text": "word " * 400, "delay": 0.2})
+        task = client.post("/tasks/narrate", json={"text": "word " * 400, "delay": 0.2}).json()["id"]
     other = browser.new_page()
-    other.goto(stack.url)
-    rows = [
-        on.locator(".task", has=on.locator(f"a[href='{response.headers['Location']}']"))
-        for on in (page, other)
-    ]
+    other.goto(f"{stack.url}/monitor/")
+    rows = [row_of(on, task) for on in (monitor, other)]
     expect(rows[0].locator(".chip")).to_have_text("running", timeout=WITHIN)
     rows[0].get_by_role("button", name="Cancel").click()
     for row in rows:
-        expect(row.locator(".note")).to_contain_text("Cancellation requested", timeout=WITHIN)
+        expect(row.locator(".message")).to_contain_text("Cancellation requested", timeout=WITHIN)
         expect(row.locator(".chip")).to_have_text("running")
-    rows[1].locator(".head button").click()
+    rows[1].get_by_role("button", name="by force").click()
     for row in rows:
         expect(row.locator(".chip")).to_have_text("cancelled", timeout=WITHIN)
-        expect(row.locator(".outcome")).to_contain_text("stopped by force")
+        expect(row.locator(".message")).to_have_text("The task was stopped by force.")
     other.close()
 
 
-def test_a_vanished_worker_is_shown(stack: Stack, page: Page) -> None:
+def test_a_vanished_worker_is_shown(stack: Stack, monitor: Page) -> None:
     """A task whose worker was killed shows as stalled, and can still be cancelled."""
     with stack.client() as client:
-        response = client.post("/tasks/narrate", json={"text": "word " * 400, "delay": 0.2})
-    row = page.locator(".task", has=page.locator(f"a[href='{response.headers['Location']}']"))
+        task = client.post("/tasks/narrate", json={"text": "word " * 400, "delay": 0.2}).json()["id"]
+    row = row_of(monitor, task)
     expect(row.locator(".chip")).to_have_text("running", timeout=WITHIN)
     stack.kill("worker")
     expect(row.locator(".chip")).to_have_text("stalled", timeout=2 * WITHIN)
-    expect(row.locator(".note")).to_contain_text("no longer sends heartbeats")
-    expect(row.get_by_role("button")).to_be_enabled()
+    expect(row.locator(".message")).to_contain_text("no longer sends heartbeats")
+    expect(row.get_by_role("button", name="Cancel")).to_be_enabled()
     stack.start("worker")
 
 
-def test_page_comes_back_after_the_api(stack: Stack, page: Page) -> None:
-    """When the API is killed the page says so, and it is live again by itself when the API is."""
+def test_page_comes_back_after_the_api(stack: Stack, monitor: Page) -> None:
+    """While the API is away the page says so and no time goes on; then it is live again by itself."""
+    with stack.client() as client:
+        task = client.post("/tasks/narrate", json={"text": "word " * 400, "delay": 0.2}).json()["id"]
+    took = row_of(monitor, task).locator(".duration")
+    expect(took).to_have_text(re.compile(r"^\d+ s$"), timeout=WITHIN)
     stack.kill("api")
-    expect(page.locator("#connection")).to_have_text("Reconnecting", timeout=WITHIN)
+    expect(monitor.locator("#connection")).to_have_text("Connection lost", timeout=WITHIN)
+    lost = monitor.get_by_role("alert").filter(has_text="The connection to the server is lost")
+    expect(lost).to_be_visible()
+    stopped = took.inner_text()
+    monitor.wait_for_timeout(2500)
+    assert took.inner_text() == stopped
     stack.start("api")
-    expect(page.locator("#connection")).to_have_text("Live", timeout=60_000)
-    page.get_by_role("button", name="Try the sample file").click()
-    expect_done(page, "import_csv")
+    expect(monitor.locator("#connection")).to_have_text("Live", timeout=60_000)
+    expect(lost).to_have_count(0)
+    expect(took).not_to_have_text(stopped, timeout=WITHIN)
+    row_of(monitor, task).get_by_role("button", name="Cancel").click()
+    row_of(monitor, task).get_by_role("button", name="by force").click(timeout=WITHIN)
+    expect(row_of(monitor, task).locator(".chip")).to_have_text("cancelled", timeout=WITHIN)
 
 
-def test_fold_is_pure(page: Page) -> None:
+def test_fold_is_pure(forms: Page) -> None:
     """The state of a task follows from its events alone, and a given state is never changed."""
-    folded = page.evaluate(
+    folded = forms.evaluate(
         """async () => {
             const { fold } = await import("/bridge/bridge.js");
             const frozen = (value) => {
@@ -289,7 +281,7 @@ def test_fold_is_pure(page: Page) -> None:
     assert reset is None
 
 
-def test_a_watched_task_ends_or_is_refused(stack: Stack, page: Page) -> None:
+def test_a_watched_task_ends_or_is_refused(stack: Stack, forms: Page) -> None:
     """Watching a task ends at its end with the complete state; a refused topic says why."""
     with stack.client() as client:
         task_id = client.post("/tasks/narrate", json={"text": "one two", "delay": 0}).json()["id"]
@@ -302,35 +294,8 @@ def test_a_watched_task_ends_or_is_refused(stack: Stack, page: Page) -> None:
             });
         });
     }"""
-    kind, _, task = page.evaluate(watched, task_id)
+    kind, _, task = forms.evaluate(watched, task_id)
     assert (kind, task["state"], task["result"]["tokens"]) == ("end", "SUCCESS", 2)
-    kind, detail, task = page.evaluate(watched, "x" * 300)
+    kind, detail, task = forms.evaluate(watched, "x" * 300)
     assert (kind, task) == ("refused", None)
     assert "255 characters" in detail
-
-
-# The last test of this file: its tasks would stand before those of other tests.
-
-STATES = ("PENDING", "RECEIVED", "STARTED", "RETRY", "STALLED", "FAILURE", "REVOKED", "SUCCESS", HOSTILE)
-
-
-def test_markup_in_any_field_stays_text(stack: Stack, page: Page) -> None:
-    """Whatever a task or a program says in whatever field of an event, live and after a reload."""
-    with bridge.connect(stack.valkey.url("redis")) as channel:
-        for number, state in enumerate(STATES):
-            task = f"{HOSTILE}{number}"
-            for kind in reversed(KINDS):
-                event = full_of(HOSTILE, kind, task)
-                event.canvas_id = None  # the parts of a canvas have no row
-                if isinstance(event, State):
-                    event.state = state
-                transport_of(channel).publish(publication(event, 1))
-    for _ in ("live", "after a reload"):
-        expect(page.locator(".task .id", has_text=f"{HOSTILE}{number}")).to_have_count(1, timeout=WITHIN)
-        for summary in page.locator(".log summary:visible").all():
-            summary.click()
-        expect(page.locator(".log li", has_text="<img src=x").first).to_be_visible()
-        assert page.locator("main img, [onerror], main script").count() == 0
-        assert page.title() == "Task monitor"
-        page.reload()
-        expect(page.locator("#connection")).to_have_text("Live", timeout=WITHIN)
