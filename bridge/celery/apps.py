@@ -77,6 +77,16 @@ def installed(app: Celery) -> Installed | None:
     return _installed.get(app)
 
 
+def name_of(app: Celery) -> str:
+    """Return what `app` is called in a message."""
+    return repr(app.main) if app.main else "without a name"
+
+
+def names_of_installed() -> list[str]:
+    """Return what the apps of this process with a bridge are called."""
+    return sorted(map(name_of, _installed))
+
+
 def publisher_of(app: Celery) -> BackgroundPublisher | None:
     """Return the background publisher of `app`, or `None` if the app has no bridge."""
     found = _installed.get(app)

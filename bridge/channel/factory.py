@@ -1,5 +1,7 @@
 """`connect`: open a channel by its URL."""
 
+import inspect
+
 # `Any` in this module: each backend checks the types of its own options.
 from typing import Any
 
@@ -61,6 +63,11 @@ def connect(
     check_positive(unit="bytes", whole=True, retention_bytes=retention_bytes)
     if memory is not None:
         check_positive(unit="bytes", whole=True, memory=memory)
+    if "retention" in options:
+        raise ConfigurationError(
+            "connect() does not take the options retention: write retention_seconds, retention_messages or "
+            "retention_bytes"
+        )
     try:
         check_name(namespace, "a namespace")
     except ValueError as error:
@@ -72,7 +79,12 @@ def connect(
         )
     except TypeError as error:
         unknown = ", ".join(options)
-        raise ConfigurationError(f"this backend does not take the options {unknown}: {error}") from error
+        known = ", ".join(
+            name for name in inspect.signature(connect).parameters if name not in ("url", "options")
+        )
+        raise ConfigurationError(
+            f"this backend does not take the options {unknown}: {error}; those of every backend are {known}"
+        ) from error
     if not isinstance(json_logs, bool):
         raise ConfigurationError(f"json_logs (BRIDGE_JSON_LOGS) must be True or False, not {json_logs!r}")
     if json_logs:

@@ -22,12 +22,14 @@ def bridge(context: click.Context) -> None:
 
 def _target(app: Any) -> Target:
     """Return where the tasks of `app` publish. Raises `ConfigurationError`."""
-    from bridge.celery.apps import installed
+    from bridge.celery.apps import installed, name_of, names_of_installed
 
     found = installed(app)
     if found is None:
+        others = ", ".join(names_of_installed())
+        instead = f" (install() was called for {others})" if others else ""
         raise ConfigurationError(
-            f"the Celery app {app.main or 'without a name'!r} has no bridge: name an app whose module calls "
+            f"the Celery app {name_of(app)} has no bridge{instead}: name an app whose module calls "
             "bridge.celery.install(app), as in celery -A proj bridge, or give a URL"
         )
     return Target(found.chosen.url, found.chosen.origin, found.chosen.options, app=app)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from bridge.errors import ConfigurationError
-from bridge.streams import sse
 from bridge.streams.limits import Client
 from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal
@@ -198,7 +197,7 @@ async def _send_backlog(
                 changed,
                 service.settings.heartbeat,
             )
-            data = b"" if waited else sse.HEARTBEAT
+            data = b"" if waited else service.loop.silence
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from bridge.streams import sse
 from bridge.streams.asgi import CLOSE_WITHIN, in_event_loop, wait_until
 from bridge.streams.opening import Opening
 from bridge.streams.service import StreamService
@@ -109,7 +108,7 @@ class ASGIBody:
                     changed,
                     self._service.settings.heartbeat,
                 ):
-                    yield sse.HEARTBEAT
+                    yield self._service.loop.silence
         finally:
             viewer.on_change = None
             for timer in timers:

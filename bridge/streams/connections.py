@@ -12,7 +12,6 @@ from contextlib import suppress
 
 from bridge.backends.base import Item, size_of
 from bridge.channel.transport import Transport
-from bridge.streams import sse
 from bridge.streams.backlog import Entry
 from bridge.streams.counts import StreamCounts
 from bridge.streams.cut_off_log import CutOffLog
@@ -20,6 +19,7 @@ from bridge.streams.grants import Grants
 from bridge.streams.limits import ViewerLimits
 from bridge.streams.rendering import LargeText, Renderer, Text
 from bridge.streams.selector_thread import SelectorThread
+from bridge.streams.silence import HEARTBEAT
 from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.viewer import Viewer
 from bridge.streams.waiting_texts import WaitingTexts
@@ -34,8 +34,6 @@ KERNEL_BYTES = 128 * 1024
 # The end of the connection goes out in one packet with the last data. Otherwise a client that keeps
 # connections might use this one for another request in between.
 _WITH_END = getattr(socket, "MSG_MORE", 0)
-
-_HEARTBEAT = Text(sse.HEARTBEAT)
 
 
 class Connections:
@@ -60,6 +58,8 @@ class Connections:
         self._counts = counts
         self.cut_off = 0
         """How many viewers were closed because they read too slowly."""
+        self.silence = HEARTBEAT
+        """What silent viewers get."""
         self._log = CutOffLog()
         self.reset()
 
@@ -292,7 +292,7 @@ class Connections:
                 self.drop(viewer)
                 return
         elif viewer.backlog is None and silent >= self._heartbeat - TICK / 2 and viewer.socket is not None:
-            data = _HEARTBEAT.chunked if viewer.chunked else _HEARTBEAT.raw
-            self._send(viewer, viewer.socket, data, _HEARTBEAT, live=True)
+            data = self.silence.chunked if viewer.chunked else self.silence.raw
+            self._send(viewer, viewer.socket, data, self.silence, live=True)
         if not viewer.closed:
             self._wheel.add(viewer, self._heartbeat - (self._thread.now - viewer.sent_at))

@@ -22,6 +22,7 @@ from bridge.streams.encoder import Encoder, opens_with_state
 from bridge.streams.grants import come_back
 from bridge.streams.limits import Client, ViewerLimits
 from bridge.streams.selector_thread import SelectorThread
+from bridge.streams.silence import HEARTBEAT, NO_WORKER
 from bridge.streams.takeover.connection import TakenConnection
 from bridge.streams.tracing import StreamTraces
 from bridge.streams.viewer import Viewer
@@ -49,6 +50,11 @@ STOP_WITHIN = 1.0
 
 class Observer(Protocol):
     """Sees what goes to the viewers of a process. Only the loop's thread calls it."""
+
+    @property
+    def misses_worker(self) -> bool:
+        """Whether a watched task waits, and no worker is heard."""
+        ...
 
     def see(self, items: Sequence[Item]) -> None:
         """Note `items`, which are about to be sent."""
@@ -101,6 +107,11 @@ class Loop:
         windows = min(WINDOWS, BUDGET.limit // 4)
         share = max(SMALLEST_WINDOW, windows // max(1, len(self._connections.viewers)))
         return min(WINDOW, share, self._backlog // 2)
+
+    @property
+    def silence(self) -> bytes:
+        """What a silent viewer without a connection of its own gets."""
+        return self._connections.silence.raw
 
     def post(self, viewers: Sequence[Viewer], items: Sequence[Item]) -> None:
         """Have `items` of one topic sent to `viewers`. Waits if the loop has much to send already."""
@@ -217,6 +228,7 @@ class Loop:
         finally:
             if self.observer is not None:
                 self.observer.tick(self._watched)
+                self._connections.silence = NO_WORKER if self.observer.misses_worker else HEARTBEAT
 
     def _watched(self) -> set[str]:
         """Return the topics of all viewers."""

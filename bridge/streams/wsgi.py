@@ -77,7 +77,7 @@ class WSGIStream:
         if resets := opening.resets():
             yield resets
         while not (viewer.closed or (viewer.finished and not viewer.backlog)):
-            yield viewer.take(self._service.settings.heartbeat) or sse.HEARTBEAT
+            yield viewer.take(self._service.settings.heartbeat) or self._service.loop.silence
             if viewer.full:
                 self._service.loop.announce_room(viewer)
         opening.close()

@@ -59,6 +59,11 @@ class LivenessMonitor:
         self._echo_at = time.monotonic()
         self._passed = 0.0  # since the last tick, by that clock
 
+    @property
+    def misses_worker(self) -> bool:
+        """Whether a watched task waits, and no worker is heard."""
+        return self.missing.missing
+
     def see(self, items: Sequence[Item]) -> None:
         """Note the states of tasks in `items`, which are sent to viewers."""
         for item in items:

@@ -35,6 +35,8 @@ class MissingWorkerCheck:
         self._waiting: dict[str, _Waiting] = {}
         self.finished = False
         """Whether there is nothing more to find out."""
+        self.missing = False
+        """Whether it was logged that no worker is heard, and none was since."""
 
     @property
     def waits(self) -> bool:
@@ -50,7 +52,7 @@ class MissingWorkerCheck:
 
     def heard(self) -> None:
         """Note that a worker publishes here. After that no check is needed."""
-        self.finished = True
+        self.finished, self.missing = True, False
         self._waiting.clear()
 
     def pass_time(self, seconds: float, watched: Collection[str]) -> None:
@@ -65,10 +67,12 @@ class MissingWorkerCheck:
 
     def _complain(self, topic: str) -> None:
         self.heard()
+        self.missing = True
         logger.warning(
             "no worker has taken the watched task %s, and for %d s none has been heard of at %s. Is a worker "
             "running, and does its app call bridge.celery.install(app, url) with this URL and namespace? "
-            "Without that viewers see nothing of its tasks. This is logged once",
+            "install() in the web process alone is not enough. Without that viewers see nothing of its "
+            "tasks. To find out run: celery -A app bridge doctor. This is logged once",
             task_of(topic),
             PATIENCE,
             self._where,

@@ -19,7 +19,7 @@ from bridge.channel.transport import transport_of
 from bridge.cli.group import bridge
 from tests import events
 
-SECONDS = 30
+SECONDS = 90
 
 
 def run(*arguments: str, **options: Any) -> Result:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 import bridge
@@ -194,18 +195,18 @@ def test_only_heartbeats_of_the_same_namespace_count(
 
 
 def test_a_server_whose_worker_has_another_namespace(own_valkey: Valkey) -> None:
-    """A viewer of a task that nobody tells of gets its snapshot, and the log of the server says why."""
-    url = own_valkey.url("redis")
-    with logged("gunicorn sync", BRIDGE_URL=url, BRIDGE_PUBLIC="true", BRIDGE_NAMESPACE="web") as (
-        address,
-        log,
-    ):
+    """A viewer of a task that nobody tells of gets its snapshot, and the log and the stream say why."""
+    settings = {"BRIDGE_URL": own_valkey.url("redis"), "BRIDGE_PUBLIC": "true", "BRIDGE_NAMESPACE": "web"}
+    with logged("gunicorn sync", **settings, BRIDGE_HEARTBEAT="1") as (address, log):
         viewer = Watcher(address, ["t1"])
         eventually(lambda: viewer.last("t1") == "PENDING")
         eventually(lambda: "install(app, url)" in log.read_text(), within=3 * PATIENCE)
         (said,) = [line for line in log.read_text().splitlines() if "install(app, url)" in line]
         assert "namespace 'web'" in said
         assert "t1" in said
+        assert "bridge doctor" in said
+        with httpx.stream("GET", f"{address}/stream?topic=task:t1", timeout=30) as response:
+            assert any("no worker is heard here" in line for line in response.iter_lines())
 
 
 def test_a_stalled_task_is_not_in_a_feed_that_is_off(

@@ -35,6 +35,9 @@ def test_a_watched_task_that_no_worker_takes(
     check.note(TASK, pending=True)
     assert len(complaints(check, caplog, watched)) == 1
     assert not check.waits
+    assert check.missing
+    check.heard()
+    assert not check.missing
 
 
 def test_a_task_that_a_worker_has_taken(check: MissingWorkerCheck, caplog: pytest.LogCaptureFixture) -> None:
