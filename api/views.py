@@ -102,8 +102,7 @@ def cancel_one(task_id: str) -> Response:
         raise Problem(422, "terminate must be 1 or 0.")
     _topic(task_id)
     bridge.check_cancel(task_id)
-    if "parts" in _known(task_id):
-        raise Problem(409, "This is a group, chain or chord. Cancel each of its tasks instead.")
+    _known(task_id)
     asked = cancel(task_id, terminate=force == "1", app=_celery())
     if not asked:
         raise Problem(409, "The task has already ended.", state=_known(task_id)["state"])

@@ -9,11 +9,20 @@ import time
 from celery import Celery, Task, shared_task
 from celery.utils.log import get_task_logger
 
-from bridge.celery import install, log, progress, publish, step, track
+from bridge.celery import check_cancelled, install, log, progress, publish, step, track
 
 app = Celery("tests", broker=os.environ["APP_BROKER"], backend=os.environ["APP_BROKER"])
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-install(app, os.environ["APP_BRIDGE"], timeout=0.5, capture=True, capture_logs="INFO")
+install(
+    app,
+    os.environ["APP_BRIDGE"],
+    timeout=0.5,
+    capture=True,
+    capture_logs="INFO",
+    arguments=True,
+    heartbeat=1.0,
+    stalls_after=15.0,
+)
 
 
 @app.task
@@ -92,6 +101,14 @@ def flood(times: int) -> float:
     for number in range(times):
         publish("number", number)
     return (time.perf_counter() - started) / times
+
+
+@app.task
+def until_cancelled() -> None:
+    """Wait to be cancelled."""
+    for _ in range(1000):
+        check_cancelled()
+        time.sleep(0.05)
 
 
 class Custom(Task):  # type: ignore[type-arg]  # `Task` takes no parameters at run time

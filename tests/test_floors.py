@@ -44,6 +44,7 @@ FOREIGN = {
     "bridge.litestar": {"litestar"},
     "bridge.monitor": {"kombu"},
     "bridge.prometheus": {"celery", "prometheus_client"},
+    "bridge.monitor.standalone": {"uvicorn"},
     "bridge.sqlspec": {"sqlspec"},
     "bridge.streams.access": {"cryptography", "jwt"},
     "bridge.streams.takeover": {"gevent"},

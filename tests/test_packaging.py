@@ -157,6 +157,20 @@ with bridge.connect("memory://") as channel, use_span(parent):
     assert topic.as_subscriber().history() == [b"one"]
 """
 
+MONITOR = """
+import re, subprocess, sys
+from urllib.request import urlopen
+
+command = [sys.executable, "-m", "bridge.cli", "monitor", "memory://", "--port", "0"]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    address = process.stdout.readline().split()[-1]
+    page = urlopen(address, timeout=30).read().decode()
+    for path in re.findall('(?:src|href)="(files/[^"]*)"', page):
+        assert urlopen(address + path, timeout=30).status == 200
+    assert "main.js" in page
+    process.terminate()
+"""
+
 SMOKE = {
     "": (ROUND_TRIP, "memory://"),
     "redis": (ROUND_TRIP, "{redis}", "{redis_pubsub}"),
@@ -171,6 +185,7 @@ SMOKE = {
     "cli": (CLI,),
     "prometheus": (PROMETHEUS,),
     "opentelemetry": (OPENTELEMETRY,),
+    "monitor": (MONITOR,),
 }
 """What each extra is for: a script that needs it and nothing else, and its arguments."""
 

@@ -23,9 +23,7 @@ except ImportError:  # another framework
 
 def mounted(app: Any, path: str, monitor: Monitor, service: StreamService, requests: Requests) -> Any:
     """Serve `monitor` below `path`; return `app` if it is one of Starlette or FastAPI, else a wrapper."""
-
-    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        await _respond(monitor, service, requests, path_in_app(scope) or "/", scope, receive, send)
+    respond = monitor_application(monitor, service, requests)
 
     async def add_slash(scope: Scope, receive: Receive, send: Send) -> None:
         await _send(_with_slash(path, scope), scope, send)
@@ -47,6 +45,15 @@ def mounted(app: Any, path: str, monitor: Monitor, service: StreamService, reque
             await app(scope, receive, send)
 
     return wrapped
+
+
+def monitor_application(monitor: Monitor, service: StreamService, requests: Requests) -> ASGIApplication:
+    """Return `monitor` as an application to mount."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        await _respond(monitor, service, requests, path_in_app(scope) or "/", scope, receive, send)
+
+    return respond
 
 
 class _Endpoint:

@@ -86,6 +86,17 @@ class TopicNames(NamedTuple):
     """Whether there are no others."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of the members of a group, the newest first."""
+
+    states: Sequence[TopicState]
+    """The states of the members, without their entries and rows."""
+    more: str | None
+    """The argument `before` for the next page, or `None` if this is the last one. A page may be empty, and
+    yet not the last one."""
+
+
 ListenerEvent = Message | Attached | Refused | Seen | History | States
 Item = Message | States
 """What a reader gets."""
@@ -182,6 +193,19 @@ class Backend(Protocol):
 
     def states(self, topic: str, after: str | None = None) -> States:
         """Read a page of the state of `topic`, as `Listener.request_state` does. Raises `ConnectionLost`."""
+        ...
+
+    def listed(self, group: str, before: str | None, limit: int) -> Listed:
+        """Read a page of all members that a group lists: `limit` at most, and about `PAGE_BYTES`.
+
+        `before` is `None` for the first page, otherwise the value of `more` in the page before. Members that
+        are added meanwhile do not move the others. Raises `ConnectionLost`, and `ValueError` for a `before`
+        of another backend.
+        """
+        ...
+
+    def count_listed(self, group: str) -> int:
+        """Return about how many members a group lists. Raises `ConnectionLost`."""
         ...
 
     def field(self, topic: str, name: str) -> bytes | None:

@@ -47,6 +47,8 @@ class Installed:
     """From which level on the records of its tasks become lines of their log; `None` for none."""
     feed: bool = True
     """Whether the feed of all tasks gets the events of this app."""
+    arguments: bool = False
+    """Whether the first event of a task contains its arguments."""
     tags_failed: bool = False
     """Whether an error of it was logged."""
     on_state: OnState | None = None

@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 from celery.worker.state import revoked
 
 from bridge.celery.apps import Installed, installed, only_installed
+from bridge.celery.canvas import cancelling
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.publication import Publication
 from bridge.support.recent import Recent
@@ -51,7 +52,7 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     Viewers see the request at once as `cancel_requested`, and later the end of the task, REVOKED. A task that
     is queued does not start. A running task ends at its next call of `check_cancelled()`. With `terminate`
     the process that runs the task is killed. Only the prefork pool can do that; the gevent pool raises an
-    exception in the task.
+    exception in the task. Of a group, chain or chord all tasks are cancelled that have not ended.
 
     `app` is the Celery app of the task. The default is the current app if it has the bridge, otherwise the
     only app of this process that has it.
@@ -60,11 +61,15 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     cannot be reached, and whatever Celery raises if the broker cannot be reached. May be called in any
     thread.
     """
-    celery, found = _app_to_ask(app)
+    celery, found = app_to_ask(app)
     snapshot = _snapshot(found, task_id)
     if snapshot.ended:
         return False
-    celery.control.revoke(task_id, terminate=terminate)
+    if snapshot.parts is None:
+        celery.control.revoke(task_id, terminate=terminate)
+    else:
+        about = {"canvas_id": task_id, "terminate": terminate}
+        celery.control.broadcast(cancelling.COMMAND, arguments=about)
     for _ in range(_TRIES):
         request = _request(snapshot, terminate)
         if not found.feed:
@@ -76,7 +81,11 @@ def cancel(task_id: str, *, terminate: bool = False, app: Celery | None = None) 
     raise PublishError(f"the task {task_id} changed too often to note that it is to be cancelled; try again")
 
 
-def _app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
+def app_to_ask(app: Celery | None) -> tuple[Celery, Installed]:
+    """Return the app to ask and its bridge: `app`, else the current one, else the only one with a bridge.
+
+    Raises `ConfigurationError` if there is none.
+    """
     # Celery keeps the current app per thread or greenlet. In other threads it is an app without a broker.
     # Celery's types say that it is an app; it is a proxy, which has this method.
     asked: Celery = app or current_app._get_current_object()  # type: ignore[attr-defined]
@@ -119,6 +128,8 @@ def learn_requests(sender: Any, **_: Any) -> None:
             task = events.task_of(state.topic)
             if task and "cancel_requested" in state.fields:
                 revoked.add(task)
+                if state.counts is not None:
+                    cancelling.remember(task)
 
 
 @dataclass(slots=True)

@@ -8,11 +8,16 @@ from typing import Any
 
 from celery.exceptions import Reject
 
+from bridge.celery import stored_arguments
 from bridge.celery.apps import FLUSH_WITHIN, installed
 from bridge.celery.main_process import PROCESS, request_of
 from bridge.celery.states import publish_state, publish_task_state, reason_of, timestamp
 from bridge.tasks import events
 from bridge.tasks.encoding import in_text
+from bridge.tasks.event_types import now
+
+STARTED_AT = "bridge_started_at"
+"""The entry of a request with the time at which this attempt has started."""
 
 
 def started(task: Any, **_: Any) -> None:
@@ -20,8 +25,11 @@ def started(task: Any, **_: Any) -> None:
     found, process = installed(task.app), getattr(task.request, PROCESS, None)
     if found is not None:
         watched = {"process": process, "stalls_after": found.stalls_after} if process else {}
+        at = now()
+        setattr(task.request, STARTED_AT, at)
+        arguments = stored_arguments.fields_of_request(task.request) if found.arguments else {}
         again = (task.request.delivery_info or {}).get("redelivered") is True or None
-        publish_task_state(task, "STARTED", task.request, redelivered=again, **watched)
+        publish_task_state(task, "STARTED", task.request, at=at, redelivered=again, **watched, **arguments)
 
 
 def succeeded(sender: Any, result: Any, **_: Any) -> None:
@@ -66,7 +74,10 @@ def retried(sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
     why = getattr(reason, "message", None) or (error and (error["message"] or error["type"]))
     when = timestamp(getattr(reason, "when", None), sender.app)
     why = why and in_text(why)
-    publish_task_state(sender, "RETRY", request, error=error, reason=why, retry_at=when)
+    started_at = getattr(request, STARTED_AT, None)
+    publish_task_state(
+        sender, "RETRY", request, error=error, reason=why, retry_at=when, started_at=started_at
+    )
 
 
 def _stopped(task: Any, request: Any) -> None:

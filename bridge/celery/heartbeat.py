@@ -13,16 +13,19 @@ from contextlib import suppress
 # `Any` in this module: Celery hands workers of several unrelated classes to its signals.
 from typing import Any
 
+from bridge.celery import worker_report
 from bridge.celery.apps import Installed, installed
 from bridge.celery.main_process import topics_in_hand
-from bridge.errors import PublishError
+from bridge.errors import ConnectionLost, PublishError
 from bridge.model import state
-from bridge.model.publication import Publication
-from bridge.tasks import events
+from bridge.tasks import events, heartbeats
 from bridge.tasks.heartbeats import WORKERS, Heartbeat
 
 RENEWED_AT_ONCE = 500
 """Tasks renewed after one heartbeat at most, so that the next heartbeat is not late."""
+
+REMOVED_AT_ONCE = 100
+"""Fields of silent workers that are removed in one step."""
 
 _heartbeats: list["_Heartbeat"] = []
 """Those of the workers in this process."""
@@ -48,6 +51,7 @@ class _Heartbeat:
 
     def _run(self) -> None:
         numbers = itertools.count(1)
+        self._forget_old_workers()
         while os.getpid() == self._pid:
             stopped = self._stopped.is_set()
             self._publish(next(numbers), is_last=stopped)
@@ -57,11 +61,25 @@ class _Heartbeat:
             self._stopped.wait(self._found.heartbeat)
 
     def _publish(self, number: int, is_last: bool) -> None:
-        heartbeat = Heartbeat(self._found.process(), self._worker, number, is_last, feed=self._found.feed)
+        report = worker_report.report(self._found.stalls_after)
+        heartbeat = Heartbeat(
+            self._found.process(), self._worker, number, is_last, feed=self._found.feed, report=report
+        )
         # A late heartbeat is worth nothing: the next one replaces it. The background publisher logs the
         # outage.
         with suppress(PublishError):
-            self._found.transport.publish(Publication(WORKERS, heartbeat.encode()))
+            self._found.transport.publish(heartbeat.publication())
+
+    def _forget_old_workers(self) -> None:
+        """Remove workers that are long silent from the state. Each worker that starts does so.
+
+        So the state is bounded, however often workers start under new names.
+        """
+        with suppress(ConnectionLost, PublishError):
+            states = self._found.transport.states(WORKERS)
+            names = heartbeats.outdated(states[0].fields, time.time()) if states else []
+            for start in range(0, len(names), REMOVED_AT_ONCE):
+                self._found.transport.backend.remove_fields(WORKERS, names[start : start + REMOVED_AT_ONCE])
 
     def _renew(self) -> None:
         """Renew the states of the tasks that this worker has, four times in the time for which they are kept.

@@ -24,6 +24,7 @@ def install(
     url: str | None = None,
     *,
     tracebacks: bool = False,
+    arguments: bool = False,
     heartbeat: float = 5.0,
     stalls_after: float | None = None,
     tags: TagTask | None = None,
@@ -39,7 +40,10 @@ def install(
     environment's `BRIDGE_URL`, else Celery's broker if that is Redis, Sentinel or a SQL database: so
     configure the app first. A worker logs which one it is.
 
-    `tracebacks` adds the traceback to the event of a failure. Everyone who may read the task then sees it. A
+    `tracebacks` adds the traceback to the event of a failure, and `arguments` the arguments to the event that
+    a task is queued. Everyone who may read the task then sees them. Arguments of more than 16 KiB of JSON are
+    left out, and values whose names look like a secret (`password`, `token`) are hidden; a secret under
+    another name is not. A call of `apply_async` with `argsrepr` or `kwargsrepr` stores none. A
     worker sends a heartbeat every `heartbeat` seconds. When nothing is heard of it for `stalls_after`
     seconds, its tasks show as STALLED. The default is three heartbeats.
 
@@ -99,6 +103,7 @@ def install(
         capture,
         log_level,
         feed,
+        arguments is True,
     )
     previous = attach(app, installed)
     note_installed(app, chosen)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import NotRegistered
 
 from bridge.celery.apps import installed
-from bridge.celery.canvas import header
+from bridge.celery.canvas import cancelling, header
 from bridge.celery.queueing import QUEUED_AT
 from bridge.celery.states import publish_state, publish_task_state, reason_of, timestamp
 from bridge.tasks import events
@@ -29,18 +29,22 @@ def request_of(task_id: str) -> "Request | None":
     return _requests.get(task_id)
 
 
+def requests_in_hand() -> "list[Request]":
+    """Return the requests of the tasks that this main process has."""
+    found = (reference() for reference in _requests.valuerefs())
+    return [request for request in found if request is not None]
+
+
 def topics_in_hand() -> list[str]:
     """Return the topics of the tasks that this main process has, of their canvases and of their tags."""
     topics: dict[str, None] = {}
-    for reference in _requests.valuerefs():
-        request = reference()
-        if request is not None:
-            topics[events.task_topic(request.id)] = None
-            canvas = header.membership(request.request_dict)
-            if canvas is not None:
-                topics[events.task_topic(canvas.canvas_id)] = None
-            for tag in (*header.tags_of(request.request_dict), *(canvas.tags if canvas else ())):
-                topics[events.tag_topic(tag)] = None
+    for request in requests_in_hand():
+        topics[events.task_topic(request.id)] = None
+        canvas = header.membership(request.request_dict)
+        if canvas is not None:
+            topics[events.task_topic(canvas.canvas_id)] = None
+        for tag in (*header.tags_of(request.request_dict), *(canvas.tags if canvas else ())):
+            topics[events.tag_topic(tag)] = None
     return list(topics)
 
 
@@ -55,6 +59,7 @@ def received(sender: Any, request: "Request", **_: Any) -> None:
     who = {"name": request.name, "worker": request.hostname, "process": sent[PROCESS]}
     when = {"queued_at": sent.get(QUEUED_AT), "stalls_after": found.stalls_after}
     _requests[request.id] = request
+    cancelling.revoke_if_cancelled(request)
     retries = sent.get("retries", 0)
     if retries and request.eta is not None:
         when["retry_at"] = timestamp(request.eta, sender.app)

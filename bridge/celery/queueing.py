@@ -13,10 +13,11 @@ from typing import Any
 
 from celery import Celery
 
+from bridge.celery import stored_arguments
 from bridge.celery.apps import FLUSH_WITHIN, Installed, installed
 from bridge.celery.canvas import header
 from bridge.celery.states import publish_state
-from bridge.celery.tagging import tag_message
+from bridge.celery.tagging import arguments_in, tag_message
 from bridge.support import tracing
 
 QUEUED_AT = "bridge_queued_at"
@@ -91,13 +92,14 @@ def before_publish(sender: str, headers: dict[str, Any], body: object = None, **
             _sending.sender.publisher.flush(FLUSH_WITHIN)
 
 
-def after_publish(sender: str, headers: dict[str, Any], **_: Any) -> None:
+def after_publish(sender: str, headers: dict[str, Any], body: object = None, **_: Any) -> None:
     """Publish PENDING, and wait until it is sent unless many tasks are queued in a row."""
     found = _sending.sender
     # A retry is queued before the attempt that raised it has ended. Its event is RETRY.
     if found is None or _sending.headers is not headers or headers.get("retries"):
         return
-    publish_state(found, "PENDING", headers.get("id"), 0, headers, name=sender)
+    arguments = stored_arguments.fields_of(headers, *arguments_in(body)) if found.arguments else {}
+    publish_state(found, "PENDING", headers.get("id"), 0, headers, name=sender, **arguments)
     _row.length = _row.length + 1 if time.monotonic() - _row.last_at < _IN_A_ROW else 0
     if _row.length < _WAITED_FOR:
         found.publisher.flush(FLUSH_WITHIN)

@@ -34,7 +34,7 @@ def tag_message(found: Installed, name: str, headers: dict[str, Any], body: Any)
     given = header.tags_of(headers)
     chosen: list[str] = []
     if found.tags is not None and not headers.get("retries"):  # A retry has the tags of the first attempt.
-        chosen = _chosen(found, name, *_arguments(body), headers)
+        chosen = _chosen(found, name, *arguments_in(body), headers)
     request = header.current_request()
     inherited = [] if request is None else header.tags_of(request)
     _write(headers, given, joined_tags(given, chosen, inherited))
@@ -104,7 +104,7 @@ def _chosen(
         return []
 
 
-def _arguments(body: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def arguments_in(body: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the arguments in the body of a message, of either version of Celery's protocol."""
     args, kwargs = (body.get("args"), body.get("kwargs")) if isinstance(body, dict) else body[:2]
     return args or (), kwargs or {}

@@ -19,7 +19,7 @@ from bridge.model.publication import Publication
 from bridge.tasks import events
 from bridge.tasks.changes import publication
 from bridge.tasks.encoding import cut
-from bridge.tasks.event_types import Event, Progress, Step, StepStatus
+from bridge.tasks.event_types import Event, Progress, Step, StepStatus, now
 from bridge.tasks.progress import Meter
 from bridge.tasks.spans import Span, TrackedStep, here
 
@@ -68,7 +68,7 @@ class TaskRun(Meter):
         self.request = request
         self._belonging = header.belonging(request)
         self._publisher = publisher
-        self._steps: dict[tuple[str, ...], str] = {}
+        self._steps: dict[tuple[str, ...], StepStatus] = {}
         self.finished = publisher is None
         # The task that called this one in eager mode, and its innermost open span.
         self.outer = _current.get()
@@ -89,15 +89,16 @@ class TaskRun(Meter):
     @_never_raises
     def publish_step(self, step: TrackedStep, status: str) -> None:
         """Publish that `step` is now `status`, with the steps that a snapshot is to show."""
-        path = step.path
+        path, at = step.path, now()
+        event = _step(path, status)
         with self.lock:
-            self._steps.pop(tuple(path), None)
-            self._steps[tuple(path)] = status
+            before = self._steps.pop(tuple(path), None)
+            self._steps[tuple(path)] = _with_times(event, at, before)
             if len(self._steps) > MOST_STEPS:
-                ended = (path for path, status in self._steps.items() if status != "started")
+                ended = (path for path, step in self._steps.items() if step["status"] != "started")
                 del self._steps[next(ended, next(iter(self._steps)))]
-            steps = [_step(list(path), status) for path, status in self._steps.items()]
-        self.publish(Step, steps=steps, **_step(path, status))
+            steps = list(self._steps.values())
+        self.publish(Step, at=at, steps=steps, **event)
 
     def take(self) -> Publication | None:
         """Return a progress event if there is anything new. The background publisher calls this."""
@@ -123,6 +124,18 @@ def _step(path: list[str], status: str) -> StepStatus:
     if len(path) > 1:
         found["path"] = path
     return found
+
+
+def _with_times(step: StepStatus, at: float, before: StepStatus | None) -> StepStatus:
+    """Return `step`, which has changed at `at`, with its times; `before` is what it was before."""
+    timed = step.copy()
+    if step["status"] == "started":
+        timed["started_at"] = at
+        return timed
+    if before is not None and "started_at" in before:
+        timed["started_at"] = before["started_at"]
+    timed["ended_at"] = at
+    return timed
 
 
 _current: ContextVar[TaskRun | None] = ContextVar("bridge.celery.task_run", default=None)

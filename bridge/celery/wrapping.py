@@ -5,6 +5,8 @@
 3. `apply_async` of `group`, `_chain` and `chord` (`canvas/starting.py`).
 4. `send_task` of each app with the bridge, on the app itself (`queueing.py`).
 5. `update_state` and `send_event` of `Task`, once an app asks for it with `capture` (`capturing.py`).
+6. In a worker that starts: how Celery notes the end of a task, to count it (`worker_report.py`), and one more
+   remote control command (`remote_control.py`).
 
 Importing `bridge.celery` does none of this. Apps without the bridge are not affected.
 """
@@ -24,9 +26,11 @@ from bridge.celery import (
     outcomes,
     prefork,
     queueing,
+    remote_control,
     startup_log,
     tagging,
     task_run,
+    worker_report,
 )
 from bridge.celery.apps import Installed, flush_all, register
 from bridge.celery.canvas import reports
@@ -41,6 +45,8 @@ HANDLERS: tuple[tuple[Signal, Callable[..., object]], ...] = (
     # In the worker's main process.
     (signals.celeryd_after_setup, startup_log.log_where),
     (signals.worker_init, cancellation.learn_requests),
+    (signals.worker_init, worker_report.count_ends),
+    (signals.worker_init, remote_control.register),
     (signals.worker_ready, cancellation.learn_requests),  # Again: it receives revokes from here on.
     (signals.worker_ready, heartbeat.start),
     (signals.task_received, main_process.received),

@@ -17,6 +17,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "doctor": "bridge.cli.doctor",
     "migrate": "bridge.cli.migrate",
+    "monitor": "bridge.cli.monitor",
     "publish": "bridge.cli.publish",
     "read": "bridge.cli.read",
     "stats": "bridge.cli.stats",

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from bridge.channel.channel import Channel
 from bridge.errors import ConfigurationError
+from bridge.monitor.monitor import Monitor
 from bridge.monitor.monitor import Options as MonitorOptions
 from bridge.streams.access.authorization import HowToAllow
 from bridge.streams.service import StreamService
@@ -40,7 +41,7 @@ class Configured(NamedTuple):
     service: StreamService
     authorize: Authorize | None
     authorize_cancel: Authorize | None
-    monitor: MonitorOptions
+    monitor: Monitor
 
 
 def read_options() -> Mapping[str, Any]:
@@ -130,7 +131,7 @@ class _Process:
                         service,
                         load_authorize(options),
                         load_authorize(options, "AUTHORIZE_CANCEL"),
-                        monitor_options(options),
+                        Monitor(service, monitor_options(options)),
                     )
         return self._configured
 

@@ -31,7 +31,7 @@ app_name = "bridge_monitor"
 @csrf_exempt  # type: ignore[untyped-decorator]  # Django has no types
 def _respond(request: Any, name: str = "") -> HttpResponseBase:
     current = configured()
-    monitor = Monitor(current.service, current.monitor)
+    monitor = current.monitor
     step: Step | None = None
     try:
         asked_for = Request(

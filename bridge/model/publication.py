@@ -6,13 +6,19 @@ from typing import NamedTuple
 
 from bridge.support.tokens import new_token
 
+MAX_MEMBERS = 1000
+"""The most topics of a group whose states its readers get: those added most recently."""
+
+MAX_LISTED = 100_000
+"""The most topics that a group lists at all, the feed of all tasks: `Backend.listed` reads them in pages."""
+
 
 class Group(NamedTuple):
     """A topic that also gets the messages of other topics."""
 
     topic: str
-    listed: bool = True
-    """Whether the group lists the topic of the message as a member."""
+    lists: int = MAX_MEMBERS
+    """How many members the group lists at most, 0 if it does not list the topic of the message."""
 
 
 @dataclass(slots=True)

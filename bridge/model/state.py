@@ -13,9 +13,6 @@ MAX_ENTRIES = 1000
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
 """The most bytes of entries that are kept for each topic. The newest is kept whatever its size."""
 
-MAX_MEMBERS = 1000
-"""The most topics that a group lists: those added most recently."""
-
 MAX_ROWS = 50
 """The most rows that are kept of a canvas: first of parts that failed, then of parts that run."""
 

@@ -1,6 +1,8 @@
 """What the buttons of the monitor do: cancel a task, or run it again."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # `Any` in this module: a snapshot is JSON, and this package does not require Celery.
 from typing import Any
@@ -28,21 +30,29 @@ def known(service: StreamService, task_id: str) -> dict[str, Any]:
     return snapshot
 
 
-def cancel_task(service: StreamService, task_id: str, terminate: bool, celery: Any) -> Answer:
-    """Ask for a task to be cancelled. Its end confirms it later."""
-    snapshot = known(service, task_id)
+@contextmanager
+def _explained(celery: Any) -> Iterator[None]:
+    """Turn what Celery and the bridge raise into a `Problem`. Raises one at once if no app can be found."""
     if not has_app(celery):
         raise Problem(409, _NO_APP)
     from kombu.exceptions import OperationalError
 
-    from bridge.celery import cancel
-
     try:
-        asked = cancel(task_id, terminate=terminate, app=celery)
-    except ConfigurationError:
-        raise Problem(409, _NO_APP) from None
+        yield
+    except (ConfigurationError, ValueError) as error:
+        text = str(error)
+        raise Problem(409, f"{text[:1].upper()}{text[1:]}.") from None
     except (OSError, OperationalError) as error:
         raise Problem(503, f"The broker of Celery cannot be reached: {error}") from None
+
+
+def cancel_task(service: StreamService, task_id: str, terminate: bool, celery: Any) -> Answer:
+    """Ask for a task to be cancelled. Its end confirms it later."""
+    snapshot = known(service, task_id)
+    with _explained(celery):
+        from bridge.celery import cancel
+
+        asked = cancel(task_id, terminate=terminate, app=celery)
     if not asked:
         raise Problem(409, "The task has already ended.", state=snapshot["state"])
     return json_answer({"id": task_id}, 202)
@@ -50,4 +60,9 @@ def cancel_task(service: StreamService, task_id: str, terminate: bool, celery: A
 
 def run_again(service: StreamService, task_id: str, celery: Any) -> Answer:
     """Queue a task with the name and the arguments of another one."""
-    raise Problem(409, "The arguments of this task were not stored.")
+    snapshot = known(service, task_id)
+    with _explained(celery):
+        from bridge.celery.again import run_again
+
+        new_id = run_again(snapshot, app=celery)
+    return json_answer({"id": new_id}, 202)

@@ -1,6 +1,7 @@
-"""What the monitor lists: a page of all tasks that are kept, and the workers."""
+"""What the monitor lists: a page of all tasks that are kept."""
 
 import json
+import time
 
 # `Any` in this module: the members of a snapshot are JSON.
 from typing import Any
@@ -10,6 +11,9 @@ from bridge.streams.service import StreamService
 
 MOST_ROWS = 1000
 """Rows of a page at most. A page has fewer if they are large."""
+
+COUNT_EVERY = 2.0
+"""Seconds between two counts of all tasks."""
 
 _LEFT_OUT = ("type", "v", "events", "omitted", "steps", "attempts", "children", "args", "kwargs")
 """Members of a snapshot that a row lacks. The page of the task reads them."""
@@ -27,10 +31,33 @@ def read_limit(request: Request) -> int:
     return min(limit, MOST_ROWS)
 
 
-def task_page(service: StreamService, limit: int, before: str | None) -> dict[str, Any]:
-    """Return a page of all tasks that are kept, the newest first, and what names the next page."""
-    rows = [_row(snapshot) for snapshot in service.tasks(limit)]
-    return {"tasks": rows, "next": None, "total": len(rows)}
+class Listing:
+    """The tasks of one application in pages. Threads may share it."""
+
+    def __init__(self, service: StreamService) -> None:
+        self._tasks = service.kept_tasks
+        self._total = (0, -COUNT_EVERY)  # the number of tasks, and when they were counted
+
+    def page(self, limit: int, before: str | None) -> dict[str, Any]:
+        """Return a page of all tasks that are kept, the newest first, and what names the next page.
+
+        Raises `Problem` (422) for a `before` that names none, and `ConnectionLost`.
+        """
+        try:
+            snapshots, following = self._tasks.page(before, limit)
+        except ValueError:
+            raise Problem(422, "before must be the value of next in another answer.") from None
+        rows = [_row(snapshot) for snapshot in snapshots]
+        return {"tasks": rows, "next": following, "total": self._count()}
+
+    def _count(self) -> int:
+        """Return how many tasks there are. A database counts all of them, so not for each page."""
+        total, at = self._total
+        now = time.monotonic()
+        if now - at >= COUNT_EVERY:
+            total = self._tasks.count()
+            self._total = (total, now)
+        return total
 
 
 def _row(snapshot: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +68,3 @@ def _row(snapshot: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row.get("error"), dict):
         row["error"] = {name: value for name, value in row["error"].items() if name != "traceback"}
     return row
-
-
-def workers(service: StreamService) -> dict[str, Any]:
-    """Return the workers that have been heard of lately."""
-    return {"workers": []}

@@ -15,7 +15,8 @@ from bridge.errors import BridgeError, ConfigurationError
 from bridge.monitor import actions, files
 from bridge.monitor.document import page_answer, refused_answer
 from bridge.monitor.http import Answer, Problem, Request, json_answer, problem_answer
-from bridge.monitor.listing import read_limit, task_page, workers
+from bridge.monitor.listing import Listing, read_limit
+from bridge.monitor.workers import Workers
 from bridge.streams.refusal import Refusal
 from bridge.streams.same_site import refuse_other_sites
 from bridge.streams.service import StreamService
@@ -70,6 +71,8 @@ class Monitor:
     def __init__(self, service: StreamService, options: Options) -> None:
         self._service = service
         self._options = options
+        self._listing = Listing(service)
+        self._workers = Workers()
 
     def route(self, request: Request) -> Step:
         """Return what `request` asks for. Raises `Refusal` (403) for a request of another site."""
@@ -103,13 +106,16 @@ class Monitor:
         raise Problem(405, f"{request.method} is not possible here.")
 
     def _route_api(self, request: Request, path: str) -> Step:
-        service, method = self._service, "GET" if request.method == "HEAD" else request.method
+        service, workers = self._service, self._workers
+        method = "GET" if request.method == "HEAD" else request.method
         match method, path.split("/"):
             case "GET", ["tasks"]:
                 limit, before = read_limit(request), request.query.get("before", [None])[-1]
-                return Step(run=lambda _: json_answer(task_page(service, limit, before)))
+                return Step(run=lambda _: json_answer(self._listing.page(limit, before)))
             case "GET", ["workers"]:
-                return Step(run=lambda _: json_answer(workers(service)))
+                return Step(
+                    run=lambda _: json_answer({"workers": workers.listed(service.kept_tasks.workers())})
+                )
             case "GET", ["tasks", *parts]:
                 task_id = self._checked_id(parts)
                 return Step(run=lambda _: json_answer(actions.known(service, task_id)))

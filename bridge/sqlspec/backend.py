@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
-from bridge.backends.base import Attached, ListenerEvent, States
+from bridge.backends.base import Attached, Listed, ListenerEvent, States
 from bridge.channel.channel import Channel
 from bridge.channel.transport import Transport
 from bridge.errors import BridgeError, ConfigurationError, ConnectionLost, PublishError, needs_extra
@@ -161,6 +161,12 @@ class EventBackend:
 
     def states(self, topic: str, after: str | None = None) -> States:
         return States(topic, ())
+
+    def listed(self, group: str, before: str | None, limit: int) -> Listed:
+        return Listed((), None)
+
+    def count_listed(self, group: str) -> int:
+        return 0
 
     def field(self, topic: str, name: str) -> bytes | None:
         return None

@@ -40,6 +40,18 @@ export interface Step {
   readonly name: string;
   readonly status: "started" | "succeeded" | "failed";
   readonly path?: readonly string[];
+  readonly started_at?: number;
+  readonly ended_at?: number;
+}
+
+/** An attempt that was followed by another one. */
+export interface Attempt {
+  readonly attempt: number;
+  readonly started_at?: number;
+  readonly ended_at: number;
+  readonly error?: TaskError;
+  readonly reason?: string;
+  readonly retry_at?: number;
 }
 
 export interface TaskError {
@@ -70,6 +82,7 @@ export interface TaskState {
   readonly reason?: string;
   readonly retry_at?: number;
   readonly queued_at?: number;
+  readonly received_at?: number;
   readonly started_at?: number;
   readonly first_started_at?: number;
   readonly ended_at?: number;
@@ -78,6 +91,13 @@ export interface TaskState {
   readonly canvas?: "group" | "chain" | "chord";
   readonly canvas_id?: string;
   readonly tags?: readonly string[];
+  /** The arguments, if the application stores them. */
+  readonly args?: readonly unknown[];
+  readonly kwargs?: Readonly<Record<string, unknown>>;
+  /** Whether some arguments are left out or hidden. */
+  readonly arguments_changed?: boolean;
+  /** The attempts before the latest one, the newest 20. */
+  readonly attempts?: readonly Attempt[];
   readonly parent?: string;
   readonly root?: string;
   readonly parts?: Readonly<Record<"waiting" | "running" | "succeeded" | "revoked" | "failed", number>>;
@@ -103,4 +123,5 @@ export const FINISHED_STATES: readonly TaskStateName[];
 export const KEPT_EVENTS: number;
 export const KEPT_STEPS: number;
 export const KEPT_CHILDREN: number;
+export const KEPT_ATTEMPTS: number;
 export const KEPT_CHARACTERS: number;

@@ -6,6 +6,7 @@ export const FINISHED_STATES = Object.freeze(["SUCCESS", "FAILURE", "REVOKED", "
 export const KEPT_EVENTS = 1000;
 export const KEPT_STEPS = 100;
 export const KEPT_CHILDREN = 50;
+export const KEPT_ATTEMPTS = 20;
 
 // Characters of text in the events of one task.
 export const KEPT_CHARACTERS = 8 * 1024 * 1024;
@@ -50,19 +51,31 @@ function foldSnapshot(event) {
 
 function foldState(task, event) {
   const { state, at } = event;
+  if (state === "RETRY") task = foldRetry(task, event);
   // Told late: a worker has the next attempt already, and waits until it is time.
   if (state === "RETRY" && task.attempt > event.attempt) return { ...wait(event), ...task };
   const waits = state === "RECEIVED" || event.was === "RECEIVED";
   const next = {
     ...without(task, "result", "error", "reason", "retry_at"),
     ...(waits ? wait(task) : {}),
-    ...without(event, "type", "v", "resumed", "redelivered", "was"),
+    ...without(event, "type", "v", "resumed", "redelivered", "was", "started_at"),
   };
   if (state === "PENDING") next.queued_at ??= at;
+  else if (state === "RECEIVED" && !event.resumed) next.received_at = at;
   else if (state === "STARTED" && !event.resumed)
     Object.assign(next, { started_at: at, first_started_at: task.first_started_at ?? at, progress: null, steps: [] });
   else if (FINISHED.has(state)) next.ended_at = at;
   return next;
+}
+
+// The attempts that were followed by another one, in order.
+function foldRetry(task, event) {
+  const about = { attempt: event.attempt ?? 1, started_at: event.started_at, ended_at: event.at };
+  for (const name of ["error", "reason", "retry_at"]) about[name] = event[name];
+  const attempt = Object.fromEntries(Object.entries(about).filter(([, value]) => value !== undefined));
+  const others = Array.isArray(task.attempts) ? task.attempts.filter((it) => isObject(it) && it.attempt !== attempt.attempt) : [];
+  const attempts = [...others, attempt].sort((one, other) => one.attempt - other.attempt);
+  return { ...task, attempts: attempts.slice(-KEPT_ATTEMPTS) };
 }
 
 // Why a task waits for its next attempt, and until when.
@@ -117,10 +130,13 @@ function lengthOf(value) {
 }
 
 // Like the worker: the steps that changed last are at the end, and of too many the oldest that ended goes.
-function foldStep(task, { name, status, path }) {
+function foldStep(task, { name, status, path, at }) {
   const key = keyOf({ name, path });
+  const before = task.steps.find((step) => keyOf(step) === key);
   const steps = task.steps.filter((step) => keyOf(step) !== key);
-  steps.push(path ? { name, status, path } : { name, status });
+  const times = status === "started" ? { started_at: at } : { started_at: before?.started_at, ended_at: at };
+  if (times.started_at === undefined) delete times.started_at;
+  steps.push({ name, status, ...(path ? { path } : {}), ...times });
   if (steps.length > KEPT_STEPS) steps.splice(Math.max(0, steps.findIndex((step) => step.status !== "started")), 1);
   return { ...task, steps };
 }

@@ -24,6 +24,7 @@ from bridge.streams.access.revocations import Revocations
 from bridge.streams.access.tokens import LONGEST_LIFE
 from bridge.streams.availability import BackendAvailability
 from bridge.streams.cursor import parse_cursor
+from bridge.streams.kept_tasks import KeptTasks
 from bridge.streams.limits import (
     FEW_DESCRIPTORS,
     LimitReached,
@@ -99,6 +100,8 @@ class StreamService:
             transport, heartbeat=settings.heartbeat, backlog=settings.viewer_backlog, limits=self._limits
         )
         self.liveness = self.loop.observer = LivenessMonitor(transport, self.loop.thread.do)
+        self.kept_tasks = KeptTasks(transport, self._require_revocations)
+        """Reads all tasks, and the workers."""
         RevokedStreams(self.loop, self._revocations)
         self.not_taken_over: str | None = None
         """Why a stream of this process kept its thread, greenlet or coroutine, `None` if none had to."""

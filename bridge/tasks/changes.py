@@ -10,7 +10,7 @@ next attempt: the two come from two processes in any order, and both count.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bridge.model.publication import Change, Group, Publication
+from bridge.model.publication import MAX_LISTED, Change, Group, Publication
 from bridge.model.state import END
 from bridge.tasks.event_types import CancelRequested, Custom, Event, Log, Progress, State, Step
 from bridge.tasks.events import FEED, encode, encode_steps, tag_topic, task_of, task_topic
@@ -21,8 +21,14 @@ _ENTRIES = (Step, Log, Custom)
 FIRST_STARTED = "first_started"
 """The field with the time at which the first attempt of a task began."""
 
-_OF_A_TASK = (Group(FEED),)
-_OF_A_PART = (Group(FEED, listed=False),)
+KEPT_ATTEMPTS = 20
+"""The attempts of a task that its state keeps, beside the last one."""
+
+RETRIED = "retry."
+"""The prefix of the fields that hold the RETRY events of the last attempts."""
+
+_OF_A_TASK = (Group(FEED, MAX_LISTED),)
+_OF_A_PART = (Group(FEED, 0),)
 
 _RANKS_OF_AN_ATTEMPT = 4
 _RANKS = {"PENDING": 0, "RECEIVED": 1, "STARTED": 2, "STALLED": 2, "RETRY": _RANKS_OF_AN_ATTEMPT + 1}
@@ -60,7 +66,10 @@ def groups_of(event: Event) -> tuple[Group, ...]:
     if not event.tags:
         return feeds
     whole = event.canvas_id is None
-    tagged = (Group(tag_topic(tag), whole or tag in event.own_tags) for tag in sorted(event.tags))
+    tagged = (
+        Group(tag_topic(tag)) if whole or tag in event.own_tags else Group(tag_topic(tag), 0)
+        for tag in sorted(event.tags)
+    )
     return (*tagged, *feeds)
 
 
@@ -88,6 +97,8 @@ def _fields_of_state(event: State, payload: bytes) -> dict[str, bytes]:
     if event.resumed or event.state == "STALLED" or not (event.ended or event.state in _RANKS):
         return {"state": payload}  # a task may choose any number of states: none has a field of its own
     found = {"state": payload, f"state.{event.state}": payload}
+    if event.state == "RETRY":
+        found[f"{RETRIED}{(event.attempt or 1) % KEPT_ATTEMPTS}"] = payload
     if event.state == "STARTED":
         # Progress and steps were those of an earlier attempt.
         found |= {"progress": b"", "steps": b""}

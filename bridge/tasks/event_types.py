@@ -27,9 +27,12 @@ class StepStatus(TypedDict):
     name: str
     status: str
     path: NotRequired[list[str]]
+    started_at: NotRequired[float]
+    ended_at: NotRequired[float]
 
 
-def _now() -> float:
+def now() -> float:
+    """Return the time in seconds since the epoch, as events have it."""
     return round(time.time(), 3)
 
 
@@ -41,7 +44,7 @@ class Event:
     """The type in the JSON."""
     task: str
     _: KW_ONLY
-    at: float = field(default_factory=_now)
+    at: float = field(default_factory=now)
     canvas_id: str | None = None
     """The canvas that the task is a part of."""
     tags: list[str] | None = field(default=None, compare=False, metadata={"member": False})
@@ -69,6 +72,8 @@ class State(Event):
     reason: str | None = None
     retry_at: float | None = None
     """When the next attempt begins, in seconds since the epoch."""
+    started_at: float | None = None
+    """Of RETRY: when the attempt began that failed."""
     queued_at: float | None = None
     process: str | None = None
     """The main process of the worker of the task. Its heartbeats have this name."""
@@ -87,6 +92,11 @@ class State(Event):
     index: int | None = None
     """The place in `group`."""
     tags: list[str] | None = None
+    args: list[Any] | None = None
+    """Of PENDING and STARTED: the arguments, where `install(arguments=True)` stores them."""
+    kwargs: dict[str, Any] | None = None
+    arguments_changed: bool | None = None
+    """`True` if `args` and `kwargs` are not those of the task: some are left out or hidden."""
     canvas: str | None = None
     """Of the first event of a canvas: group, chain or chord."""
     parts: dict[str, int] | None = None
@@ -174,6 +184,7 @@ class Snapshot(Event):
     reason: str | None = None
     retry_at: float | None = None
     queued_at: float | None = None
+    received_at: float | None = None
     started_at: float | None = None
     first_started_at: float | None = None
     ended_at: float | None = None
@@ -184,6 +195,11 @@ class Snapshot(Event):
     group: str | None = None
     index: int | None = None
     tags: list[str] | None = None
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    arguments_changed: bool | None = None
+    attempts: list[dict[str, Any]] | None = None
+    """The attempts that were followed by another one, the newest 20, in order."""
     canvas: str | None = None
     parts: dict[str, int] | None = None
     children: list[dict[str, Any]] | None = None
@@ -207,7 +223,7 @@ class Reset:
     type: str = field(default="reset", init=False)
     task: str | None
     """`None` if the topic is not that of a task."""
-    at: float = field(default_factory=_now)
+    at: float = field(default_factory=now)
     id: str | None = field(default=None, compare=False, metadata={"member": False})
     """Always `None`: a snapshot follows."""
 
@@ -218,7 +234,7 @@ class Expired:
 
     type: str = field(default="expired", init=False)
     reason: str
-    at: float = field(default_factory=_now)
+    at: float = field(default_factory=now)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,9 +8,11 @@ makes a `Snapshot` of that state. Its JSON has these members besides those of th
 | `progress` | the last progress event, or `null` |
 | `events`   | step, log and custom events in order, the newest 1,000; `omitted` counts the older ones |
 
-`steps` are the steps as they are now. `started_at` belongs to the latest attempt and `first_started_at` to
-the first: from there to `ended_at` is the duration of the task. `cancel_requested` is the time of the
-request. A task of which nothing is known is PENDING, as in Celery.
+`steps` are the steps as they are now. `attempts` are those before the latest one: each has `attempt`,
+`started_at`, `ended_at`, `error`, `reason` and `retry_at`, without those that are not known. `started_at` of
+the task belongs to the latest attempt and `first_started_at` to the first: from there to `ended_at` is the
+duration of the task. `cancel_requested` is the time of the request. A task of which nothing is known is
+PENDING, as in Celery.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from typing import Any
 
 from bridge.model.state import TopicState
 from bridge.tasks import encoding
-from bridge.tasks.changes import FIRST_STARTED
+from bridge.tasks.changes import FIRST_STARTED, RETRIED
 from bridge.tasks.encoding import parse
 from bridge.tasks.event_types import ENDS, CancelRequested, Progress, Snapshot, State
 from bridge.tasks.events import decode, decode_steps, members, parse_members
@@ -36,6 +38,7 @@ _END_FIELDS = frozenset(_STATE + end for end in ENDS)
 _LASTING = (
     *("name", "worker", "attempt", "queued_at"),
     *("canvas", "parent", "root", "group", "index", "canvas_id", "parts", "tags"),
+    *("args", "kwargs", "arguments_changed"),
 )
 _WAIT = ("error", "reason", "retry_at")
 _CURRENT = ("state", "attempt", "result", *_WAIT)
@@ -93,6 +96,7 @@ def read_snapshot(state: TopicState | None, task: str) -> Snapshot:
         _copy(retry, snapshot, _WAIT)
     _copy(current, snapshot, _CURRENT)
     _set_times(snapshot, current, states, fields)
+    snapshot.attempts = _attempts(fields) or None
     _set_cancellation(snapshot, fields)
     snapshot.steps = decode_steps(fields.get("steps", b""))
     snapshot.omitted = state.omitted
@@ -129,15 +133,29 @@ def _is_waited_for(retry: State, current: State) -> bool:
 def _set_times(
     snapshot: Snapshot, current: State, states: Mapping[str, State], fields: Mapping[str, bytes]
 ) -> None:
-    pending, started = states.get("state.PENDING"), states.get("state.STARTED")
+    pending, received = states.get("state.PENDING"), states.get("state.RECEIVED")
+    started = states.get("state.STARTED")
     if pending is not None:
         snapshot.queued_at = pending.at
+    if received is not None:
+        snapshot.received_at = received.at
     if started is not None:
         first = parse(fields.get(FIRST_STARTED, b""))
         snapshot.started_at = started.at
         snapshot.first_started_at = first if isinstance(first, float | int) and first else started.at
     if snapshot.ended:
         snapshot.ended_at = current.at
+
+
+def _attempts(fields: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Return the attempts that were followed by another one, in order."""
+    retries = [event for name in fields if name.startswith(RETRIED) and (event := _state_in(fields, name))]
+    found = []
+    for event in sorted(retries, key=lambda event: event.attempt or 1):
+        attempt = {"attempt": event.attempt or 1, "started_at": event.started_at, "ended_at": event.at}
+        attempt |= {name: getattr(event, name) for name in _WAIT}
+        found.append({name: value for name, value in attempt.items() if value is not None})
+    return found
 
 
 def _set_cancellation(snapshot: Snapshot, fields: Mapping[str, bytes]) -> None:

@@ -14,12 +14,14 @@ from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 
 import bridge
+from bridge.backends.memory import members
 from bridge.backends.redis import listener as redis_reader
 from bridge.backends.sql import listener as sql_reader
 from bridge.celery.apps import installed
 from bridge.channel.channel import Channel
 from bridge.channel.transport import transport_of
 from bridge.model import state
+from bridge.model.publication import MAX_MEMBERS
 from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.celery.test_lifecycle import Watcher
@@ -111,16 +113,19 @@ def test_what_is_renewed_is_kept_until_its_end(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
-def test_many_tasks_do_not_push_one_that_runs_out_of_memory(connect: Connect) -> None:
+def test_many_tasks_do_not_push_one_that_runs_out_of_memory(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The list of all tasks is bounded, and with it the states of those that have ended, but of no others."""
+    monkeypatch.setattr(members, "MAX_OLDER_BYTES", 0)
     channel: Any = connect()
     say(channel, "ended", "SUCCESS")
     say(channel, "silent", "STARTED")
-    for number in range(state.MAX_MEMBERS):
+    for number in range(MAX_MEMBERS):
         say(channel, f"t{number}", "SUCCESS")
     assert not transport_of(channel).states(bridge.task_topic("ended"))
     assert transport_of(channel).states(bridge.task_topic("silent"))
-    assert len(transport_of(channel).states(bridge.FEED)) == state.MAX_MEMBERS
+    assert len(transport_of(channel).states(bridge.FEED)) == MAX_MEMBERS
 
 
 class Worker:

@@ -13,6 +13,7 @@ from bridge.model import event_type, position, state
 from bridge.streams import client_files, cursor
 from bridge.streams.encoder import POSITION
 from bridge.tasks import event_types
+from bridge.tasks.changes import KEPT_ATTEMPTS
 from bridge.tasks.events import tag_topic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,7 @@ def test_the_client_and_the_server_have_the_same_constants() -> None:
     assert int(constant("KEPT_EVENTS")) == state.MAX_ENTRIES
     assert int(constant("KEPT_CHILDREN")) == state.MAX_ROWS
     assert int(constant("KEPT_STEPS")) == MOST_STEPS
+    assert int(constant("KEPT_ATTEMPTS")) == KEPT_ATTEMPTS
     assert constant("FEED", "positions.js") == f'"{FEED}"'
     assert constant("TASK_PREFIX", "positions.js") == f'"{task_topic("")}"'
     assert constant("TAG_PREFIX", "positions.js") == f'"{tag_topic("")}"'

@@ -4,14 +4,17 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate, count
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from celery import Celery
 from playwright.sync_api import Page
 
 import bridge
+from bridge.celery import install, step
 from bridge.channel.transport import transport_of
 from bridge.model.publication import Publication
 from bridge.tasks import canvas as canvas_events
@@ -23,7 +26,8 @@ from tests.tasks.folding import RETRIED, fold, state
 SCRIPT = Path(__file__).resolve().parents[2] / "bridge" / "static" / "fold.js"
 COMPARED = (
     *("state", "attempt", "name", "result", "error", "reason", "retry_at"),
-    *("queued_at", "started_at", "first_started_at", "ended_at"),
+    *("queued_at", "received_at", "started_at", "first_started_at", "ended_at"),
+    *("attempts", "args", "kwargs", "arguments_changed"),
 )
 
 
@@ -43,8 +47,12 @@ def resumed(name: str, attempt: int) -> Publication:
 
 def stories() -> dict[str, list[Publication]]:
     """What may happen to a task, and in which order it is told."""
-    retry = state("RETRY", 1, **RETRIED)
-    begun = [state("PENDING", 1, name="work"), state("RECEIVED", 1), state("STARTED", 1, name="work")]
+    retry = state("RETRY", 1, started_at=99.5, **RETRIED)
+    begun = [
+        state("PENDING", 1, name="work", args=[1], kwargs={"a": "x"}),
+        state("RECEIVED", 1),
+        state("STARTED", 1, name="work"),
+    ]
     return {
         "plain": [*begun, state("SUCCESS", 1, result=3)],
         "retried": [*begun, retry, state("RECEIVED", 2), state("STARTED", 2), state("FAILURE", 2, error={})],
@@ -76,6 +84,11 @@ def stories() -> dict[str, list[Publication]]:
             state("RECEIVED", 3),
             state("STARTED", 3),
             state("SUCCESS", 3),
+        ],
+        "retried more often than is kept": [
+            *begun,
+            *(state("RETRY", attempt, started_at=attempt + 0.5, reason="why") for attempt in range(1, 24)),
+            state("STARTED", 24),
         ],
         "redelivered": [
             *begun,
@@ -115,6 +128,30 @@ def test_whoever_comes_late_sees_the_same(page: Page, story: str) -> None:
             [accepted, json.loads(encode(fold(*told)))],
         )
         assert {name: live.get(name) for name in COMPARED} == {name: late.get(name) for name in COMPARED}
+
+
+def test_steps_fold_with_their_times(page: Page) -> None:
+    """The steps of a real task, nested and failed ones too, are those that its snapshot has."""
+    app, url = Celery("steps", set_as_current=False), f"memory://{uuid.uuid4().hex}"
+    app.conf.task_always_eager = True
+
+    @app.task(name="steps", shared=False)
+    def work() -> None:
+        with step("outer"), suppress(ValueError), step("inner"):
+            raise ValueError
+
+    with bridge.connect(url) as channel:
+        install(app, url)
+        topic = bridge.task_topic(work.delay().id)
+        told = [json.loads(payload) for payload in channel.topic(topic).history(limit=20)]
+        live = page.evaluate("told => told.reduce((a, b) => window.bridge.fold(a, b), null)", told)
+        late = events.snapshot(transport_of(channel).states(topic)[0], "w")
+    assert live["steps"] == late["steps"]
+    assert [(each["name"], each["status"]) for each in late["steps"]] == [
+        ("inner", "failed"),
+        ("outer", "succeeded"),
+    ]
+    assert all(each["started_at"] <= each["ended_at"] for each in late["steps"])
 
 
 def test_a_canvas_that_learns_its_size_late_folds_as_its_snapshot(page: Page) -> None:

@@ -273,8 +273,8 @@ def test_fold_is_pure(forms: Page) -> None:
     assert "error" not in task
     assert task["progress"] is None
     assert task["steps"] == [
-        {"name": "part", "status": "failed", "path": ["load", "part"]},
-        {"name": "load", "status": "succeeded"},
+        {"name": "part", "status": "failed", "path": ["load", "part"], "ended_at": 6},
+        {"name": "load", "status": "succeeded", "started_at": 6, "ended_at": 6},
     ]
     assert (len(task["events"]), task["omitted"], task["events"][0]["data"]) == (1000, 6, 5)
     assert (fresh["state"], "result" in fresh) == ("STARTED", False)

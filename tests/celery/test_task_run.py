@@ -70,6 +70,9 @@ def test_a_second_attempt_begins_anew(eager: tuple[Celery, Any]) -> None:
 
     found = snapshot(channel, work.delay().id)
     assert (found["attempt"], found["progress"]["percent"], found["steps"]) == (2, 10.0, [])
+    (first,) = found["attempts"]
+    assert first["attempt"] == 1
+    assert first["started_at"] <= first["ended_at"] <= found["started_at"]
 
 
 def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
@@ -85,7 +88,8 @@ def test_steps_without_end_are_bounded(eager: tuple[Celery, Any]) -> None:
 
     steps = snapshot(channel, work.delay().id)["steps"]
     assert len(steps) == 100
-    assert steps[-1] == {"name": "around", "status": "succeeded"}
+    assert (steps[-1]["name"], steps[-1]["status"]) == ("around", "succeeded")
+    assert "started_at" in steps[-1]
     assert steps[-2]["name"] == "number 299"
 
 

@@ -8,8 +8,7 @@ import pytest
 
 import bridge
 from bridge.channel.transport import transport_of
-from bridge.model.publication import Publication
-from bridge.model.state import MAX_MEMBERS
+from bridge.model.publication import MAX_MEMBERS, Publication
 from bridge.tasks import canvas as canvas_events
 from tests import events
 from tests.conftest import REPLAYING, Connect
@@ -200,8 +199,11 @@ def test_publishers_of_tasks_that_share_tags_do_not_wait_for_each_other_for_ever
 
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
-def test_a_busy_user_does_not_push_out_the_tasks_of_another(channel: Any) -> None:
+def test_a_busy_user_does_not_push_out_the_tasks_of_another(
+    channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In memory the state of an ended task is kept until no feed lists it."""
+    monkeypatch.setattr("bridge.backends.memory.members.MAX_OLDER_BYTES", 0)
     publish(channel, events.make("state", "quiet", state="SUCCESS", tags=["quiet"]))
     for number in range(MAX_MEMBERS):
         publish(channel, events.make("state", f"t{number}", state="SUCCESS", tags=["busy"]))

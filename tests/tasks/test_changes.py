@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.model.publication import MAX_LISTED, MAX_MEMBERS
 from bridge.model.state import END
 from bridge.tasks.changes import left_out, publication
 from bridge.tasks.event_types import CancelRequested, Custom, Log, Progress, State, Step
@@ -73,10 +74,10 @@ def test_a_publication_names_the_type_of_its_event() -> None:
 
 def test_feeds_do_not_list_parts_of_a_canvas() -> None:
     """10,000 parts would push all other tasks off the list. A tag that the canvas lacks lists its part."""
-    assert change(Progress("t1")).groups == (("tasks", True),)
-    assert change(Progress("t1", canvas_id="w")).groups == (("tasks", False),)
+    assert change(Progress("t1")).groups == (("tasks", MAX_LISTED),)
+    assert change(Progress("t1", canvas_id="w")).groups == (("tasks", 0),)
     tagged = Progress("t1", canvas_id="w", tags=["one", "own"], own_tags=["own"])
-    assert change(tagged).groups == (("tag:one", False), ("tag:own", True), ("tasks", False))
+    assert change(tagged).groups == (("tag:one", 0), ("tag:own", MAX_MEMBERS), ("tasks", 0))
 
 
 def test_the_order_of_feeds_does_not_depend_on_that_of_the_tags() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bridge.backends.base import States, TopicNames
+from bridge.backends.base import Listed, States, TopicNames
 from bridge.backends.memory.listener import MemoryListener
 from bridge.backends.memory.store import Store
 from bridge.model.message import Message
@@ -49,6 +49,15 @@ class MemoryBackend:
     def states(self, topic: str, after: str | None = None) -> States:
         with self._store.lock:
             return self._store.states(topic, after)
+
+    def listed(self, group: str, before: str | None, limit: int) -> Listed:
+        number = None if before is None else int(before)
+        with self._store.lock:
+            return self._store.listed(group, number, limit)
+
+    def count_listed(self, group: str) -> int:
+        with self._store.lock:
+            return self._store.count_listed(group)
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._store.lock:

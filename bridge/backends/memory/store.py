@@ -4,12 +4,13 @@ import threading
 import time
 from collections.abc import Sequence
 
-from bridge.backends.base import PAGE_BYTES, Attached, States
+from bridge.backends.base import PAGE_BYTES, Attached, Listed, States
+from bridge.backends.memory.members import Members
 from bridge.backends.memory.topic import Put, StoredState, TopicLog
 from bridge.model.counts import Counts
 from bridge.model.position import ORIGIN, Position
-from bridge.model.publication import Publication
-from bridge.model.state import END, MAX_MEMBERS, Retention, TopicState
+from bridge.model.publication import MAX_MEMBERS, Publication
+from bridge.model.state import END, Retention, TopicState
 from bridge.support.fork import reset_in_child
 
 _UNLISTED = "\0"
@@ -28,8 +29,8 @@ class Store:
         self.lock = threading.Lock()
         self._logs: dict[str, TopicLog] = {}
         self._states: dict[str, StoredState] = {}
-        self._members: dict[str, dict[str, None]] = {}
-        self._listings: dict[str, int] = {}  # how many groups list a topic
+        self._members: dict[str, Members] = {}
+        self._listings: dict[str, set[str]] = {}  # the groups that list a topic
 
     def log(self, topic: str) -> TopicLog:
         """Return the log of `topic`. Create it if it does not exist. Requires holding `lock`."""
@@ -62,13 +63,13 @@ class Store:
         assert change is not None, "only a change is admitted"
         state.apply(publication)
         is_listed = False
-        for group, lists in change.groups:
-            if lists:
-                self._list(topic, group)
+        for group, most in change.groups:
+            if most:
+                self._list(topic, group, most)
                 is_listed = True
             self.log(group).append(publication, counts, retention)
         if not is_listed:
-            self._list(topic, _UNLISTED)
+            self._list(topic, _UNLISTED, MAX_MEMBERS)
         return self.log(topic).append(publication, counts, retention)
 
     def _sweep(self, retention: Retention) -> None:
@@ -77,7 +78,7 @@ class Store:
         if log is None:
             return
         del self._logs[name]
-        now, members = time.monotonic(), self._members.get(name, ())
+        now, members = time.monotonic(), self._members.get(name) or ()
         seconds = retention.unended if members or self._is_unended(name) else retention.seconds
         if (
             log.readers
@@ -91,7 +92,9 @@ class Store:
             self._states.pop(name, None)
             self._members.pop(name, None)
             for member in members:
-                self._unlist(member)
+                self._unlist(member, name)
+            for group in self._listings.pop(name, ()):
+                self._members[group].discard(name)
 
     def _is_unended(self, topic: str) -> bool:
         """Return whether the topic has a state that is no end. Requires holding `lock`."""
@@ -105,35 +108,60 @@ class Store:
                 if self._is_unended(topic) or topic in self._members:
                     self.log(topic).renewed_at = time.monotonic()
 
-    def _list(self, topic: str, group: str) -> None:
-        """List the topic in the group. A full group loses its oldest member. Requires holding `lock`."""
-        members = self._members.setdefault(group, {})
+    def _list(self, topic: str, group: str, most: int) -> None:
+        """List the topic in the group. A full group loses its oldest members. Requires holding `lock`."""
+        members = self._members.get(group)
+        if members is None:
+            members = self._members[group] = Members()
         if topic in members:
             return
-        members[topic] = None
-        self._listings[topic] = self._listings.get(topic, 0) + 1
-        if len(members) > MAX_MEMBERS:
-            oldest = next(iter(members))
-            del members[oldest]
-            if self._unlist(oldest) or self._is_unended(oldest):
-                return
+        self._listings.setdefault(topic, set()).add(group)
+        for oldest in members.add(topic, most, self._bytes_of):
+            if self._unlist(oldest, group) or self._is_unended(oldest):
+                continue
             self._states.pop(oldest, None)
             if not self.log(oldest).readers:
                 del self._logs[oldest]
 
-    def _unlist(self, topic: str) -> bool:
+    def _bytes_of(self, topic: str) -> int:
+        """Return how many bytes were published to the topic and are kept. Requires holding `lock`."""
+        state, log = self._states.get(topic), self._logs.get(topic)
+        return (0 if state is None else state.bytes) + (0 if log is None else log.bytes)
+
+    def _unlist(self, topic: str, group: str) -> bool:
         """Note that a group lists the topic no more. Return whether another one does. Requires `lock`."""
-        left = self._listings.pop(topic) - 1
-        if left:
-            self._listings[topic] = left
-        return left > 0
+        groups = self._listings.get(topic, set())
+        groups.discard(group)
+        if not groups:
+            self._listings.pop(topic, None)
+        return bool(groups)
+
+    def listed(self, group: str, number: int | None, limit: int) -> Listed:
+        """Return a page of the members of a group, which are older than `number`. Requires `lock`."""
+        members = self._members.get(group)
+        found = [] if members is None else members.before(number, limit + 1)
+        page: list[TopicState] = []
+        size, more = 0, None
+        for place, (number_of, name) in enumerate(found, 1):
+            if name in self._states:
+                page.append(self._states[name].read(with_entries=False))
+                size += page[-1].size
+            if place < len(found) and (size >= PAGE_BYTES or place == limit):
+                more = str(number_of)
+                break
+        return Listed(page, more)
+
+    def count_listed(self, group: str) -> int:
+        """Return how many members a group has. Requires holding `lock`."""
+        return len(self._members.get(group) or ())
 
     def states(self, topic: str, after: str | None) -> States:
         """Return a page of the state of `topic` and its members. Requires holding `lock`."""
-        names = [topic, *reversed(self._members.get(topic, {}))]
-        if after is not None:
-            # A name that is missing was the oldest member. All older ones have been removed too.
-            names = names[names.index(after) + 1 :] if after in names else []
+        members = self._members.get(topic)
+        # A name that is missing was the oldest member. All older ones have been removed too.
+        names = [] if members is None else members.newest(None if after == topic else after)
+        if after is None:
+            names.insert(0, topic)
         page: list[TopicState] = []
         size, more = 0, None
         for place, name in enumerate(names, 1):

@@ -25,7 +25,7 @@ class TopicLog:
         self.topic = topic
         self.end = ORIGIN
         self.messages: deque[tuple[float, Message]] = deque()
-        self._bytes = 0  # of the messages
+        self.bytes = 0  # of the messages
         self.durable: dict[str, Position] = {}
         self.readers: list[Put] = []
         self.renewed_at = 0.0
@@ -39,7 +39,7 @@ class TopicLog:
         )
         now = time.monotonic()
         self.messages.append((now, message))
-        self._bytes += len(message)
+        self.bytes += len(message)
         self.renewed_at = now
         self.forget(retention, now)
         for put in self.readers:
@@ -52,9 +52,9 @@ class TopicLog:
         while self.messages and (
             len(self.messages) > retention.messages
             or self.messages[0][0] < since
-            or (self._bytes > retention.bytes and len(self.messages) > 1)
+            or (self.bytes > retention.bytes and len(self.messages) > 1)
         ):
-            self._bytes -= len(self.messages.popleft()[1])
+            self.bytes -= len(self.messages.popleft()[1])
 
     def read(self, start: Position) -> History:
         """Return a page of the messages from `start` on."""
@@ -114,8 +114,14 @@ class StoredState:
         while len(entries) > MAX_ENTRIES or (self._entry_bytes > MAX_ENTRY_BYTES and len(entries) > 1):
             self._entry_bytes -= len(entries.popleft())
 
-    def read(self) -> TopicState:
-        """Return a copy of the state."""
-        entries, rows = list(self._entries), [] if self._parts is None else self._parts.rows
+    @property
+    def bytes(self) -> int:
+        """How many bytes were published of what it keeps."""
+        return self._entry_bytes + sum(map(len, self.fields.values()))
+
+    def read(self, *, with_entries: bool = True) -> TopicState:
+        """Return a copy of the state, without its entries and rows if so wanted."""
+        entries = list(self._entries) if with_entries else []
+        rows = self._parts.rows if self._parts is not None and with_entries else []
         omitted = self._entries_seen - len(entries)
         return TopicState(self._topic, dict(self.fields), entries, omitted, rows, self.counts)

@@ -8,10 +8,11 @@ from typing import Any
 
 import redis
 
-from bridge.backends.base import States, TopicNames
+from bridge.backends.base import Listed, States, TopicNames
 from bridge.backends.redis import listing
 from bridge.backends.redis.frames import MARK, live_frame
 from bridge.backends.redis.keys import Keys
+from bridge.backends.redis.listed import read_listed
 from bridge.backends.redis.listener import RedisListener
 from bridge.backends.redis.publish import Call, group_call, publish_call, send_call, size_of
 from bridge.backends.redis.replies import parse_head, parse_messages, parse_states
@@ -21,8 +22,8 @@ from bridge.backends.redis.states import states_call
 from bridge.errors import BridgeError, ConnectionLost, MessageRefused, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position, position_of_id
-from bridge.model.publication import Publication
-from bridge.model.state import END, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MEMBERS, MAX_ROWS, Retention
+from bridge.model.publication import MAX_MEMBERS, Publication
+from bridge.model.state import END, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_ROWS, Retention
 from bridge.support.recent import Recent
 
 MAX_RENEWED = 100
@@ -184,6 +185,14 @@ class RedisBackend:
 
     def _read_states(self, topic: str, after: str | None) -> Any:
         return self._run(states_call(self._keys, topic, after, self._servers.one_slot))
+
+    def listed(self, group: str, before: str | None, limit: int) -> Listed:
+        with self._errors(ConnectionLost, "did not answer"):
+            return read_listed(self._servers, self._scripts, self._keys, group, before, limit)
+
+    def count_listed(self, group: str) -> int:
+        with self._errors(ConnectionLost, "did not answer"):
+            return int(self._servers.send("ZCARD", self._keys.of(group).members))
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._errors(ConnectionLost, "did not answer"):

@@ -97,7 +97,7 @@ class _Batch:
         args: list[Argument] = [first_key]
         for group in change.groups:
             args.append(self._first_key("group", group.topic, self._keys.of_group))
-            args.append(topic if group.listed else "")
+            args += (topic if group.lists else "", group.lists)
         self._args += ("groups", len(args), *args)
 
     def _first_key(self, form: str, topic: str, keys_of: Callable[[str], Sequence[bytes]]) -> int:
@@ -135,7 +135,8 @@ def _change_call(keys: Keys, publication: Publication, change: Change, known: st
         publication.type or "",
         publication.payload,
         "" if group is None else keys.channel(group.topic),
-        topic if group is not None and group.listed else "",
+        topic if group is not None and group.lists else "",
+        0 if group is None else group.lists,
         change.rank,
         int(change.final),
         int(change.entry),
@@ -154,7 +155,8 @@ def group_call(keys: Keys, publication: Publication, group: Group, counts: bytes
         known,
         publication.type or "",
         counts,
-        publication.topic if group.listed else "",
+        publication.topic if group.lists else "",
+        group.lists,
     ]
     return Call("publish_to_group", [*keys.of_group(group.topic)], args)
 
@@ -166,7 +168,7 @@ def send_call(keys: Keys, publication: Publication, change: Change) -> Call:
     members = [keys.of(group.topic).members for group in change.groups]
     args: list[Argument] = [own.channel, publication.type or "", publication.payload, len(members)]
     for group in change.groups:
-        args += (keys.channel(group.topic), topic if group.listed else "")
+        args += (keys.channel(group.topic), topic if group.lists else "", group.lists)
     if part is None:
         args += (change.rank, int(change.final), int(change.entry), *_fields(change))
         return Call("send_change", [own.meta, own.entries, *members], args)

@@ -52,6 +52,11 @@ def parse_states(states: Sequence[Any]) -> list[TopicState]:
     return [_state(*state) for state in states]
 
 
+def parse_fields(name: bytes, pairs: Sequence[bytes]) -> TopicState:
+    """Return the state with these names and values of its hash, without entries and rows."""
+    return _state(name, list(pairs), [], [])
+
+
 def _state(name: bytes, pairs: list[bytes], entries: list[bytes], rows: list[bytes]) -> TopicState:
     held = dict(zip(pairs[::2], pairs[1::2], strict=True))
     fields = {key[1:].decode(): value for key, value in held.items() if key.startswith(b".")}

@@ -19,7 +19,8 @@ from bridge.backends.redis.servers import Servers
 
 SCRIPTS = (
     "acknowledge", "keep", "publish_any", "publish_batch", "publish_change", "publish_message",
-    "publish_to_group", "read_acknowledged", "read_history", "read_last", "read_states", "renew",
+    "publish_to_group", "read_acknowledged", "read_history", "read_last", "read_listed",
+    "read_states", "renew",
     "send_change", "send_part",
 )  # fmt: skip
 """The files that are run; each other one is required by one of them."""

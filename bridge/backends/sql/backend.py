@@ -8,8 +8,8 @@ from contextlib import suppress
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bridge.backends.base import States, TopicNames
-from bridge.backends.sql import durable, listing, reading, reading_states, state
+from bridge.backends.base import Listed, States, TopicNames
+from bridge.backends.sql import durable, listing, reading, reading_listed, reading_states, state
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
 from bridge.backends.sql.log import Transaction
@@ -188,6 +188,18 @@ class SqlBackend:
             self._database.prepare()
             with self._database.reading() as connection:
                 return reading_states.states(connection, topic, key_of(self._namespace, topic), after)
+
+    def listed(self, group: str, before: str | None, limit: int) -> Listed:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return reading_listed.listed(connection, key_of(self._namespace, group), before, limit)
+
+    def count_listed(self, group: str) -> int:
+        with self._database.errors(ConnectionLost, "did not answer"):
+            self._database.prepare()
+            with self._database.reading() as connection:
+                return reading_listed.count(connection, key_of(self._namespace, group))
 
     def field(self, topic: str, name: str) -> bytes | None:
         with self._database.errors(ConnectionLost, "did not answer"):

@@ -90,7 +90,7 @@ def _write(
         for group in change.groups:
             copy = append(transaction, group.topic, publication, counts)
             assert copy is not None, "a group is open to every rank"
-            if group.listed:
+            if group.lists:
                 state.enlist(transaction.connection, copy, row)
             written.append(_written(copy, publication, counts))
     return written

@@ -12,7 +12,8 @@ from bridge.backends.sql.counts import COLUMNS, counts_of
 from bridge.backends.sql.reading import MANY, position_of
 from bridge.backends.sql.tables import COUNTS, ENTRIES, FIELDS, MEMBERS, ROWS, TOPICS
 from bridge.model.position import ORIGIN
-from bridge.model.state import MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MEMBERS, TopicState
+from bridge.model.publication import MAX_MEMBERS
+from bridge.model.state import MAX_ENTRIES, MAX_ENTRY_BYTES, TopicState
 
 MEMBERS_AT_ONCE = 100
 """The most members of a group in a page, which also has at most `PAGE_BYTES`."""

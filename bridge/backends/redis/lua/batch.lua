@@ -6,8 +6,8 @@
 --   topic    index of its first key, channel, the last id that the publisher had confirmed or ''
 --   group    the same of a group
 --   channel  the channel of a group whose keys are in another slot
---   groups   index of the first key of a topic; of each of its groups the index of the first key, and the name of the
---            topic if the group lists it or ''
+--   groups   index of the first key of a topic; of each of its groups the index of the first key, the name of the
+--            topic if the group lists it or '', and how many members it lists
 --   message  index of the first key of its topic, token, kind or '', payload
 --   change   as a message; then rank, 1 if it is final else 0, names and values of fields
 --   entry    as a change; the message joins the entries of the topic
@@ -37,7 +37,7 @@ end
 
 -- Checks what `add_to_groups` needs.
 local function require_member(groups)
-  for i = 1, #groups, 2 do
+  for i = 1, #groups, 3 do
     local group, member = groups[i], groups[i + 1]
     if member ~= '' and group.listed[member] == nil then
       group.listed[member] = is_member(group.members, member)
@@ -46,10 +46,10 @@ local function require_member(groups)
 end
 
 local function add_to_groups(groups, payload, token, kind, counts, sizes)
-  for i = 1, #groups, 2 do
+  for i = 1, #groups, 3 do
     local group, member = groups[i], groups[i + 1]
     if group.listed[member] == false then
-      add_member(group.members, member, clock)
+      add_member(group.members, member, clock, groups[i + 2])
       group.listed[member] = true
     end
     add(group, payload, token, kind, counts, sizes)
@@ -95,11 +95,12 @@ local function open(form, from, last)
   topics[meta] = topic
 end
 
--- Notes the groups of a topic: a list of a group, the name of the member, and so on.
+-- Notes the groups of a topic: a list of a group, the name of the member, how many it lists, and so on.
 local function set_groups(from, last)
   local groups = {}
-  for i = from + 1, last, 2 do
-    groups[#groups + 1], groups[#groups + 2] = topics[KEYS[tonumber(ARGV[i])]], ARGV[i + 1]
+  for i = from + 1, last, 3 do
+    local count = #groups
+    groups[count + 1], groups[count + 2], groups[count + 3] = topics[KEYS[tonumber(ARGV[i])]], ARGV[i + 1], ARGV[i + 2]
   end
   topics[KEYS[tonumber(ARGV[from])]].groups = groups
 end

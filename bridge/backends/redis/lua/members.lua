@@ -11,9 +11,9 @@ local function is_member(members, topic)
   return false
 end
 
--- `clock` is an answer of TIME.
-local function add_member(members, topic, clock)
+-- `clock` is an answer of TIME. At most `most` members stay in the list.
+local function add_member(members, topic, clock, most)
   redis.call('ZADD', members, clock[1] + clock[2] / 1000000, topic)
-  redis.call('ZREMRANGEBYRANK', members, 0, -MAX_MEMBERS - 1)
+  redis.call('ZREMRANGEBYRANK', members, 0, -most - 1)
   redis.call('EXPIRE', members, UNENDED_SECONDS)
 end

@@ -1,11 +1,14 @@
 -- Reads a page of the state of a topic and, if it is a group, of the states of its members.
 --
+-- requires: places
+--
 -- KEYS    meta of the topic, members of the topic
--- ARGV    the name of the topic; the member that ended the page before this one or ''; the bytes of a page; how many
+-- ARGV    the name of the topic; what ended the page before this one or ''; the bytes of a page; how many
 --         members to name where they are in other slots, 0 to read them here; then what stands before the name of a
 --         topic in its keys, and what stands after it in meta, entries and rows
 -- Answers epoch, number and mark of the topic; states, each as name, meta, entries, rows; the names of members to read
---         elsewhere; the member that ends this page, or false if it is the last page.
+--         elsewhere; the member that ends this page, behind its score, or false if it is the last page. Readers get
+--         the newest MAX_MEMBERS members of a group; `read_listed` reads all.
 
 local meta, members = KEYS[1], KEYS[2]
 local topic, after, room, max_named, before_name, after_meta, after_entries, after_rows = unpack(ARGV)
@@ -35,12 +38,11 @@ local first = 0
 if after == '' then
   add(topic)
 else
-  -- A member that is not listed any more was the oldest: all that were older have been removed too.
-  first = (redis.call('ZREVRANK', members, after) or redis.call('ZCARD', members)) + 1
+  first = rank_after(members, after)
 end
 local read_here = max_named == 0
 local limit = read_here and MAX_MEMBERS_READ or max_named
-local names, last = redis.call('ZREVRANGE', members, first, first + limit - 1), false
+local names, last = redis.call('ZREVRANGE', members, first, math.min(first + limit, MAX_MEMBERS) - 1), false
 if read_here then
   for _, name in ipairs(names) do
     if room <= 0 and last then break end
@@ -50,5 +52,6 @@ if read_here then
 else
   first, last = first + #names, names[#names]
 end
-if first >= redis.call('ZCARD', members) then last = false end
+if first >= math.min(redis.call('ZCARD', members), MAX_MEMBERS) then last = false end
+if last then last = (redis.call('ZSCORE', members, last) or 0) .. ' ' .. last end
 return {head, found, read_here and {} or names, last}

@@ -2,19 +2,20 @@
 --
 -- requires: permissions, retention, frame, members
 
--- The arguments from here on are the groups of the topic: of each one the channel, and the name of the topic if the
--- group lists it or ''. The argument before is their number.
+-- The arguments from here on are the groups of the topic: of each one the channel, the name of the topic if the group
+-- lists it or '', and how many members it lists. The argument before is their number.
 local FIRST_GROUP = 5
-local last_group = FIRST_GROUP - 2 + 2 * ARGV[FIRST_GROUP - 1]
+local GROUP = 3
+local last_group = FIRST_GROUP - 2 + GROUP * ARGV[FIRST_GROUP - 1]
 
 -- Checks the groups, whose lists of members are the keys from `first_key` on. Returns which lists do not have the topic
--- yet: its name, by the key of the list.
+-- yet: its name and how many members the list has, by the key of the list.
 local function open_groups(first_key)
   local unlisted = {}
-  for at = FIRST_GROUP, last_group, 2 do
-    local members, channel, member = KEYS[first_key + (at - FIRST_GROUP) / 2], ARGV[at], ARGV[at + 1]
+  for at = FIRST_GROUP, last_group, GROUP do
+    local members, channel, member = KEYS[first_key + (at - FIRST_GROUP) / GROUP], ARGV[at], ARGV[at + 1]
     require_permission(PUBLISH_COMMAND, channel)
-    if member ~= '' and not is_member(members, member) then unlisted[members] = member end
+    if member ~= '' and not is_member(members, member) then unlisted[members] = {member, ARGV[at + 2]} end
   end
   return unlisted
 end
@@ -30,13 +31,13 @@ end
 local function set_state(topic, unlisted, rank, ...)
   redis.call('HSET', topic.meta, 'rank', rank, ...)
   redis.call('EXPIRE', topic.meta, seconds_kept(rank))
-  for members, member in pairs(unlisted) do add_member(members, member, redis.call('TIME')) end
+  for members, added in pairs(unlisted) do add_member(members, added[1], redis.call('TIME'), added[2]) end
 end
 
 -- `FRAME_MARK` tells such a message from those of other programs, which publish the payload alone.
 local function send(channel, payload, kind, counts)
   local data = payload
   if kind ~= '' or counts ~= '' then data = frame(FRAME_MARK, payload, kind, counts) end
-  for at = FIRST_GROUP, last_group, 2 do redis.call(PUBLISH_COMMAND, ARGV[at], data) end
+  for at = FIRST_GROUP, last_group, GROUP do redis.call(PUBLISH_COMMAND, ARGV[at], data) end
   redis.call(PUBLISH_COMMAND, channel, data)
 end
