@@ -103,7 +103,7 @@ def _of_workers(target: Target, channel: Channel, wait: float) -> Iterator[Findi
     if stalled:
         yield Finding(
             "problem",
-            f"{stalled:,} tasks are STALLED: their worker vanished",
+            f"STALLED tasks: {stalled:,}; their worker vanished",
             "see why it ended (out of memory, killed), and start it again",
         )
     if not heard.workers:

@@ -9,7 +9,7 @@ import click
 from bridge import __version__
 from bridge.cli.target import find_with
 from bridge.cli.text import plain
-from bridge.errors import BridgeError, ConnectionLost, needs_extra
+from bridge.errors import BridgeError, ConnectionLost, MissingExtra, needs_extra
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as of a shell."""
@@ -52,8 +52,11 @@ class BridgeGroup(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        with needs_extra("the command bridge", "cli"):
-            found: click.Command = importlib.import_module(module).command
+        try:
+            with needs_extra("the command bridge", "cli"):
+                found: click.Command = importlib.import_module(module).command
+        except MissingExtra as error:  # also where the commands are only listed
+            raise Failure(str(error)) from error
         return found
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -36,7 +36,9 @@ def command(target: Target, *, limit: int, tag: str | None) -> None:
         raise click.UsageError(str(error)) from None
     with target.open() as channel:
         states = transport_of(channel).states(feed, limit)
-    if is_terminal():
+    if not states:
+        click.echo("bridge: no task is listed here; to find out why run: bridge doctor", err=True)
+    elif is_terminal():
         _print_table(states)
         return
     for state in states:
