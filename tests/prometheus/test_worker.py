@@ -197,3 +197,63 @@ def test_install_worker_needs_install_and_a_port() -> None:
         for port in (-1, 70_000, True, "9540"):
             with pytest.raises(bridge.ConfigurationError, match="0 to 65535"):
                 install_worker(app, port=port)  # type: ignore[arg-type]  # one of them is a str
+
+
+WITHOUT_A_POOL = """
+import logging, urllib.request
+from celery import Celery, signals
+from bridge.celery import install
+from bridge.prometheus import install_worker
+
+told = []
+
+class Sender:
+    def __init__(self, app):
+        self.app = app
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        told.append(record)
+
+logger = logging.getLogger("bridge.prometheus")
+logger.setLevel(logging.INFO)
+logger.addHandler(Keep())
+
+def worker_of(name, port):
+    app = Celery(name, broker="memory://", set_as_current=False)
+    app.conf.task_always_eager = True
+    install(app, "memory://metrics")
+    install_worker(app, port=port)
+    sender = Sender(app)
+    for signal in (signals.worker_init, signals.worker_ready):
+        signal.send(sender=sender)
+    return app
+
+app = worker_of("first", 0)
+(served,) = told
+assert served.event == "metrics_served", served.getMessage()
+
+@app.task(name="double")
+def double(number):
+    return 2 * number
+
+assert double.delay(4).get() == 8
+address = f"http://127.0.0.1:{served.port}/metrics"
+text = urllib.request.urlopen(address, timeout=30).read().decode()
+assert 'bridge_tasks_ended_total{ending="SUCCESS",task="double"} 1.0' in text, text
+assert "bridge_publisher_waiting_messages" in text
+
+worker_of_other = Celery("other", broker="memory://", set_as_current=False)
+install(worker_of_other, "memory://metrics")
+install_worker(worker_of_other, port=served.port)
+signals.worker_ready.send(sender=Sender(worker_of_other))
+assert told[-1].event == "metrics_port_unusable", told[-1].getMessage()
+signals.worker_shutdown.send(sender=None)
+"""
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one process", "multiprocess mode"])
+def test_a_worker_serves_its_metrics_until_it_ends(several: bool, tmp_path: Path) -> None:
+    """In both modes of prometheus_client the tasks are there; a port in use is an error in the log only."""
+    environment = {**os.environ, **({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if several else {})}
+    subprocess.run([sys.executable, "-c", WITHOUT_A_POOL], cwd=ROOT, env=environment, check=True, timeout=90)
