@@ -25,7 +25,7 @@ from bridge.streams.wsgi import WSGIStream
 from bridge.tasks import events
 
 with needs_extra("bridge.flask", "flask"):
-    from flask import Flask, Response, current_app, request
+    from flask import Flask, Response, current_app, has_app_context, request
     from werkzeug.exceptions import HTTPException, NotFound
 
 _F = TypeVar("_F", bound=Decide)
@@ -221,8 +221,9 @@ class Bridge:
         return _service().channel
 
     def _services(self) -> list[StreamService]:
-        """Return what serves the streams of all apps, for `bridge.prometheus`."""
-        return list(self._served)
+        """Return what serves the streams, for `bridge.prometheus`: of the current app, else of all apps."""
+        found = current_app.extensions.get("bridge") if has_app_context() else None
+        return list(self._served) if found is None else [found]
 
     def _readable(self, topic: str) -> StreamService:
         """Return the service if `topic` may be read in this request. Raises an HTTP error."""

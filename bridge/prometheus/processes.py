@@ -7,6 +7,7 @@ second in each process, and the objects follow them.
 import atexit
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context
 from typing import ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -85,7 +86,8 @@ class Processes(Collector):
                     child.inc(number - before if number > before else number)
 
     def _numbers(self) -> Iterator[tuple[Metric, str, float]]:
-        services = {service for source in self._sources for service in source()}
+        # Without the context of a request: in it, Flask's are those of one app.
+        services = {service for source in self._sources for service in Context().run(source)}
         for metric, numbers in read(services).items():
             for value, number in numbers.items():
                 yield metric, value, number

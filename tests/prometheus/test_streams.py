@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_the_viewers(app: Flask) -> None:
 
 
 def test_an_app_that_is_prepared_later_counts() -> None:
-    """The collector may be made before `init_app`, and sums up the apps of one Bridge."""
+    """The collector may be made before `init_app`. It sums up the apps, and in a request has those of one."""
     streams = Bridge()
     registry = CollectorRegistry()
     registry.register(collector(streams))
@@ -69,6 +69,8 @@ def test_an_app_that_is_prepared_later_counts() -> None:
         opened.append(app.test_client().get("/orders"))
         next(opened[-1].iter_encoded())
     assert number(registry, "bridge_viewers") == 2
+    with app.app_context():
+        assert number(registry, "bridge_viewers") == 1
     for response in opened:
         response.close()
 
