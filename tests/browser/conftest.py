@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.app import Served, served
-from tests.browser.tabs import Tabs, browser_named
+from tests.browser.tabs import SECONDS, Tabs, browser_named
+
+# A busy machine needs more than the 5 seconds that are the default.
+expect.set_options(timeout=SECONDS * 1000)
 
 
 @pytest.fixture(scope="module", params=["chromium", "firefox"])
