@@ -75,7 +75,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a reserved type": (lambda: publish("end"), "reserved"),
     "an id as a canvas": (lambda: canvas_id("id"), "bridge.task_topic(task_id) is the topic"),
-    "no app": (lambda: install("app"), "takes a Celery app, not str"),  # type: ignore[arg-type]
+    "no app": (
+        lambda: install("app"),  # type: ignore[arg-type]  # the mistake
+        "takes a Celery app, not str",
+    ),
     "a level that is none": (lambda: install(a_celery_app(), REDIS, capture_logs="LOUD"), 'such as "INFO"'),
     "too many tags": (lambda: tags(*map(str, range(9))), "8"),
     "a misspelt option": (

@@ -78,6 +78,7 @@ def test_the_keys_are_those_of_celery_and_celery_progress(meta: dict[str, Any], 
 def test_update_state_is_shown_as_progress(runs: Runs) -> None:
     """The state of the task stays STARTED, and the result backend gets what it got."""
     stored: list[tuple[Any, ...]] = []
+    # Nothing else sees what is stored: an eager task has no result backend.
     runs.app.backend.store_result = lambda *given, **_: stored.append(given)  # type: ignore[method-assign]
 
     def body(task: Any) -> None:
@@ -165,6 +166,7 @@ def test_send_event_becomes_an_event(runs: Runs) -> None:
         def send(self, type_: str, **_: object) -> None:
             sent.append(type_)
 
+    # There is no broker that the events could go to.
     runs.app.events.default_dispatcher = lambda **_: Dispatcher()  # type: ignore[method-assign]
 
     def body(task: Any) -> None:

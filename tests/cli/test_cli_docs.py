@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,17 @@ class Shell:
         return done.stdout
 
 
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Valkey]:
+    """A server on which no other test has a worker."""
+    server = Valkey().start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def shell(tmp_path: Path, valkey: Valkey) -> Shell:
-    return Shell(tmp_path, valkey)
+def shell(tmp_path: Path, broker: Valkey) -> Shell:
+    return Shell(tmp_path, broker)
 
 
 def test_the_extras_exist() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.bin.celery import celery as celery_command
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from flask import Flask
 from flask.cli import FlaskGroup
 
@@ -69,13 +69,19 @@ def test_celery_follows_a_task_of_a_real_worker(own_valkey: Valkey) -> None:
         assert "in other namespaces: 'bridge'" in silent.stdout
 
 
+def celery_bridge(app: Celery, *arguments: str) -> Result:
+    """Run `celery -A app bridge` in this process."""
+    given: list[Any] = ["-A", app, "bridge", *arguments]  # Celery's option also takes an app
+    return CliRunner().invoke(celery_command, given)
+
+
 def test_celery_says_that_an_app_has_no_bridge() -> None:
     """Without `install()` the error names it; with a URL the command works."""
     app = Celery("bare", set_as_current=False)
     for arguments, status in ((("stats",), 1), (("stats", "memory://"), 0)):
-        done = CliRunner().invoke(celery_command, ["-A", app, "bridge", *arguments])  # type: ignore[list-item]
+        done = celery_bridge(app, *arguments)
         assert done.exit_code == status, done.output
-    done = CliRunner().invoke(celery_command, ["-A", app, "bridge", "stats"])  # type: ignore[list-item]
+    done = celery_bridge(app, "stats")
     assert "the Celery app 'bare' has no bridge" in done.stderr
     assert "bridge.celery.install(app)" in done.stderr
 
@@ -86,7 +92,7 @@ def test_celery_takes_the_options_of_install() -> None:
     install(app, url, namespace="shop")
     with bridge.connect(url, namespace="shop") as channel:
         channel.topic("orders").publish(b"1")
-        done = CliRunner().invoke(celery_command, ["-A", app, "bridge", "topics"])  # type: ignore[list-item]
+        done = celery_bridge(app, "topics")
     assert done.stdout == '{"topic":"orders"}\n'
 
 
