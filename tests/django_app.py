@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +140,10 @@ async def async_posted(request: HttpRequest) -> HttpResponse:
 def stats(request: HttpRequest) -> HttpResponse:
     """Tell what the bridge counts, and how many files of the database this process has open."""
     database = str(settings.DATABASES["default"]["NAME"])
-    links = [name.readlink() for name in Path("/proc/self/fd").iterdir() if name.is_symlink()]
-    opened = sum(str(link) == database for link in links)
+    opened = 0
+    for name in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the loop closes connections meanwhile
+            opened += str(name.readlink()) == database
     about = {"pid": os.getpid(), "parent": os.getppid(), "plain": bridge.django.why_plain() or ""}
     return JsonResponse({**bridge.django.stats(), **about, "database": opened})
 

@@ -1,4 +1,4 @@
-"""The examples of docs/guide.md work as they stand. tests/test_conformance.py runs the nginx block."""
+"""The examples of docs/guide.md work as they stand. tests/conformance runs the nginx block."""
 
 import json
 import os

@@ -1,0 +1,7 @@
+"""The tests of conformance for Starlette, under each of its servers."""
+
+from tests.conformance.answers import *  # noqa: F403 - the tests
+from tests.conformance.reading import *  # noqa: F403
+from tests.conformance.viewers import *  # noqa: F403
+
+FRAMEWORK = "starlette"
