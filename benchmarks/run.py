@@ -18,13 +18,15 @@ from benchmarks import (
     publish,
     sql,
     storm,
+    stuck,
     topics,
 )  # fmt: skip
 from benchmarks.common import QUICK, RESULTS, markdown, say
 from benchmarks.load import language
 
 QUESTIONS = (
-    fanout, topics, memory, accept, frameworks, storm, publish, progress, lifecycle, canvas, sql, litestar,
+    fanout, topics, memory, accept, frameworks, stuck, storm, publish, progress, lifecycle, canvas, sql,
+    litestar,
 )  # fmt: skip
 NAMES = (
     *(
@@ -33,6 +35,7 @@ NAMES = (
         "memory",
         "accept",
         "frameworks",
+        "stuck",
         "storm",
         "publish",
         "publish_together",
