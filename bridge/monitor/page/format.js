@@ -9,7 +9,7 @@ export const plural = (count, word) => `${number(count)} ${word}${count === 1 ? 
 
 export function duration(seconds) {
   if (!(seconds > 0)) return "0 ms";
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${one.format(seconds)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   const minutes = Math.floor(seconds / 60);

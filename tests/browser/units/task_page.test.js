@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { duration } from "../../../bridge/monitor/page/format.js";
 import { attemptsOf } from "../../../bridge/monitor/page/task/attempts.js";
 import { cut, fileName, fileOf, isWanted, lineOf } from "../../../bridge/monitor/page/task/lines.js";
 import { momentsOf, newestTime } from "../../../bridge/monitor/page/task/moments.js";
@@ -16,6 +17,10 @@ import { workersOf } from "../../../bridge/monitor/page/workers/workers.js";
 const NOW = 1_800_000_000;
 const HOUR = 3600;
 const kinds = ({ bars }) => bars.map(({ kind, label, from, to, open }) => [kind, label, from - NOW, to - NOW, open]);
+
+test("almost a second is one", () => {
+  assert.deepEqual([0.9994, 0.9996, 1].map(duration), ["999 ms", "1 s", "1 s"]);
+});
 
 test("a time is short, and a duration that grows has whole seconds", () => {
   assert.deepEqual([-5, 0, 0.9, 1.9, 61].map(elapsed), ["0 s", "0 s", "0 s", "1 s", "1:01 min"]);
