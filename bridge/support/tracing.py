@@ -4,6 +4,7 @@ The bridge never imports OpenTelemetry first: a process that has not loaded it h
 span. Spans are made only as parts of a trace that exists, and never for a message that is no state.
 """
 
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 SYSTEM = "celery-event-bridge"
 TRACEPARENT = "traceparent"
+_SAMPLED = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01")
 
 
 class Headers(Protocol):
@@ -101,20 +103,22 @@ def inject(headers: MutableMapping[str, Any]) -> None:
 def publish_state(topic: str, headers: Headers, state: str) -> str | None:
     """Make the span of a state that is published in the background; return its `traceparent` for readers.
 
-    It is part of the current trace, or of the one that `headers` carry. Without any, nothing is made.
+    It is part of the current trace, or of the one that `headers` carry. Without any, nothing is made. Where
+    nobody records the span, as in the main process of a worker, readers get that trace all the same.
     """
     made_by = tracer()
     if made_by is None:
-        return None
+        given = headers.get(TRACEPARENT)
+        return given if isinstance(given, str) and _SAMPLED.fullmatch(given) else None
     parent = current() or context_in(headers)
     if parent is None:
         return None
     span = made_by.start_span(f"publish {template_of(topic)}", parent, _kind("PRODUCER"))
-    if not span.is_recording():
-        return None
-    span.set_attributes({**attributes("publish", "send", topic), "celery.state": state})
-    span.end()
-    return traceparent_of(span)
+    if span.is_recording():
+        span.set_attributes({**attributes("publish", "send", topic), "celery.state": state})
+        span.end()
+    # A span that is not recorded has the context of its parent.
+    return traceparent_of(span) if span.get_span_context().trace_flags.sampled else None
 
 
 def in_current_trace(work: Callable[[], T]) -> Callable[[], T]:

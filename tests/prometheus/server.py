@@ -49,8 +49,8 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, configuration: Mapping[str, Any]) -> Iterator[Prometheus]:
-    """Run a server with its data in `folder`, which scrapes every half second."""
-    fast = {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}}
+    """Run a server with its data in `folder`, which scrapes every second."""
+    fast = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}}
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump({**fast, **configuration}))
     subprocess.run(["promtool", "check", "config", path], check=True, capture_output=True, timeout=60)

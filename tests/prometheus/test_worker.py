@@ -135,22 +135,23 @@ def test_prometheus_scrapes_the_api_and_a_worker(tmp_path: Path, valkey: Valkey)
             prometheus(tmp_path, {"scrape_configs": scrapes, "rule_files": [str(RULES)]})
         )
         client = stack.enter_context(httpx.Client(trust_env=False, verify=False, timeout=SECONDS))
-        streams = [stack.enter_context(client.stream("GET", f"{site}/stream/orders")) for _ in range(3)]
+        streams = [stack.enter_context(client.stream("GET", f"{site}/stream/task:1")) for _ in range(3)]
         lines = [stream.iter_lines() for stream in streams]
         for line in lines:
-            next(text for text in line if text.startswith("retry:"))
+            # After the snapshot nothing can be missed any more.
+            assert '"type":"snapshot"' in next(text for text in line if text.startswith("data:"))
         with bridge.connect(url) as channel:
-            sent = channel.topic("orders").publish(b"one")
+            sent = channel.topic("task:1").publish(b"one")
         for line in lines:
             assert next(text for text in line if text.startswith("data:")) == "data: one"
         headers = {"Last-Event-ID": str(sent)}
-        stack.enter_context(client.stream("GET", f"{site}/stream/orders", headers=headers))
+        stack.enter_context(client.stream("GET", f"{site}/stream/task:1", headers=headers))
         assert [tasks.send_task("double", [n]).get(timeout=SECONDS) for n in range(3)] == [0, 2, 4]
         failed = tasks.send_task("fail")
         assert isinstance(failed.get(timeout=SECONDS, propagate=False), ValueError)
 
         reaches(server, "sum(bridge_viewers)", 4)
-        reaches(server, "sum(bridge_deliveries_total)", 3)
+        reaches(server, "sum(bridge_deliveries_total)", 6)
         reaches(server, 'sum(bridge_replays_total{result="resumed"})', 1)
         reaches(server, "sum(bridge_backend_up) by (job)", 1)
         reaches(server, "sum(bridge_viewers_opened_total)", 4)

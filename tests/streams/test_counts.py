@@ -80,10 +80,10 @@ def test_deliveries_count_each_viewer(lags: list[float]) -> None:
 def test_the_lag_is_that_of_the_oldest_message_of_a_sample(lags: list[float]) -> None:
     """The lag of live messages is observed, not more often than every 50 ms by the loop's clock."""
     counts, now = StreamCounts(), 100.0
-    counts.delivered([Viewer()], [message(2), message(0, 2)], 3, now, live=True)
-    counts.delivered([Viewer()], [message(5, 3)], 3, now + SAMPLE_EVERY / 2, live=True)
-    counts.delivered([Viewer()], [message(7, 4)], 3, now + SAMPLE_EVERY, live=True)
-    assert lags == pytest.approx([2, 7], abs=1)
+    counts.delivered([Viewer()], [message(2000), message(0, 2)], 3, now, live=True)
+    counts.delivered([Viewer()], [message(5000, 3)], 3, now + SAMPLE_EVERY / 2, live=True)
+    counts.delivered([Viewer()], [message(7000, 4)], 3, now + SAMPLE_EVERY, live=True)
+    assert lags == pytest.approx([2000, 7000], abs=500)
 
 
 def test_history_and_states_have_no_lag(lags: list[float]) -> None:
@@ -94,12 +94,12 @@ def test_history_and_states_have_no_lag(lags: list[float]) -> None:
     counts.delivered([Viewer()], [Gap(topic="orders")], 3, 3.0, live=True)
     counts.delivered([Viewer()], [Message(b"one", topic="orders", id="e-1-0")], 3, 4.0, live=True)
     assert lags == []
-    counts.delivered([Viewer()], [message(-60)], 3, 5.0, live=True)
+    counts.delivered([Viewer()], [message(-6000)], 3, 5.0, live=True)
     assert lags == [0]
 
 
 def test_a_task_event_says_itself_when_it_was_published(lags: list[float]) -> None:
     """Where the backend keeps no messages, the event has the time."""
-    event = State("1", state="STARTED", at=time.time() - 3)
+    event = State("1", state="STARTED", at=time.time() - 3000)
     StreamCounts().delivered([Viewer()], [Message(encode(event), topic="task:1")], 3, 1.0, live=True)
-    assert lags == pytest.approx([3], abs=1)
+    assert lags == pytest.approx([3000], abs=500)

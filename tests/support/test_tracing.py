@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.support import tracing
 from bridge.support.tracing import template_of
 from tests.markdown import ROOT, block
 from tests.processes import running
@@ -206,3 +207,35 @@ def test_nothing_is_made_without_a_trace(first: str, last: str) -> None:
 def test_the_name_of_a_span_has_no_id(topic: str, template: str) -> None:
     """Topics of a kind share one name."""
     assert template_of(topic) == template
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        (f"00-{'a' * 32}-{'b' * 16}-01", True),
+        (f"00-{'a' * 32}-{'b' * 16}-00", False),
+        ("anything", False),
+        (7, False),
+        (None, False),
+    ],
+)
+def test_a_process_without_opentelemetry_passes_a_trace_on(
+    given: object, passed_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers get the trace in the headers of a task if it is recorded, and nothing malformed."""
+    monkeypatch.setattr(tracing, "tracer", lambda: None)
+    found = tracing.publish_state("task:1", {tracing.TRACEPARENT: given}, "STARTED")
+    assert found == (given if passed_on else None)
+
+
+def test_a_process_without_an_sdk_passes_a_trace_on() -> None:
+    """The span that nobody records has the context of the task's message."""
+    given = f"00-{'a' * 32}-{'b' * 16}-01"
+    script = (
+        "from opentelemetry import trace\nfrom bridge.support import tracing\n"
+        f"print(tracing.publish_state('task:1', {{'headers': {{'traceparent': '{given}'}}}}, 'STARTED'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == given
