@@ -6,7 +6,7 @@
 #   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format soak bench npm test-celery clean
+.PHONY: help setup demo test check format soak bench npm screenshots test-celery clean
 
 python := .venv/bin/python
 export PYTHON
@@ -47,6 +47,10 @@ bench: setup ## measure the bridge beside its peers, two hours, Linux; QUICK=1 f
 
 npm: ## make the npm package of the browser client in dist
 	@sh .ci/npm
+
+screenshots: setup ## make the pictures of the monitor in docs/images
+	@sh .ci/tools
+	$(python) -m tests.browser.screenshots
 
 test-celery: setup ## run Celery's own tests without and with the bridge, and compare which pass; about an hour
 	$(python) -m tests.celery_suites.run
