@@ -51,7 +51,7 @@ def create_app(overrides: Mapping[str, Any] | None = None, celery: Celery = work
         celery.conf.task_publish_retry_policy = {"max_retries": 1, "interval_start": 0}
     app.extensions["celery"] = celery
     bridge.init_app(app)
-    bridge.monitor(app, "/monitor", celery=celery, run_again=True)
+    bridge.monitor(app, "/monitor", celery=celery, run_again=True, title="Task monitor")
     problems.init_app(app)
     for blueprint in (forms.blueprint, views.blueprint, health.blueprint):
         app.register_blueprint(blueprint)

@@ -70,8 +70,17 @@ class Tasks:
         self.publish(Step(task, at=now - 40.8, name="render", status="started"))
         self.publish(Step(task, at=now - 38, name="render", status="succeeded"))
         self.publish(Log(task, at=now - 37, level="warning", message="the mail server is slow"))
-        retry = State(task, state="RETRY", at=now - 35, attempt=1, retry_at=now - 20, error=error)
-        self.publish(retry)
+        self.publish(
+            State(
+                task,
+                state="RETRY",
+                at=now - 35,
+                attempt=1,
+                retry_at=now - 20,
+                started_at=now - 41,
+                error=error,
+            )
+        )
         self.publish(State(task, state="STARTED", at=now - 20, name=name, worker=worker, attempt=2))
         self.publish(Step(task, at=now - 19, name="send", status="started"))
         self.publish(Log(task, at=now - 15, level="error", message="no answer from mail.example.com:25"))
@@ -146,7 +155,9 @@ class Camera:
 
 
 def main() -> None:
-    with Stack() as stack, chromium() as browser, bridge.connect(stack.valkey.url("redis")) as channel:
+    application = Stack()
+    application.node = "celery@worker-1"
+    with application as stack, chromium() as browser, bridge.connect(stack.valkey.url("redis")) as channel:
         tasks = Tasks(transport_of(channel))
         tasks.history()
         canvas = start_group(stack)
@@ -163,7 +174,7 @@ def main() -> None:
             ("failure", f"?task={failed}", "ConnectionRefusedError"),
             ("task", f"?task={running}", "Reading rows"),
             ("canvas", f"?task={canvas}", "narrate"),
-            ("workers", "?view=workers", "celery@"),
+            ("workers", "?view=workers", "alive"),
         ):
             camera.picture(name, query, words).close()
         camera.picture("phone", "", "Reading rows", phone=True).close()

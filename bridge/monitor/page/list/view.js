@@ -42,7 +42,7 @@ export function create(context) {
   const element = el(
     "section",
     { className: "list", "aria-labelledby": "list-title" },
-    el("div", { className: "title" }, el("h2", { id: "list-title" }, "Tasks"), summary, sparks.element),
+    el("div", { className: "title" }, el("h2", { id: "list-title", className: "unseen" }, "All tasks"), summary, sparks.element),
     ...filters.elements,
     grid,
     empty.element,
