@@ -6,7 +6,7 @@
 #   QUICK=1   `make bench` runs one short round; ROUNDS=, PEERS= and WORKER= as docs/benchmarks.md says
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format soak bench npm screenshots test-celery clean
+.PHONY: help setup demo test check format soak bench docs npm screenshots test-celery clean
 
 python := .venv/bin/python
 export PYTHON
@@ -45,6 +45,9 @@ bench: setup ## measure the bridge beside its peers, two hours, Linux; QUICK=1 f
 	@PYTHON=$(python) sh benchmarks/setup
 	@benchmarks/.venv/bin/python -m benchmarks.run
 
+docs: setup ## build the documentation site in site, strictly: a link that leads nowhere fails
+	$(python) -m mkdocs build --strict
+
 npm: ## make the npm package of the browser client in dist
 	@sh .ci/npm
 
@@ -56,5 +59,5 @@ test-celery: setup ## run Celery's own tests without and with the bridge, and co
 	$(python) -m tests.celery_suites.run
 
 clean: ## remove .venv and everything else that is made
-	rm -rf .venv benchmarks/.venv benchmarks/.build benchmarks/results var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/.venv benchmarks/.build benchmarks/results var build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

