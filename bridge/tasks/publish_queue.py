@@ -3,6 +3,8 @@
 An entry is a message that joins the list of entries in the state of its topic: steps, logs and custom events.
 If there is too much, the topic with the most entries loses the older half of its own. One message in their
 place says how many they were. Messages of other topics stay.
+
+Progress replaces the progress of the same task that waits just before it.
 """
 
 import itertools
@@ -93,6 +95,8 @@ class PublishQueue:
         queue = self._topics.get(topic)
         if queue is None:
             queue = self._topics[topic] = _TopicQueue()
+        if queue and _replaces(publication, queue[-1].publication):
+            self._pop(queue, last=True)
         queue.append(waiting)
         queue.note(waiting, 1)
         self._count += 1
@@ -118,8 +122,8 @@ class PublishQueue:
         taken.sort(key=lambda waiting: waiting.number)
         return [waiting.publication for waiting in taken]
 
-    def _pop(self, queue: _TopicQueue) -> _Waiting:
-        waiting = queue.popleft()
+    def _pop(self, queue: _TopicQueue, *, last: bool = False) -> _Waiting:
+        waiting = queue.pop() if last else queue.popleft()
         queue.note(waiting, -1)
         self._count -= 1
         self.held -= waiting.size
@@ -170,6 +174,19 @@ class PublishQueue:
             self.dropped += 1
         for topic in [topic for topic, queue in self._topics.items() if not queue]:
             del self._topics[topic]
+
+
+def _replaces(later: Publication, earlier: Publication) -> bool:
+    """Whether progress of a task replaces what waits before it. It then goes where that was to go.
+
+    Messages for the feeds alone have no change, and the progress of a canvas tells which parts begin and end.
+    """
+    if later.type != "progress" or earlier.type != "progress" or earlier.repeated:
+        return False
+    if later.change is None or earlier.change is None or later.part is not None or earlier.part is not None:
+        return False
+    later.change.groups = later.change.groups or earlier.change.groups
+    return True
 
 
 def _size(publication: Publication) -> int:

@@ -28,8 +28,9 @@ BATCH = 200
 BATCH_BYTES = 4 * 1024 * 1024
 """The most bytes in one batch, unless one message alone has more."""
 
-PAUSE = 0.01
-"""Seconds between two batches: many messages are sent in batches, and a few at once."""
+PAUSE = 0.05
+"""Seconds between two batches: many messages are sent in batches, and a few at once. A batch costs more
+than its messages, so tasks that end quickly cost less the longer it is."""
 
 
 class BackgroundPublisher:

@@ -126,11 +126,12 @@ def test_a_feed_gets_states_and_the_last_progress(valkey: Valkey) -> None:
             return [event.get("current", event["type"]) for event in found]
 
         eventually(lambda: 4 in told(feed), 10)
-        assert told(feed)[:2] == ["state", 0]
+        assert told(feed)[0] == "state"
         assert "cancel_requested" in told(feed)
         assert "log" not in told(feed)
         assert told(tag) == told(feed)
-        assert told(own) == ["state", 0, 1, 2, 3, 4, "log", "cancel_requested"]
+        assert [each for each in told(own) if isinstance(each, str)] == ["state", "log", "cancel_requested"]
+        assert told(own)[-3:] == [4, "log", "cancel_requested"]
         publisher.close()
 
 

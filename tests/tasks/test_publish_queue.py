@@ -4,7 +4,8 @@ import pytest
 
 import bridge
 from bridge.channel.transport import transport_of
-from bridge.tasks import publish_queue
+from bridge.model.publication import Publication
+from bridge.tasks import canvas, publish_queue
 from bridge.tasks.publish_queue import PublishQueue
 from bridge.tasks.publisher import BackgroundPublisher
 from tests import events
@@ -23,6 +24,37 @@ def test_messages_leave_in_the_order_in_which_they_came() -> None:
     assert queue.take(10) == made[2:]
     assert queue.take(10) == []
     assert queue.dropped == 0
+
+
+def feeds(publication: Publication) -> list[str]:
+    """The groups that get a message."""
+    assert publication.change is not None
+    return [group.topic for group in publication.change.groups]
+
+
+def test_later_progress_replaces_earlier() -> None:
+    """Only the newest of a task is sent, to all feeds that the earlier was for; states and parts stay."""
+    queue = PublishQueue()
+    made = {
+        name: events.make("progress", "t1", current=number)
+        for number, name in enumerate(("old", "new", "after"))
+    }
+    state, other = events.make("state", "t1", state="STALLED"), events.make("progress", "t2", current=1)
+    change = made["new"].change
+    assert change is not None
+    change.groups = ()
+    for publication in (made["old"], other, made["new"], state, made["after"]):
+        queue.append(publication)
+    sizes = queue.held
+    assert len(queue) == 4
+    taken = queue.take(10)
+    assert taken == [other, made["new"], state, made["after"]]
+    assert feeds(made["new"]) == [bridge.FEED]
+    assert queue.held == queue.dropped == 0 < sizes
+    parts = [canvas.make("canvas:w", 2, task, "STARTED") for task in ("t1", "t2")]
+    for publication in parts:
+        queue.append(publication)
+    assert queue.take(10) == parts
 
 
 def test_events_left_out_are_counted_by_topic(monkeypatch: pytest.MonkeyPatch) -> None:
