@@ -11,6 +11,7 @@ from benchmarks import (
     canvas,
     fanout,
     frameworks,
+    intake_sql,
     lifecycle,
     litestar,
     memory,
@@ -26,7 +27,7 @@ from benchmarks.load import language
 
 QUESTIONS = (
     fanout, topics, memory, accept, frameworks, stuck, storm, publish, progress, lifecycle, canvas, sql,
-    litestar,
+    intake_sql, litestar,
 )  # fmt: skip
 NAMES = (
     *(
@@ -42,7 +43,7 @@ NAMES = (
         "latency",
     ),
     *("track", "progress", "lifecycle", "canvas"),
-    *("sql_latency", "sql_drain", "sql_idle", "sql_instances", "litestar"),
+    *("sql_latency", "sql_drain", "sql_idle", "sql_instances", "sql_intake", "litestar"),
 )
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"

@@ -389,7 +389,7 @@ def _postgres_programs() -> Path:
     return copy / newest.relative_to(package.parent) / "bin"
 
 
-def _postgres_user() -> dict[str, Any]:
+def postgres_user() -> dict[str, Any]:
     """Return the arguments of `subprocess` for the user who runs PostgreSQL."""
     if os.geteuid() != 0:
         return {}
@@ -401,7 +401,7 @@ def _postgres_template() -> Path:
     """The data of a new server, of which each server gets a copy: making it takes a second of CPU time."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-template-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    user = _postgres_user()
+    user = postgres_user()
     if user:
         shutil.chown(folder, **user)
     made = ["-D", str(folder / "data"), "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
@@ -429,7 +429,7 @@ class Postgres(Running):
     def start(self) -> Self:
         data = Path(self.directory) / "data"
         if not data.exists():
-            user = _postgres_user()
+            user = postgres_user()
             if user:
                 shutil.chown(self.directory, **user)
             copied = ["cp", "-R", str(_postgres_template()), str(data)]
@@ -456,7 +456,7 @@ class Postgres(Running):
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **_postgres_user(),
+                **postgres_user(),
             )
         follow(self._process.pid, file)
 

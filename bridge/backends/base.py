@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from bridge.errors import PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
 from bridge.model.publication import Publication
 from bridge.model.state import TopicState
+
+
+class TopicsHeld(PublishError):
+    """Transactions of others hold some topics. All publications of other topics are published, none of these.
+
+    `publish_many` raises it. Publish to these topics again later.
+    """
+
+    def __init__(self, text: str, topics: frozenset[str]) -> None:
+        super().__init__(text)
+        self.topics = topics
 
 
 @dataclass(frozen=True, slots=True)

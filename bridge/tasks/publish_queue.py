@@ -8,8 +8,9 @@ Progress replaces the progress of the same task that waits just before it.
 """
 
 import itertools
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.model.publication import Change, Publication
@@ -33,7 +34,7 @@ FEW = 4
 class _Waiting:
     publication: Publication
     number: int
-    """Counts all messages of the queue."""
+    """Orders all messages of the queue."""
     size: int
     stands_for: int = 0
     """How many entries this message replaces."""
@@ -77,6 +78,8 @@ class PublishQueue:
         self._count = 0
         self.held = 0
         """Bytes that wait."""
+        self._set_aside: dict[str, float] = {}
+        """By topic: until when nothing of it is taken; from `time.monotonic`."""
 
     def shed(self, _most: int) -> None:
         """Do nothing: what waits is within the share already, and its sender would lose it."""
@@ -111,6 +114,7 @@ class PublishQueue:
 
         If not all fit, each topic in turn gives its oldest, so none waits for the many of another.
         """
+        later = {topic: self._topics.pop(topic) for topic in self._topics.keys() & self._later().keys()}
         taken: list[_Waiting] = []
         size = 0
         while self._topics and len(taken) < most and size < most_bytes:
@@ -119,8 +123,39 @@ class PublishQueue:
             size += taken[-1].size
             if queue:
                 self._topics[topic] = queue
+        self._topics.update(later)
         taken.sort(key=lambda waiting: waiting.number)
         return [waiting.publication for waiting in taken]
+
+    def set_aside(self, publications: Sequence[Publication], seconds: float) -> None:
+        """Put messages back in front of their topics, of which nothing is taken for `seconds`."""
+        until = time.monotonic() + seconds
+        for publication in reversed(publications):
+            # Before all that wait, and before those that were put back earlier.
+            waiting = _Waiting(publication, -next(self._numbers), _size(publication))
+            queue = self._topics.setdefault(publication.topic, _TopicQueue())
+            queue.appendleft(waiting)
+            queue.note(waiting, 1)
+            self._count += 1
+            self.held += waiting.size
+            self._set_aside[publication.topic] = until
+
+    def _later(self) -> dict[str, float]:
+        """Return the topics of which nothing is taken now."""
+        if self._set_aside:
+            now = time.monotonic()
+            self._set_aside = {topic: until for topic, until in self._set_aside.items() if until > now}
+        return self._set_aside
+
+    def is_ready(self) -> bool:
+        """Whether there are messages to take."""
+        later = self._later()
+        return bool(self._topics) and (not later or not self._topics.keys() <= later.keys())
+
+    def wait(self) -> float | None:
+        """Return the seconds until a topic that was set aside is ready, `None` if there is none."""
+        later = self._later()
+        return max(0.0, min(later.values()) - time.monotonic()) if later else None
 
     def _pop(self, queue: _TopicQueue, *, last: bool = False) -> _Waiting:
         waiting = queue.pop() if last else queue.popleft()

@@ -3,30 +3,32 @@
 While the backend is out of reach messages queue up, and are sent in order when it is back.
 """
 
-import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from bridge.backends.base import TopicsHeld
 from bridge.channel.transport import Transport
 from bridge.errors import MessageRefused, PublishError
 from bridge.model.publication import Publication
 from bridge.support.backoff import backoff
 from bridge.support.fork import reset_in_child
 from bridge.support.validate import check_payload
+from bridge.tasks import publisher_log
 from bridge.tasks.feed_limit import FeedLimit
 from bridge.tasks.publish_queue import PublishQueue
 from bridge.tasks.publisher_counts import PUBLISHERS, PublisherCounts
 from bridge.tasks.sender_limits import SenderLimits
 from bridge.tasks.sources import Source, Sources
 
-logger = logging.getLogger("bridge.tasks.publisher")
-
 BATCH = 200
 """The most messages in one batch."""
 
 BATCH_BYTES = 4 * 1024 * 1024
 """The most bytes in one batch, unless one message alone has more."""
+
+ASIDE = 1.0
+"""Seconds until a topic that a transaction of others holds is tried again."""
 
 PAUSE = 0.05
 """Seconds between two batches: many messages are sent in batches, and a few at once. A batch costs more
@@ -132,20 +134,26 @@ class BackgroundPublisher:
         """Wait up to `timeout` seconds until all is sent; return whether it is.
 
         Returns at once while the backend is out of reach: an outage is waited for once, not by every task.
+        Does not wait for topics that a transaction of others holds.
         """
         with self._changed:
             self._flushing += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._down or not self._unsent, timeout)
+            self._changed.wait_for(lambda: self._down or not self._is_busy, timeout)
             self._flushing -= 1
             sent = not self._unsent
-            if not sent and not self._down:
+            if self._is_busy and not self._down:
                 self._go_down(f"no answer within {timeout:g} s")
             return sent
 
     @property
     def _unsent(self) -> int:
         return len(self._queue) + self._sending
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether something can be sent now. What a transaction of others holds up cannot."""
+        return bool(self._sending or self._queue.is_ready())
 
     @property
     def down(self) -> bool:
@@ -158,11 +166,7 @@ class BackgroundPublisher:
         with self._changed:
             if unsent := self._unsent:
                 self._queue.dropped += unsent
-                logger.warning(
-                    "%d task events could not be sent before the publisher was closed",
-                    unsent,
-                    extra={"event": "publisher_closed_early", "count": unsent},
-                )
+                publisher_log.closed_early(unsent)
         self.stop()
         self._transport.close()
 
@@ -177,22 +181,14 @@ class BackgroundPublisher:
         if not self._down:
             self._down = True
             self._outages += 1
-            logger.warning(
-                "task events cannot be sent and wait until the backend is back: %s",
-                reason,
-                extra={"event": "publisher_down", "error": str(reason)},
-            )
+            publisher_log.down(reason)
             self._changed.notify_all()
 
     def _come_up(self) -> None:
         """Requires holding `_changed`."""
         if self._down:
             self._down = False
-            logger.warning(
-                "task events are sent again; %d were dropped so far",
-                self.dropped,
-                extra={"event": "publisher_up", "dropped": self.dropped},
-            )
+            publisher_log.up(self.dropped)
 
     # The thread.
 
@@ -206,6 +202,10 @@ class BackgroundPublisher:
             began = time.monotonic()
             try:
                 sent = self._send(publications)
+            except TopicsHeld as error:
+                self._put_aside(publications, error.topics)
+                attempt, publications = 0, []
+                continue
             except PublishError as error:
                 attempt = self._wait_out(error, attempt)
                 _mark_repeated(publications)
@@ -214,6 +214,16 @@ class BackgroundPublisher:
             attempt, publications = 0, publications[sent:]
             _mark_repeated(publications)
             self._sent(began, len(publications))
+
+    def _put_aside(self, publications: Sequence[Publication], topics: frozenset[str]) -> None:
+        """Try what goes to these topics again later. All others of `publications` are published."""
+        held = [publication for publication in publications if publication.topic in topics]
+        with self._changed:
+            self._queue.set_aside(held, ASIDE)
+            self._sending = 0
+            self._sent_count += len(publications) - len(held)
+            self._come_up()
+            self._changed.notify_all()
 
     def _goes_on(self) -> bool:
         """Whether this thread is to go on: gevent carries a copy of it into a forked child."""
@@ -226,7 +236,7 @@ class BackgroundPublisher:
             for publication in self._sources.ask_due():
                 self._feed_limit.append_to(self._queue, publication)
             self._feed_limit.append_due(self._queue)
-            if not self._queue:
+            if not self._queue.is_ready():
                 self._idle = True
                 self._changed.wait(self._until_due())  # The loop around this checks again.
                 self._idle = False
@@ -237,14 +247,14 @@ class BackgroundPublisher:
 
     def _until_due(self) -> float | None:
         """Return the seconds until there may be a message that nobody puts, `None` if there is none."""
-        waits = (self._sources.wait(), self._feed_limit.wait())
+        waits = (self._sources.wait(), self._feed_limit.wait(), self._queue.wait())
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _sent(self, began: float, left: int) -> None:
         with self._changed:
             self._sending = left
             self._come_up()
-            if not self._unsent:
+            if not self._is_busy:
                 self._changed.notify_all()
                 rest = began + PAUSE - time.monotonic()
                 self._changed.wait_for(lambda: self._flushing or self._stopped, max(0.0, rest))
@@ -260,24 +270,16 @@ class BackgroundPublisher:
             self._drop()
             if not self._refused:
                 self._refused = True
-                logger.error(
-                    "an event of %r was dropped, further ones are only counted: %s",
-                    publications[0].topic,
-                    error,
-                    extra={"event": "event_refused", "topic": publications[0].topic, "error": str(error)},
-                )
+                publisher_log.refused(publications[0].topic, error)
             return 1
         except PublishError:
             raise
-        except Exception:
+        except Exception as error:
             if len(publications) > 1:
                 _mark_repeated(publications)
                 return self._send(publications[:1])
             self._drop()
-            logger.exception(
-                "a task event could not be sent and was dropped",
-                extra={"event": "event_dropped", "topic": publications[0].topic},
-            )
+            publisher_log.failed(publications[0].topic, error)
             return 1
 
     def _drop(self) -> None:

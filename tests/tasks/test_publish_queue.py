@@ -57,6 +57,30 @@ def test_later_progress_replaces_earlier() -> None:
     assert queue.take(10) == parts
 
 
+def test_a_topic_that_is_set_aside_keeps_its_order() -> None:
+    """Nothing of it is taken for that time, and then its messages, those that came meanwhile last."""
+    queue = PublishQueue()
+    held = [events.make("log", "held", message=str(number)) for number in range(4)]
+    other = events.make("log", "other", message="1")
+    queue.set_aside(held[:2], 60)
+    queue.append(held[2])
+    assert not queue.is_ready()
+    queue.append(other)
+    assert queue.is_ready()
+    assert queue.take(10) == [other]
+    assert len(queue) == 3
+    assert 0 < (queue.wait() or 0) <= 60
+    queue.set_aside([], 60)
+    queue.append(held[3])
+    queue.set_aside([other], 0)
+    assert queue.take(10) == [other]
+    queue.clear()
+    queue.set_aside(held[:2], 0)
+    queue.append(held[2])
+    assert queue.wait() is None
+    assert queue.take(1) + queue.take(10) == held[:3]
+
+
 def test_events_left_out_are_counted_by_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each topic has one message in the place of its entries, also after several times."""
     monkeypatch.setattr(publish_queue, "LIMIT", 20)

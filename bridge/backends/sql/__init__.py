@@ -31,7 +31,11 @@ def open_backend(
             raise ConfigurationError(
                 f"SQLite is polled by its own URL: sqlite:///{parsed.database or 'file.db'}"
             )
-        engine = create_engine(parsed, isolation_level="READ COMMITTED", pool_timeout=timeout)
+        # A pooler may give each transaction another connection of the server, which has nothing prepared.
+        options = {"prepare_threshold": None} if parsed.drivername == "postgresql+psycopg" else {}
+        engine = create_engine(
+            parsed, isolation_level="READ COMMITTED", pool_timeout=timeout, connect_args=options
+        )
     except ImportError as error:
         raise ConfigurationError(
             f"sql+{parsed.drivername}:// needs a driver that is not installed: pip install {error.name}"

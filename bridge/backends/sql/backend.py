@@ -8,15 +8,16 @@ from contextlib import suppress
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bridge.backends.base import Listed, States, TopicNames
-from bridge.backends.sql import durable, listing, reading, reading_listed, reading_states, state
+from bridge.backends.base import Listed, States, TopicNames, TopicsHeld
+from bridge.backends.sql import durable, listing, reading, reading_listed, reading_states
+from bridge.backends.sql.batch import Written
 from bridge.backends.sql.database import Database
 from bridge.backends.sql.listener import SqlListener
-from bridge.backends.sql.log import Transaction
-from bridge.backends.sql.publishing import Written, publish
+from bridge.backends.sql.publishing import Transaction, publish
 from bridge.backends.sql.retention import renew, sweep
 from bridge.backends.sql.tables import key_of
-from bridge.backends.sql.topics import hold_topic
+from bridge.backends.sql.topics import hold_topics
+from bridge.backends.sql.writing import remove_fields
 from bridge.errors import ConfigurationError, ConnectionLost, PublishError
 from bridge.model.message import Message
 from bridge.model.position import Position
@@ -31,7 +32,7 @@ MAX_KNOWN = 1000
 SWEEPS = 10
 """The most transactions that remove expired topics one after another."""
 
-TOGETHER = 50
+TOGETHER = 200
 """Messages published in one transaction. Other publishers of their topics wait for it."""
 
 
@@ -59,59 +60,49 @@ class SqlBackend:
         return self._place(publication.topic, written)
 
     def publish_many(self, publications: Sequence[Publication]) -> int:
-        written = 0
+        written, held = 0, set[str]()
         for start in range(0, len(publications), TOGETHER):
-            together = publications[start : start + TOGETHER]
+            together = [
+                publication
+                for publication in publications[start : start + TOGETHER]
+                if publication.topic not in held
+            ]
             try:
-                self._write(together)
+                self._write(together, held)
             except PublishError:
-                if not written:
+                if not written or held:
                     raise
                 break
             written += len(together)
         self._sweep()
+        if held:
+            raise TopicsHeld(f"{self._database.address}: others hold {len(held)} topics", frozenset(held))
         return written
 
-    def _write(self, publications: Sequence[Publication]) -> list[Written]:
+    def _write(self, publications: Sequence[Publication], held: set[str] | None = None) -> list[Written]:
+        """Publish in one step. With `held`, leaves out topics that others hold, and adds them to it."""
         with self._database.errors(PublishError, "did not take the message"):
             try:
-                return self._write_once(publications)
+                return self._write_once(publications, held)
             except DBAPIError as error:
                 if not self._database.recover(error):
                     raise
                 for publication in publications:
                     publication.repeated = True
-                return self._write_once(publications)
+                return self._write_once(publications, held)
 
-    def _write_once(self, publications: Sequence[Publication]) -> list[Written]:
+    def _write_once(self, publications: Sequence[Publication], held: set[str] | None) -> list[Written]:
         self._database.prepare()
-        known = {publication.topic: self._known.get(publication.topic) for publication in publications}
-        written: list[Written] = []
-        with self._database.writing() as connection:
-            if len(publications) > 1:
-                self._hold_topics(connection, publications)
-            transaction = Transaction(connection, self._namespace, self._retention)
-            for publication in publications:
-                # The known position of a topic is compared once.
-                written += publish(transaction, publication, known.pop(publication.topic, None))
-            self._database.announce(connection, written)
+        topics = {publication.topic for publication in publications}
+        known = {topic: place for topic in topics if (place := self._known.get(topic)) is not None}
+        written = self._database.publish(self._namespace, self._retention, publications, known, held)
         self._database.published(written)
-        for topic in {publication.topic for publication in publications}:
-            position = self._place(topic, written)
+        places = {message.key: message.position for message in written}
+        for topic in topics:
+            position = places.get(key_of(self._namespace, topic))
             if position is not None:
                 self._confirm(topic, position)
         return written
-
-    def _hold_topics(self, connection: Connection, publications: Sequence[Publication]) -> None:
-        """Lock all topics of a transaction in one order: by name, groups after their members.
-
-        All publishers use this order, so that two of them cannot wait for each other.
-        """
-        changes = [publication.change for publication in publications if publication.change is not None]
-        groups = {group.topic for change in changes for group in change.groups}
-        for topics in ({publication.topic for publication in publications} - groups, groups):
-            for topic in sorted(topics):
-                hold_topic(connection, self._namespace, topic)
 
     def _place(self, topic: str, written: Sequence[Written]) -> Position | None:
         """Return the position of the last written message of `topic`, or `None`."""
@@ -128,9 +119,16 @@ class SqlBackend:
             )
         with self._database.errors(PublishError, "did not take the message"):
             self._database.prepare()
-            written = publish(Transaction(connection, self._namespace, self._retention), publication)
-            self._database.announce(connection, written)
+            defers = self._database.defers
+            transaction = Transaction(connection, self._namespace, self._retention, hold_topics, defers)
+            written = publish(transaction, [publication], {})
+            self._database.announce(connection, written, self._groups_of(publication) if defers else ())
         return self._place(publication.topic, written)
+
+    def _groups_of(self, publication: Publication) -> list[str]:
+        """Return the keys of the groups that a publication goes to."""
+        groups = () if publication.change is None else publication.change.groups
+        return [key_of(self._namespace, group.topic) for group in groups]
 
     def _confirm(self, topic: str, position: Position) -> None:
         """Remember the position of a confirmed message. A database without it has lost messages."""
@@ -148,6 +146,8 @@ class SqlBackend:
                     with self._database.writing() as connection:
                         more = sweep(connection, self._namespace, self._retention)
                     if not more:
+                        with self._database.reading() as connection:
+                            self._database.publish_pending(connection, self._namespace, self._retention)
                         self._sweep_at = time.monotonic() + max(1.0, self._retention.seconds / 64)
                         return
                 self._sweep_at = time.monotonic() + 0.1
@@ -211,7 +211,7 @@ class SqlBackend:
         with self._database.errors(PublishError, "did not remove what it keeps"):
             self._database.prepare()
             with self._database.writing() as connection:
-                state.remove_fields(connection, key_of(self._namespace, topic), names)
+                remove_fields(connection, key_of(self._namespace, topic), names)
 
     def topics(self, limit: int) -> TopicNames:
         with self._database.errors(ConnectionLost, "did not answer"):

@@ -6,8 +6,9 @@ The caller has locked the row of the topic. So no other transaction changes the 
 # `Any` in this module: SQLAlchemy types the columns of a row only for mapped classes.
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
+from bridge.backends.sql.held import Held
 from bridge.backends.sql.tables import COUNTS, PARTS, ROWS, key_of
 from bridge.model.counts import Counts, Reached, importance_of, messages
 from bridge.model.publication import Part, Publication
@@ -59,7 +60,7 @@ def _columns_of(counts: Counts) -> dict[str, int]:
 
 
 def count(
-    connection: Connection, topic: Row[Any], publication: Publication, part: Part
+    connection: Connection, topic: Held, publication: Publication, part: Part
 ) -> tuple[list[Publication], Counts]:
     """Count `part`. Return the messages to publish, none if nothing has changed, and the counts."""
     of_part = {"b_topic": topic.id, "b_key": key_of(part.name)}

@@ -3,7 +3,7 @@
 import os
 import selectors
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
@@ -11,8 +11,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from bridge.backends.sql import schema
-from bridge.backends.sql.publishing import Written
+from bridge.backends.sql.batch import Written
+from bridge.backends.sql.publishing import Hold, Transaction, publish
+from bridge.backends.sql.topics import hold_topics
 from bridge.errors import BridgeError
+from bridge.model.position import Position
+from bridge.model.publication import Publication
+from bridge.model.state import Retention
 from bridge.support.fork import reset_in_child
 
 # The parent's connections in a forked child. Closing or collecting them would disturb the parent.
@@ -40,11 +45,20 @@ class Watch(Protocol):
         """Return the keys of topics that may have changed, or `None` if all may have changed."""
         ...
 
+    def waiting(self) -> set[str]:
+        """Return the keys of groups for which messages wait, as far as that was notified."""
+        ...
+
     def close(self) -> None: ...
 
 
 class Database:
     """Any database. Readers poll it."""
+
+    hold: Hold = staticmethod(hold_topics)
+    """How a transaction of the bridge locks topics."""
+    defers = False
+    """Whether a caller's transaction leaves its messages for groups in `bridge_pending`."""
 
     def __init__(self, engine: Engine, timeout: float, poll_interval: float) -> None:
         self.engine = engine
@@ -91,8 +105,42 @@ class Database:
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    def announce(self, connection: Connection, written: Sequence[Written]) -> None:
-        """Notify the readers when the transaction of `connection` is committed, if the database can."""
+    def publish(
+        self,
+        namespace: str,
+        retention: Retention,
+        publications: Sequence[Publication],
+        known: Mapping[str, Position],
+        held: set[str] | None = None,
+    ) -> list[Written]:
+        """Publish messages in a transaction. Return what is written.
+
+        Topics that others hold may be left out, if the database can tell. They are then added to `held`.
+        """
+        with self.writing() as connection:
+            written = publish(Transaction(connection, namespace, retention, self.hold), publications, known)
+            self.announce(connection, written)
+        return written
+
+    def announce(
+        self, connection: Connection, written: Sequence[Written], waiting: Sequence[str] = ()
+    ) -> None:
+        """Notify the readers when the transaction of `connection` is committed, if the database can.
+
+        `waiting` has the keys of groups for which messages wait then.
+        """
+
+    def publish_pending(
+        self,
+        connection: Connection,
+        namespace: str,
+        retention: Retention,
+        groups: Collection[str] | None = None,
+    ) -> None:
+        """Append to `groups`, or to all, what waits for them. `connection` is for looking only.
+
+        Does nothing if it may not write, or if others hold a group: another process does it, or a later call.
+        """
 
     def published(self, written: Sequence[Written]) -> None:
         """Note that the transaction that wrote these messages is committed."""
@@ -137,6 +185,9 @@ class Polling:
 
     def look(self) -> set[str] | None:
         return None
+
+    def waiting(self) -> set[str]:
+        return set()
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""

@@ -88,6 +88,9 @@ class FileWatch:
         self._last = max((last for _, last in rows), default=self._last)
         return {key for key, _ in rows}
 
+    def waiting(self) -> set[str]:
+        return set()
+
     def _signature(self) -> list[tuple[int, int]]:
         """Return sizes and times. Does not open a file, because closing it would drop its locks."""
         found = []

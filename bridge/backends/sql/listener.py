@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.backends.base import Attached, History, ListenerEvent, Seen
 from bridge.backends.sql import reading, reading_states
+from bridge.backends.sql.batch import Written
 from bridge.backends.sql.database import Database, close_unless_inherited
-from bridge.backends.sql.publishing import Written
 from bridge.backends.sql.reading import NOWHERE, Head
 from bridge.backends.sql.retention import milliseconds, renew
 from bridge.backends.sql.tables import key_of
@@ -112,12 +112,20 @@ class SqlListener:
         changed = self._watch.look()
         self._look_at = time.monotonic() + self._watch.interval
         comparing = time.monotonic() >= self._compare_at
+        waiting = self._at if comparing else self._watch.waiting() & self._at.keys()
+        self._publish_pending(waiting)
         if changed is None or comparing:
             self._changed.update(self._at)
         else:
             self._changed.update(key for key in changed if key in self._at)
         if self._changed:
             self._read_changed(events, comparing)
+
+    def _publish_pending(self, groups: Collection[str]) -> None:
+        """Append to groups, by key, what waits for them."""
+        if groups and self._database.defers:
+            names = [self._topics[key] for key in groups]
+            self._database.publish_pending(self._connection, self._namespace, self._retention, names)
 
     def _wait(self) -> None:
         patience = min(self._watch.interval, max(0.0, self._compare_at - time.monotonic()))
@@ -168,6 +176,7 @@ class SqlListener:
         """Answer some requests in order. One query finds the positions of all their topics."""
         some = [self._requests.popleft() for _ in range(min(len(self._requests), ANSWERED_AT_ONCE))]
         asked = [ask for ask in some if ask[1] in self._topics]
+        self._publish_pending([key for what, key, _, _ in asked if what == "attach"])
         heads = self._heads({key for what, key, _, _ in asked if what != "state"})
         for what, key, start, after in asked:
             topic = self._topics[key]

@@ -4,12 +4,9 @@ import random
 import time
 from collections.abc import Sequence
 
-# `Any` in this module: the new values of columns, each of its own type. SQLAlchemy types rows only for
-# mapped classes.
-from typing import Any
+from sqlalchemy import Connection, Table, bindparam, delete, exists, func, or_, select, update
 
-from sqlalchemy import Connection, Row, Table, bindparam, delete, exists, func, or_, select, update
-
+from bridge.backends.sql.held import Held
 from bridge.backends.sql.tables import (
     COUNTS,
     DURABLE,
@@ -21,7 +18,7 @@ from bridge.backends.sql.tables import (
     ROWS,
     TOPICS,
 )
-from bridge.model.state import END, Retention
+from bridge.model.state import END, MAX_ENTRIES, MAX_ENTRY_BYTES, Retention
 
 BATCH = 256
 """The most rows that are deleted with one message."""
@@ -83,27 +80,51 @@ def first_within(
     return newest if first is None else int(first)
 
 
-def trim(connection: Connection, row: Row[Any], retention: Retention, now: int, size: int) -> None:
-    """Remove messages that are older than the retention. The last message has `size` bytes.
+def trim(connection: Connection, topic: Held, retention: Retention, now: int, most: int = BATCH) -> None:
+    """Remove messages and entries of a locked topic that are too old: at most `most` messages.
 
-    The number of the oldest message is exact. The rows below it are deleted a few at a time. The age is
-    checked after each 64th of the retention time, so it costs nothing for most messages.
+    Changes `topic`, which the caller writes. The number of the oldest message is exact. The rows below it are
+    deleted a few at a time. The age is checked after each 64th of the retention time, so it costs nothing for
+    most messages.
     """
-    moved: dict[str, Any] = {}
-    oldest = row.oldest
-    if now - row.upkeep >= retention.seconds * 1000 / 64:
-        since = {"b_id": row.id, "b_oldest": oldest, "b_since": now - round(retention.seconds * 1000)}
-        oldest = connection.scalar(_FIRST_SINCE, since) or oldest
-        moved = {"oldest": oldest, "upkeep": now}
-    if is_to_be_measured(size, retention.bytes):
-        oldest = first_within(connection, MESSAGES, row.id, oldest, row.number, retention.bytes)
-        moved["oldest"] = oldest
-    if oldest - row.swept >= FEW:
-        swept = min(oldest, row.swept + BATCH)
-        connection.execute(_FORGET, {"b_id": row.id, "b_below": swept})
-        moved["swept"] = swept
-    if moved:
-        connection.execute(SET.values(moved), {"b_id": row.id})
+    if is_due(topic, retention, now):
+        since = {"b_id": topic.id, "b_oldest": topic.oldest, "b_since": now - round(retention.seconds * 1000)}
+        topic.oldest = connection.scalar(_FIRST_SINCE, since) or topic.oldest
+        topic.upkeep = now
+    if topic.measured:
+        oldest, newest = topic.oldest, topic.number
+        topic.oldest = first_within(connection, MESSAGES, topic.id, oldest, newest, retention.bytes)
+    if topic.oldest - topic.swept >= FEW:
+        topic.swept = min(topic.oldest, topic.swept + most)
+        connection.execute(_FORGET, {"b_id": topic.id, "b_below": topic.swept})
+    if has_old_entries(topic):
+        trim_entries(connection, topic)
+
+
+def is_due(topic: Held, retention: Retention, now: int) -> bool:
+    """Return whether the age of the messages of a topic is to be checked."""
+    return now - topic.upkeep >= retention.seconds * 1000 / 64
+
+
+def needs_trim(topic: Held, retention: Retention, now: int) -> bool:
+    """Return whether it is worth a transaction of its own to trim a topic."""
+    many = topic.oldest - topic.swept >= FEW
+    return many or topic.measured or is_due(topic, retention, now) or has_old_entries(topic)
+
+
+def has_old_entries(topic: Held) -> bool:
+    """Return whether to delete the entries that are too many. They may wait until there are a few."""
+    before, now = topic.entries_before, topic.entries
+    return topic.entries_measured or (now > MAX_ENTRIES and now // FEW != before // FEW)
+
+
+def trim_entries(connection: Connection, topic: Held) -> None:
+    """Delete the oldest entries of a topic, if they are too many or have too many bytes."""
+    first = topic.entries - MAX_ENTRIES + 1
+    if topic.entries_measured:
+        first = first_within(connection, ENTRIES, topic.id, first, topic.entries, MAX_ENTRY_BYTES)
+    if first > 1:
+        connection.execute(delete(ENTRIES).where(ENTRIES.c.topic == topic.id, ENTRIES.c.number < first))
 
 
 def renew(connection: Connection, keys: Sequence[str], highest: int) -> None:

@@ -20,7 +20,8 @@ STEPS: dict[int, tuple[str, ...]] = {
            (SELECT 1 FROM bridge_part WHERE bridge_part.topic = bridge_tally.topic)""",
         """UPDATE bridge_tally SET size = COALESCE((SELECT MAX(value) FROM bridge_part
            WHERE bridge_part.topic = bridge_tally.topic AND bridge_part.stage = 0), size)""",
-    )
+    ),
+    2: (),  # `bridge_pending` is created with the tables that are missing.
 }
 """The statements that upgrade each older version to the next."""
 

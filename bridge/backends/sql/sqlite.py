@@ -12,10 +12,11 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bridge.backends.sql.backend import SqlBackend
+from bridge.backends.sql.batch import Written
 from bridge.backends.sql.database import Database, OnWritten
 from bridge.backends.sql.file import FileWatch, file_of, identity_of
 from bridge.backends.sql.options import parse
-from bridge.backends.sql.publishing import Written
+from bridge.backends.sql.topics import read_topics
 from bridge.errors import ConfigurationError
 from bridge.model.state import Retention
 from bridge.support.validate import check_positive
@@ -44,6 +45,8 @@ def open_backend(
 
 class SqliteDatabase(Database):
     """A file in WAL mode: readers do not wait for writers."""
+
+    hold = staticmethod(read_topics)
 
     _identity: tuple[int, int] | None
     """The device and the inode of the file when it was last prepared."""

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import LONGBLOB
 
-VERSION = 2
+VERSION = 3
 """The schema version, which `bridge_schema` contains."""
 
 METADATA = MetaData()
@@ -132,6 +132,22 @@ MEMBERS = Table(
     Column("topic", BigInteger, nullable=False),
     UniqueConstraint("topic", "of_group"),
     Index("bridge_member_of_group", "of_group", "id"),
+)
+
+# Messages for groups, from transactions of callers. They are not numbered yet. See `pending.py`.
+PENDING = Table(
+    "bridge_pending",
+    METADATA,
+    Column("id", _ID, Identity(), primary_key=True),
+    Column("of_group", String(32), nullable=False, index=True),
+    Column("namespace", Unicode(255), nullable=False),
+    Column("name", Unicode(255), nullable=False),
+    Column("topic", BigInteger, nullable=False),
+    Column("listed", Integer, nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("payload", _BYTES, nullable=False),
+    Column("kind", Unicode(100)),
+    Column("counts", String(150)),
 )
 
 DURABLE = Table(

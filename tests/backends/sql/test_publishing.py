@@ -163,7 +163,7 @@ def test_those_who_publish_much_at_once_do_not_lock_each_other_out(
     assert len(transport_of(channels[0]).backend.history(bridge.FEED, 1000)) == 4 * 5 * 11
 
 
-@sql
+@pytest.mark.parametrize("url", ["sqlite", "sql+postgresql"], indirect=True)
 def test_a_change_is_one_step(connect: Connect, database: Engine) -> None:
     """If the feed cannot be written, neither is the task's topic, its state nor its number."""
     channel: Any = connect(timeout=1)
