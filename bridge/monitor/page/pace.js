@@ -1,7 +1,7 @@
 // Calls back before the next frame, but not more often than anybody can read.
 
 // Milliseconds between two calls, in a page that is seen and in one that is not.
-const PACE = 100;
+const PACE = 200;
 const HIDDEN_PACE = 1000;
 
 // Returns a function that takes a callback; a second one before the call is a mistake of the caller.
