@@ -34,7 +34,7 @@ INTAKE = Question(
 
 
 def send(url: str, name: str) -> None:
-    """Be a publisher: say when it is ready, publish on a line of input, then say the CPU time."""
+    """Be a publisher: say when it is ready, publish on a line of input, then say the CPU time and wait."""
     with bridge.connect(url) as channel:
         backend = transport_of(channel).backend
         tasks = [f"{name}-{number}" for number in range(TASKS)]
@@ -51,6 +51,7 @@ def send(url: str, name: str) -> None:
             while batch:
                 batch = batch[backend.publish_many(batch) :]
         print(json.dumps(time.process_time() - cpu), flush=True)
+        sys.stdin.readline()  # Its connections stay until the CPU time of the server is read.
 
 
 def server_seconds(kind: str, url: str) -> float:
