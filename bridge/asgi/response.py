@@ -3,14 +3,17 @@
 `Any` stands for what OpenAPI says of a response.
 """
 
+import asyncio
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import suppress
 
 # `Any` in this module: see the docstring.
 from typing import Any
 
 from bridge.streams.asgi import Headers, refusal_content, send_answer, send_refusal
 from bridge.streams.asgi_body import ASGIBody
+from bridge.streams.opening import Opening
 from bridge.streams.refusal import Refusal
 from bridge.streams.service import Answer, StreamService
 from bridge.streams.takeover.asgi import Receive, Scope, Send
@@ -88,8 +91,15 @@ class StreamResponse(Response if Response is not None else object):  # type: ign
             return (), answer.status, dict(answer.headers)
         stream = ASGIBody(self._service, answer.opening, scope)
         # The framework may be cancelled before it starts the body: then nothing else ends the stream.
-        weakref.finalize(stream, answer.opening.close).atexit = False
+        event_loop = asyncio.get_running_loop()
+        weakref.finalize(stream, _close_soon, event_loop, answer.opening).atexit = False
         return stream, answer.status, {**answer.headers, **stream.headers}
+
+
+def _close_soon(event_loop: asyncio.AbstractEventLoop, opening: Opening) -> None:
+    """Close `opening` in the event loop: the garbage collector calls this, maybe while a lock is held."""
+    with suppress(RuntimeError):  # the event loop is closed, and with it every stream
+        event_loop.call_soon_threadsafe(opening.close)
 
 
 def http_error(refusal: Refusal) -> Exception:
