@@ -158,14 +158,14 @@ def test_a_task_goes_on_while_the_file_is_locked(tmp_path: Path) -> None:
         locking.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         for number in range(100):
-            publisher.put(events.make("progress", "t1", current=number))
+            publisher.put(events.make("log", "t1", message=str(number)))
         assert time.monotonic() - started < 1
         assert publisher.flush(5) is False
         locking.execute("COMMIT")
     locking.close()
     eventually(lambda: publisher.flush(1))
     sent = [events.decode(message) for message in channel.topic(task).history(limit=1000)]
-    assert [event["current"] for event in sent if event] == list(range(100))
+    assert [event["message"] for event in sent if event] == [str(number) for number in range(100)]
     assert publisher.dropped == 0
     publisher.close()
 

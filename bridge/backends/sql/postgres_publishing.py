@@ -23,7 +23,8 @@ from bridge.backends.sql.batch import Batch, Written
 from bridge.backends.sql.held import Held
 from bridge.backends.sql.postgres_batch import SKIPPING, WAITING, Locked, soon
 from bridge.backends.sql.publishing import Transaction, has_forgotten, is_doubtful, publish
-from bridge.backends.sql.retention import BATCH, needs_trim
+from bridge.backends.sql.retention import BATCH, is_to_be_measured, needs_trim
+from bridge.backends.sql.tables import key_of
 from bridge.backends.sql.topics import hold_topics
 from bridge.backends.sql.writing import trim_free
 from bridge.model.position import Position
@@ -171,6 +172,14 @@ class Job:
     def _trim(self, batch: Batch, groups: Sequence[Held]) -> None:
         """Remove what is older than the retention, in transactions of their own. Publishing comes first."""
         due = [topic for topic in batch.changed if needs_trim(topic, batch.retention, batch.now)]
+        most_bytes = batch.retention.bytes
+        measured = {
+            key_of(self.namespace, name)
+            for name, copies in batch.copies.items()
+            if any(is_to_be_measured(len(copy.payload), most_bytes) for copy in copies)
+        }
+        for group in groups:
+            group.measured |= group.key in measured
         due_groups = [group for group in groups if needs_trim(group, batch.retention, batch.now)]
         most = max(BATCH, 4 * len(batch.messages))
         for topics in (due, *([group] for group in due_groups)):
