@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.prometheus import tasks
 from bridge.prometheus.tasks import NAMES, OTHER, PublisherMetrics, Report, TaskMetrics
+from bridge.tasks.publisher_counts import PUBLISHERS
 
 
 def test_the_names_of_tasks_are_bounded() -> None:
@@ -37,7 +38,7 @@ def test_a_retry_is_no_end() -> None:
 def test_what_waits_in_children_is_forgotten_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that only grow are kept when a child ends; what waits in it is not, once it is silent."""
     # Publishers of other tests of this process may still wait.
-    monkeypatch.setattr(tasks, "PUBLISHERS", type(tasks.PUBLISHERS)())
+    monkeypatch.setattr(tasks, "PUBLISHERS", type(PUBLISHERS)())
     registry = CollectorRegistry()
     metrics = PublisherMetrics()
     registry.register(metrics)
