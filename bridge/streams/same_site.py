@@ -25,4 +25,4 @@ def _is_of_this_site(sec_fetch_site: str | None, origin: str | None, host: str) 
         return sec_fetch_site in ("same-origin", "none")
     # Over plain HTTP, browsers send only Origin to other machines. The scheme is not compared, because it
     # differs behind a proxy that terminates TLS.
-    return origin is None or origin.partition("://")[2].lower() == host.lower()
+    return origin is None or (host != "" and origin.partition("://")[2].lower() == host.lower())

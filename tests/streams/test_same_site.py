@@ -33,6 +33,13 @@ def test_an_older_browser_names_the_origin(origin: str) -> None:
     assert not is_refused("HEAD", origin=origin)
 
 
+@pytest.mark.parametrize("origin", ["null", "", "https://"])
+def test_an_origin_without_a_host_is_none_of_a_request_without_one(origin: str) -> None:
+    """A request that names no host is of no site, so it is not of the own one."""
+    with pytest.raises(Refusal):
+        refuse_other_sites("POST", sec_fetch_site=None, origin=origin, host="")
+
+
 def test_the_own_site_and_programs_may_ask() -> None:
     """The scheme of the origin does not count, because a proxy may terminate TLS."""
     assert not is_refused(site="same-origin")
