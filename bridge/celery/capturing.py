@@ -20,6 +20,7 @@ from bridge.celery.arguments import number
 from bridge.celery.main_process import PROCESS
 from bridge.celery.states import publish_task_state
 from bridge.celery.task_run import TaskRun, running
+from bridge.support.recent import Recent
 from bridge.tasks import events
 from bridge.tasks.encoding import in_text
 from bridge.tasks.event_types import ENDS, Custom
@@ -41,6 +42,9 @@ MESSAGES = ("description", "message", "status")
 PERCENTS = ("percent", "progress")
 """The keys of a percentage, for a task that has no figures."""
 
+_MOST_TOLD = 1000
+"""Names of tasks that are remembered, so that a fault of one is logged once."""
+
 _wrapped = False
 
 
@@ -55,6 +59,7 @@ def wrap_task() -> None:
 
 def _wrap(name: str, capture: Callable[..., None]) -> None:
     method = getattr(Task, name)
+    told: Recent[str, None] = Recent(_MOST_TOLD)
 
     @functools.wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -65,12 +70,15 @@ def _wrap(name: str, capture: Callable[..., None]) -> None:
         except SoftTimeLimitExceeded:
             raise  # the time of the task is up, wherever it is
         except Exception:
-            logger.exception(
-                "%s of the task %s could not be captured",
-                name,
-                self.name,
-                extra={"event": "capture_failed", "method": name, "task_name": self.name},
-            )
+            # Once for each task: it may call the method many times a second.
+            if self.name not in told:
+                told[self.name] = None
+                logger.exception(
+                    "%s of the task %s could not be captured",
+                    name,
+                    self.name,
+                    extra={"event": "capture_failed", "method": name, "task_name": self.name},
+                )
         return method(self, *args, **kwargs)
 
     setattr(Task, name, wrapped)
@@ -85,12 +93,7 @@ def _capture_state(
         return
     if isinstance(meta, Mapping) and state not in ENDS:
         _capture_progress(run, meta)
-    if (
-        state not in KNOWN
-        and state.isprintable()
-        and 1 <= len(state) <= 100
-        and run.captured.may_change(state)
-    ):
+    if _is_own(state) and run.captured.may_change(state):
         process = getattr(task.request, PROCESS, None)
         watched = {"process": process, "stalls_after": found.stalls_after} if process else {}
         publish_task_state(task, state, task.request, **watched)
