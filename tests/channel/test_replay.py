@@ -79,6 +79,18 @@ def test_the_type_of_any_message_is_kept(channel: bridge.BroadcastChannel) -> No
 
 
 @replaying
+def test_a_durable_reader_of_an_empty_topic_keeps_its_place(channel: bridge.BroadcastChannel) -> None:
+    """What is published between two subscriptions comes with the second one, also the first message."""
+    topic = channel.topic("orders")
+    topic.subscribe(durable="indexer").close()
+    # The hub lets go of the topic before it attaches another one.
+    channel.topic("others").subscribe().close()
+    publish(topic, 1)
+    with topic.subscribe(durable="indexer") as subscription:
+        assert received(subscription, 1) == [1]
+
+
+@replaying
 def test_the_beginning_of_an_empty_topic_is_now(channel: bridge.BroadcastChannel) -> None:
     """Where nothing was published yet, the beginning is no error."""
     topic = channel.topic("orders")

@@ -120,7 +120,8 @@ class Store:
             if self._unlist(oldest, group) or self._is_unended(oldest):
                 continue
             self._states.pop(oldest, None)
-            if not self.log(oldest).readers:
+            log = self.log(oldest)
+            if not log.readers and not log.durable:
                 del self._logs[oldest]
 
     def _bytes_of(self, topic: str) -> int:
@@ -198,5 +199,5 @@ class Store:
             log = self.log(topic)
             if put in log.readers:
                 log.readers.remove(put)
-            if not log.readers and log.end == ORIGIN:
+            if not log.readers and not log.durable and log.end == ORIGIN:
                 del self._logs[topic]
