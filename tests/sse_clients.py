@@ -1,6 +1,7 @@
 """Clients of Server-Sent Events as users have them, behind one interface."""
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -128,6 +129,8 @@ READERS: dict[str, Read] = {
 }
 CLIENTS = (*READERS, "EventSource")
 
+BLANK = re.compile("/blank$")
+
 OPEN = """([url, types, last]) => {
     window.seen = [];
     const source = window.source = new EventSource(url);
@@ -207,9 +210,16 @@ class Clients:
         )
 
     def page(self, address: str, query: str, types: Sequence[str]) -> Any:
-        """Return a page with an EventSource."""
+        """Return a page with an EventSource.
+
+        The server is asked for the stream alone. Browsers may keep a second connection on which they send
+        nothing yet, and a sync worker waits for its first byte.
+        """
         page = self._browser.new_page()
-        page.goto(f"{address}/stats")
+        page.route(
+            BLANK, lambda route: route.fulfill(body="<link rel=icon href=data:,>", content_type="text/html")
+        )
+        page.goto(f"{address}/blank")
         page.evaluate(OPEN, [f"/stream?{query}", list(types), LAST])
         return page
 
